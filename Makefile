@@ -1,0 +1,65 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+# Debian packages that tests use: fault injection, a false clock, a client, file systems to break.
+# `make test TEST_PACKAGES=` leaves them out, on a machine where they cannot be installed.
+TEST_PACKAGES ?= strace libfaketime curl e2fsprogs
+# Handed to what the target runs: `make test ARGS='-k ledger'`, `make lock ARGS=--upgrade`.
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/setup.stamp
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv from the lock file; instant when nothing changed
+
+$(STAMP): pyproject.toml requirements/dev.lock scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+.PHONY: run
+run: setup ## Start the demo on this machine
+	$(BIN)/restante demo $(ARGS)
+
+.PHONY: check
+check: setup ## Format, lint, types, layers and unit tests: under a minute
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(wildcard src tests)
+	$(BIN)/lint-imports
+	scripts/test.sh unit -- --quiet $(ARGS)
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: test-packages
+test-packages:
+	@scripts/ensure-debian-packages.sh $(TEST_PACKAGES)
+
+.PHONY: test
+test: setup test-packages ## Run every test but the long lane
+	scripts/test.sh parallel serial -- $(ARGS)
+
+.PHONY: test-long
+test-long: setup test-packages ## Run the long lane: many cycles of every failure
+	scripts/test.sh long -- $(ARGS)
+
+.PHONY: bench
+bench: setup ## Run the standard workloads
+	$(BIN)/restante bench $(ARGS)
+
+.PHONY: lock
+lock: setup ## Write the lock files anew from pyproject.toml
+	scripts/lock.sh $(ARGS)
+
+.PHONY: clean
+clean: ## Remove .venv, caches and builds; data directories stay
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
