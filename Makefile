@@ -31,7 +31,7 @@ check: setup ## Format, lint, types, layers and unit tests: under a minute
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy $(wildcard src tests)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	scripts/test.sh unit -- --quiet $(ARGS)
 
 .PHONY: format
