@@ -37,7 +37,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq \
+        -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" >&2
 }
 
 echo "Installing Debian packages: ${missing[*]}" >&2
