@@ -1,0 +1,233 @@
+"""What ``restante serve`` can be told: a file, the environment and flags, in that rising order.
+
+The file is TOML with the field names of ``Config`` at its top level; the environment has ``RESTANTE_`` and the name in
+capitals; flags are the name with hyphens. Whatever is wrong is a ``ConfigurationError`` that names the setting, where
+it came from, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from restante.errors import ConfigurationError
+
+FILE_NAME: Final = "restante.toml"
+"""Read from the working directory when no other file is named."""
+ADMIN_KEY_CHARACTERS: Final = (16, 255)
+_DECADE_SECONDS: Final = 10 * 365 * 86_400
+_MIB: Final = 1024 * 1024
+
+
+class Address(NamedTuple):
+    """Where to listen. Port 0 takes a free one. As text an IPv6 host stands in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's settings, all checked. Bounds are in ``SETTINGS``; both ends are inclusive."""
+
+    data: Path = Path("restante-data")
+    listen: Address = Address("127.0.0.1", 7070)
+    admin_listen: Address = Address("127.0.0.1", 7071)
+    admin_key: str | None = None
+    log_level: str = "info"
+    log_format: str = "console"
+    idempotency_retention_seconds: int = 7 * 86_400
+    retention_interval_seconds: float = 60.0
+    poll_interval_seconds: float = 15.0
+    reserve_bytes: int = 64 * _MIB
+    shutdown_seconds: float = 10.0
+    """How long a stop waits for answers under way."""
+    max_request_bytes: int = 17 * _MIB
+
+    def __repr__(self) -> str:
+        # Shown in logs and tracebacks: the key must not be.
+        fields = (
+            f"{name}={'***' if name == 'admin_key' and value else repr(value)}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"Config({', '.join(fields)})"
+
+
+def parse_address(text: str) -> Address:
+    """The address of ``HOST:PORT`` or ``[IPV6]:PORT``; ``ValueError`` when it is neither."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif ":" in host or "[" in host:
+        raise ValueError("an IPv6 address stands in brackets")
+    if not host or not colon or host != host.strip() or not port.isascii() or not port.isdigit():
+        raise ValueError("not HOST:PORT")
+    if int(port) > 65_535:
+        raise ValueError("no such port")
+    return Address(host, int(port))
+
+
+class Kind(Protocol):
+    """How one setting is read, from TOML's types or from text."""
+
+    @property
+    def allowed(self) -> str: ...
+
+    def read(self, value: object) -> object:
+        """The setting's value; ``ValueError`` when it is not allowed."""
+
+
+class _Number(NamedTuple):
+    low: float
+    high: float
+    whole: bool = True
+
+    @property
+    def allowed(self) -> str:
+        what = "a whole number" if self.whole else "a number"
+        return f"{what} from {self.low:,} to {self.high:,}"
+
+    def read(self, value: object) -> object:
+        number: float
+        if isinstance(value, str):
+            number = int(value) if self.whole else float(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            number = value
+        else:
+            raise ValueError
+        if not self.low <= number <= self.high or (self.whole and number != int(number)):
+            raise ValueError
+        return int(number) if self.whole else float(number)
+
+
+class _Choice(NamedTuple):
+    choices: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return " or ".join(self.choices)
+
+    def read(self, value: object) -> object:
+        if value not in self.choices:
+            raise ValueError
+        return value
+
+
+class _Listen:
+    allowed = "HOST:PORT, such as 127.0.0.1:7070 or [::1]:7070 (port 0: any free one)"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError
+        return parse_address(value)
+
+
+class _Folder:
+    allowed = "the path of a folder"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+            raise ValueError
+        return Path(value)
+
+
+class _Secret:
+    allowed = "{} to {} printable ASCII characters without spaces".format(*ADMIN_KEY_CHARACTERS)
+
+    def read(self, value: object) -> object:
+        low, high = ADMIN_KEY_CHARACTERS
+        if not isinstance(value, str) or not low <= len(value) <= high:
+            raise ValueError
+        if not all("!" <= character <= "~" for character in value):
+            raise ValueError
+        return value
+
+
+SETTINGS: Final[Mapping[str, Kind]] = {
+    "data": _Folder(),
+    "listen": _Listen(),
+    "admin_listen": _Listen(),
+    "admin_key": _Secret(),
+    "log_level": _Choice(("debug", "info", "warning", "error")),
+    "log_format": _Choice(("console", "json")),
+    "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
+    "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
+    "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
+    "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
+    "shutdown_seconds": _Number(0, 3_600, whole=False),
+    "max_request_bytes": _Number(1_024, 1_024 * _MIB),
+}
+_SECRETS: Final = frozenset({"admin_key"})
+"""Only from the environment: files are copied and flags are seen by every user of the machine."""
+
+
+def load(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object | None]
+) -> Config:
+    """The settings of a file (None: there is none), of ``RESTANTE_*``, and of flags, in that rising order.
+
+    A flag that is None was not given, and an empty variable counts as none. Variables that name no setting are let be:
+    other programs make them (Kubernetes sets ``RESTANTE_PORT`` for a service of that name). A relative ``data`` in the
+    file is relative to the file.
+    """
+    values = _from_file(file) if file is not None else {}
+    for name in SETTINGS:
+        if text := environment.get(variable := f"RESTANTE_{name.upper()}"):
+            values[name] = _read(name, text, variable)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = _read(name, value, f"--{name.replace('_', '-')}")
+    config = msgspec.convert(values, Config, strict=False)
+    if config.listen == config.admin_listen and config.listen.port:
+        raise ConfigurationError(
+            f"listen and admin_listen are both {config.listen}: each needs an address of its own"
+        )
+    return config
+
+
+def _from_file(file: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not TOML: {error}") from error
+    values: dict[str, object] = {}
+    for name, value in document.items():
+        if name in _SECRETS:
+            raise ConfigurationError(
+                f"{name} in {file}: it is taken from the environment only, RESTANTE_{name.upper()}"
+            )
+        if name not in SETTINGS:
+            raise ConfigurationError(f"{name} in {file}: there is no such setting{_nearest(name)}")
+        values[name] = _read(name, value, f"{name} in {file}")
+    if isinstance(data := values.get("data"), Path):
+        values["data"] = file.parent / data
+    return values
+
+
+def _read(name: str, value: object, source: str) -> object:
+    kind = SETTINGS[name]
+    try:
+        return kind.read(value)
+    except (ValueError, OverflowError):
+        shown = "this value" if name in _SECRETS else repr(value)
+        # The cause would only repeat the value, which may be a secret.
+        raise ConfigurationError(
+            f"{source}: {shown} is not allowed; it takes {kind.allowed}"
+        ) from None
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, SETTINGS, n=1)
+    if near:
+        return f" (did you mean {near[0]}?)"
+    return f"; there are {', '.join(sorted(set(SETTINGS) - _SECRETS))}"
