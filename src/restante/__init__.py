@@ -1,0 +1,20 @@
+"""Restante keeps each notification for its client until that client has collected it and signed for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restante.embedding import asgi, open
+
+__all__ = ["__version__", "asgi", "open"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that a client that only wants the rules or the SDK does not load a server.
+    if name in ("asgi", "open"):
+        from restante import embedding  # noqa: PLC0415
+
+        return getattr(embedding, name)
+    raise AttributeError(f"module 'restante' has no attribute {name!r}")

@@ -1,0 +1,248 @@
+"""Putting the program together: a store, the engine on it, the interfaces on that, and a process that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from restante import __version__
+from restante.clock import SystemClock
+from restante.config import Address, Config
+from restante.engine.administration import Administration
+from restante.engine.broker import Broker
+from restante.errors import ConfigurationError, PortInUse, StoreRefused
+from restante.http.answers import Answer
+from restante.http.api import Api, Routes
+from restante.http.authentication import Authenticator
+from restante.http.request import Request
+from restante.model import Role
+from restante.ports import Store
+from restante.queries import Keys
+from restante.stores.sqlite import SqliteStore
+from restante.transports import longpoll
+from restante.web import administer, docs, look, publish, settle
+
+_log = structlog.get_logger(__name__)
+
+ADMIN_KEY_FILE: Final = "admin.key"
+EXIT_STORAGE_FAILED: Final = 7
+OnReady = Callable[[str, str, Path | None], None]
+
+
+def build_api(broker: Broker, admin_key: str | None = None) -> Api:
+    """The public interface over a broker."""
+    routes = Routes()
+    for part in (publish, longpoll, settle, look, administer):
+        part.add_routes(routes, broker)
+    docs.add_routes(routes)
+    return Api(routes, Authenticator(broker.directory, broker.clock, admin_key))
+
+
+def build_admin_api(broker: Broker) -> Api:
+    """The admin listener's interface: whether the process lives, and whether it takes requests."""
+
+    async def healthy(_: Request) -> Answer:
+        alive = not broker.store.failed.done()
+        return Answer(200 if alive else 503, b'{"healthy":%s}' % (b"true" if alive else b"false"))
+
+    async def ready(_: Request) -> Answer:
+        up = not broker.store.failed.done() and not broker.draining
+        return Answer(200 if up else 503, b'{"ready":%s}' % (b"true" if up else b"false"))
+
+    routes = Routes()
+    routes.add("GET", "/healthz", healthy, None)
+    routes.add("GET", "/readyz", ready, None)
+    return Api(routes, None)
+
+
+async def serve(config: Config, on_ready: OnReady) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code.
+
+    ``on_ready`` is told once the listeners' URLs, and the file of the first administrator's key if this start wrote
+    one. Raises ``StartupError``. The code is 0 after a stop that was asked for, 7 when the storage failed.
+    """
+    _raise_file_limit()
+    clock = SystemClock()
+    with (
+        contextlib.closing(_bind(config.listen)) as public,
+        contextlib.closing(_bind(config.admin_listen)) as private,
+    ):
+        async with (
+            SqliteStore(
+                config.data,
+                clock,
+                idempotency_retention_seconds=config.idempotency_retention_seconds,
+                reserve_bytes=config.reserve_bytes,
+            ) as store,
+            Broker(
+                store,
+                clock,
+                poll_interval_seconds=config.poll_interval_seconds,
+                retention_interval_seconds=config.retention_interval_seconds,
+            ) as broker,
+        ):
+            key_file = await _first_admin_key(broker, config)
+            servers = [
+                _Server(build_api(broker, config.admin_key), public, config.shutdown_seconds),
+                _Server(build_admin_api(broker), private, config.shutdown_seconds),
+            ]
+            return await _run(
+                servers, broker, lambda: on_ready(_url(public), _url(private), key_file)
+            )
+
+
+async def _run(servers: list[_Server], broker: Broker, ready: Callable[[], None]) -> int:
+    stopping = asyncio.Event()
+    with _signals(stopping.set):
+        running = [asyncio.create_task(server.run()) for server in servers]
+        await asyncio.gather(*(server.up.wait() for server in servers))
+        _log.info("serve.ready", version=__version__, pid=os.getpid())
+        ready()
+        stop = asyncio.create_task(stopping.wait())
+        ends: list[asyncio.Future[Any]] = [stop, broker.store.failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        failed = broker.store.failed.done()
+        _log.info("serve.stopping", reason="storage failed" if failed else "signal")
+        # Who waits is answered now; then each server lets its last answers out.
+        broker.drain()
+        for server in servers:
+            server.stop(at_once=failed)
+        await asyncio.gather(*running)
+        stop.cancel()
+    return EXIT_STORAGE_FAILED if failed else 0
+
+
+class _Server(uvicorn.Server):
+    """One listener. Signals are the process's business, not the listener's."""
+
+    def __init__(self, app: Api, listener: socket.socket, shutdown_seconds: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+            )
+        )
+        self._listener = listener
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def run(self) -> None:  # type: ignore[override]  # uvicorn's own blocks and makes a loop; here is one
+        await self.serve(sockets=[self._listener])
+
+    def stop(self, *, at_once: bool) -> None:
+        self.should_exit = True
+        self.force_exit = at_once
+
+
+async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
+    """Where nobody could administer, make a key and write it where only the owner may read it."""
+    if config.admin_key is not None or await _has_admin(broker.store):
+        return None
+    path = config.data / ADMIN_KEY_FILE
+    try:
+        # Never follow or overwrite what is there: it may be somebody's key.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
+    with os.fdopen(handle, "w") as file:
+        _, text = await Administration(broker).add_key(Role.ADMIN, "admin", None, "first key")
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+async def _has_admin(store: Store) -> bool:
+    after = ""
+    while page := await store.browse(Keys(after, 1_000)):
+        if any(key.role is Role.ADMIN for key in page):
+            return True
+        after = page[-1].id
+    return False
+
+
+def _bind(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+        listener.listen(4_096)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"{address} is in use by another process") from error
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{Address(host, port)}"
+
+
+@contextlib.contextmanager
+def _signals(callback: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, callback)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _raise_file_limit() -> None:
+    """One connection is one descriptor: take as many as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.asynccontextmanager
+async def open_broker(url: str, **settings: Any) -> AsyncIterator[Broker]:
+    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``."""
+    clock = SystemClock()
+    async with open_store(url, clock) as store, Broker(store, clock, **settings) as broker:
+        yield broker
+
+
+def open_store(url: str, clock: SystemClock) -> contextlib.AbstractAsyncContextManager[Store]:
+    """The store that ``url`` names, to be entered; ``ConfigurationError`` for a URL of no known kind."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
+        # As SQLAlchemy has it: three slashes a relative path, four an absolute one.
+        return SqliteStore(Path(rest[1:]), clock)
+    if url == "memory://":
+        from restante.stores.memory import MemoryStore
+
+        return MemoryStore(clock)
+    raise ConfigurationError(f"no store is called {url!r}: say sqlite:///FOLDER or memory://")

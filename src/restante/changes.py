@@ -1,0 +1,48 @@
+"""What an administrator can change: the argument of ``Store.configure``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from restante.model import Client, Key, Queue, Subscription
+
+
+class AddClient(msgspec.Struct, frozen=True):
+    """``AlreadyExists`` when there is one of that name."""
+
+    client: Client
+
+
+class PutQueue(msgspec.Struct, frozen=True):
+    """Create the queue, or replace its owner and settings. ``ClientNotFound`` when the owner is not there."""
+
+    queue: Queue
+    must_be_new: bool = False
+
+
+class AddKey(msgspec.Struct, frozen=True):
+    """``TooManyKeys`` when the principal has two active ones; ``ClientNotFound`` for a client that is not there."""
+
+    key: Key
+
+
+class RevokeKey(msgspec.Struct, frozen=True):
+    """``KeyNotFound`` when there is none. Revoking twice changes nothing."""
+
+    key_id: str
+    at_ms: int
+
+
+class AddSubscription(msgspec.Struct, frozen=True):
+    """``QueueNotFound`` for a queue that is not there; ``AlreadyExists`` for the same pattern, queue and filter."""
+
+    subscription: Subscription
+
+
+class DropSubscription(msgspec.Struct, frozen=True):
+    """``SubscriptionNotFound`` when there is none."""
+
+    id: str
+
+
+Change = AddClient | PutQueue | AddKey | RevokeKey | AddSubscription | DropSubscription

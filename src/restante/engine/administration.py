@@ -1,0 +1,195 @@
+"""What operators do: clients, queues, keys, subscriptions, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from restante import auth
+from restante.changes import (
+    AddClient,
+    AddKey,
+    AddSubscription,
+    Change,
+    DropSubscription,
+    PutQueue,
+    RevokeKey,
+)
+from restante.engine.broker import Broker
+from restante.model import (
+    Actor,
+    Client,
+    Key,
+    Queue,
+    Role,
+    Selection,
+    Settings,
+    Subscription,
+    check_bounds,
+    check_name,
+)
+from restante.queries import CountDead, QueueByName, Subscriptions
+from restante.routing import check_pattern
+
+BULK_STEP: Final = 250
+"""Dead letters of a bulk operation are done so many to a transaction: others go on in between."""
+KEY_SECONDS_MAXIMUM: Final = 10 * 365 * 86_400
+
+
+class Administration:
+    """Every method but those on dead letters presumes an administrator; callers check that first."""
+
+    def __init__(
+        self, broker: Broker, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self._broker = broker
+        self._random_bytes = random_bytes
+
+    async def add_client(self, name: str) -> tuple[Key, str]:
+        """Make a client, its queue of the same name and its first key; the key's text is shown this once."""
+        check_name("client name", name)
+        now = self._broker.clock.wall_ms()
+        key, text = self._mint(Role.CLIENT, name, None, "first key")
+        await self._configure(
+            AddClient(Client(name, now)), PutQueue(Queue(name, name), must_be_new=True), AddKey(key)
+        )
+        return key, text
+
+    async def put_queue(self, name: str, owner: str | None, settings: Settings | None) -> Queue:
+        """Create or change a queue. What is None keeps its value (on creation: its default, owner = name)."""
+        check_name("queue name", name)
+        current = await self._broker.store.browse(QueueByName(name))
+        base = current or Queue(name, name)
+        queue = Queue(name, owner or base.owner, settings or base.settings)
+        queue.settings.check()
+        await self._configure(PutQueue(queue))
+        # Settings may have let held deliveries go, or opened the flow.
+        self._broker.wakeups.wake(name)
+        return queue
+
+    async def add_key(
+        self, role: Role, name: str, expires_after_seconds: float | None, label: str
+    ) -> tuple[Key, str]:
+        """Make a key for a principal, at most two active; the key's text is shown this once."""
+        check_name("name", name)
+        check_bounds("length of label", len(label), 0, 255)
+        if expires_after_seconds is not None:
+            check_bounds("expires_after_seconds", expires_after_seconds, 1, KEY_SECONDS_MAXIMUM)
+        key, text = self._mint(role, name, expires_after_seconds, label)
+        await self._configure(AddKey(key))
+        return key, text
+
+    async def revoke_key(self, id: str) -> None:
+        """End a key at once. Requests under way are finished."""
+        await self._configure(RevokeKey(id, self._broker.clock.wall_ms()))
+
+    async def subscribe(
+        self, pattern: str, queue: str, conditions: dict[str, list[str]]
+    ) -> Subscription:
+        """Route topics that match the pattern to the queue."""
+        check_pattern(pattern)
+        check_name("queue name", queue)
+        check_bounds("number of filter attributes", len(conditions), 0, 16)
+        for values in conditions.values():
+            check_bounds("number of filter values", len(values), 1, 100)
+        id = f"sub-{self._random_bytes(8).hex()}"
+        subscription = Subscription(id, pattern, queue, conditions)
+        await self._configure(AddSubscription(subscription))
+        return subscription
+
+    async def unsubscribe(self, id: str) -> None:
+        await self._configure(DropSubscription(id))
+
+    async def subscriptions(self) -> list[Subscription]:
+        return await self._broker.store.browse(Subscriptions())
+
+    async def redrive(
+        self, queue: str, selection: Selection, actor: Actor, *, preview: bool = False
+    ) -> tuple[int, int]:
+        """Give selected dead letters new attempts: ``(how many matched, how many were redriven)``."""
+        store = self._broker.store
+        return await self._bulk(
+            queue,
+            selection,
+            preview,
+            lambda chosen: store.redrive(queue, chosen, actor, BULK_STEP),
+        )
+
+    async def discard(
+        self,
+        queue: str,
+        selection: Selection,
+        actor: Actor,
+        *,
+        reason: str = "",
+        preview: bool = False,
+    ) -> tuple[int, int]:
+        """Discard selected dead letters: ``(how many matched, how many were discarded)``. Receipts stay."""
+        store = self._broker.store
+        return await self._bulk(
+            queue,
+            selection,
+            preview,
+            lambda chosen: store.discard(queue, chosen, actor, BULK_STEP, reason),
+        )
+
+    async def _bulk(
+        self,
+        queue: str,
+        selection: Selection,
+        preview: bool,
+        step: Callable[[Selection], asyncio.Future[tuple[int, dict[str, int]]]],
+    ) -> tuple[int, int]:
+        broker = self._broker
+        await broker.directory.queue(queue)
+        if selection.seqs is None:
+            # Only what is dead by now: what is redriven may die again while this goes on.
+            now = broker.clock.wall_ms() + 1
+            until = now if selection.until_ms is None else min(selection.until_ms, now)
+            selection = msgspec.structs.replace(selection, until_ms=until)
+        matched = await broker.store.browse(CountDead(queue, selection))
+        done = 0
+        while not preview:
+            count, ready = await asyncio.shield(step(selection))
+            broker.wake(ready)
+            done += count
+            if count < BULK_STEP:
+                break
+        return matched, done
+
+    def _mint(
+        self, role: Role, name: str, expires_after_seconds: float | None, label: str
+    ) -> tuple[Key, str]:
+        now = self._broker.clock.wall_ms()
+        id, text, secret_hash = auth.mint(
+            self._random_bytes(auth.ID_BYTES), self._random_bytes(auth.SECRET_BYTES)
+        )
+        expires = None if expires_after_seconds is None else now + int(expires_after_seconds * 1e3)
+        key = Key(
+            id=id,
+            role=role,
+            name=name,
+            secret_hash=secret_hash,
+            created_at_ms=now,
+            expires_at_ms=expires,
+            label=label,
+        )
+        return key, text
+
+    async def _configure(self, *changes: Change) -> None:
+        await self._broker.store.configure(changes)
+        directory = self._broker.directory
+        for change in changes:
+            match change:
+                case PutQueue(queue):
+                    directory.forget_queue(queue.name)
+                case AddKey(key):
+                    directory.forget_key(key.id)
+                case RevokeKey(key_id):
+                    directory.forget_key(key_id)
+                case AddSubscription() | DropSubscription():
+                    directory.forget_subscriptions()

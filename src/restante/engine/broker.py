@@ -1,0 +1,244 @@
+"""The post office's counter: publishing, opening sessions, asking. Every transport and every embedder comes here."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from restante import auth
+from restante.admission import admit, check_body
+from restante.engine.directory import Directory
+from restante.engine.ids import new_id
+from restante.engine.session import Session
+from restante.engine.sweeper import Sweeper
+from restante.engine.wakeups import Wakeups
+from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
+from restante.model import (
+    BATCH,
+    Actor,
+    Appended,
+    Draft,
+    Idempotency,
+    Publication,
+    Role,
+    check_bounds,
+    check_name,
+)
+from restante.ports import Clock, Store, Waker
+from restante.wire import tokens
+
+_log = structlog.get_logger(__name__)
+
+POLL_INTERVAL_SECONDS: Final = 15.0
+RETENTION_INTERVAL_SECONDS: Final = 60.0
+
+
+class Broker:
+    """``async with Broker(store, clock) as broker`` runs the time-outs and the retention as long as it is open.
+
+    Leaving it answers every waiting ``receive`` with nothing and finishes what was begun; leases stay as they are.
+    The store is its maker's to close.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        waker: Waker | None = None,
+        *,
+        poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
+        retention_interval_seconds: float = RETENTION_INTERVAL_SECONDS,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.draining = False
+        self.directory = Directory(store)
+        self.wakeups = Wakeups(clock)
+        self.sweeper = Sweeper(
+            store,
+            clock,
+            self.wakeups,
+            self.wake,
+            poll_interval_seconds=poll_interval_seconds,
+            retention_interval_seconds=retention_interval_seconds,
+        )
+        self._waker = waker
+        self._kept: set[asyncio.Task[Any]] = set()
+        self._endless: list[asyncio.Task[Any]] = []
+
+    async def __aenter__(self) -> Self:
+        endless: list[Coroutine[Any, Any, None]] = [self.sweeper.sweep(), self.sweeper.retain()]
+        if self._waker is not None:
+            endless.append(self._waker.listen(self._heard))
+        self._endless = [asyncio.create_task(job) for job in endless]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.drain()
+        for task in self._endless:
+            task.cancel()
+        await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+
+    def drain(self) -> None:
+        """Answer everyone who waits, now, with nothing; whoever comes later does not wait."""
+        self.draining = True
+        self.wakeups.dismiss()
+
+    # -- publishing -----------------------------------------------------------------------------
+
+    async def publish(self, publication: Publication, actor: Actor) -> Appended:
+        """Store one notification durably, then return. Raises what ``Store.append`` names, and ``BodyTooLarge``."""
+        draft = self._draft(publication, actor)
+        for name in draft.queues:
+            queue = self.directory.known_queue(name) or await self.directory.queue(name)
+            auth.require_publish(actor, queue)
+            check_body(len(draft.body), name, queue.settings)
+        return _one(await self._append([draft]))
+
+    async def publish_to_topic(self, publication: Publication, actor: Actor) -> Appended:
+        """Store one notification for every queue subscribed to its topic, none included, in one transaction."""
+        return _one(await self._append([await self._routed(publication, actor)]))
+
+    async def publish_batch(
+        self, publications: Sequence[Publication], actor: Actor
+    ) -> list[Appended | RestanteError]:
+        """Store up to 1,000 notifications in one transaction; each stands or fails by itself."""
+        check_bounds("number of notifications", len(publications), 1, BATCH)
+        auth.require(actor, Role.PUBLISHER, Role.ADMIN)
+        results: list[Appended | RestanteError | None] = [None] * len(publications)
+        drafts: list[Draft] = []
+        places: list[int] = []
+        for index, publication in enumerate(publications):
+            try:
+                drafts.append(await self._checked(publication, actor))
+                places.append(index)
+            except RestanteError as error:
+                results[index] = error
+        for index, result in zip(places, await self._append(drafts) if drafts else [], strict=True):
+            results[index] = result
+        return [result for result in results if result is not None]
+
+    async def _checked(self, publication: Publication, actor: Actor) -> Draft:
+        if bool(publication.queue) == bool(publication.topic):
+            raise Malformed("a notification names either a queue or a topic")
+        if publication.topic:
+            return await self._routed(publication, actor)
+        draft = self._draft(publication, actor)
+        queue = await self.directory.queue(publication.queue)
+        auth.require_publish(actor, queue)
+        check_body(len(draft.body), queue.name, queue.settings)
+        return draft
+
+    async def _routed(self, publication: Publication, actor: Actor) -> Draft:
+        auth.require(actor, Role.PUBLISHER, Role.ADMIN)
+        check_name("topic", publication.topic)
+        router = await self.directory.router()
+        queues = router.queues(publication.topic, publication.attributes)
+        for name in queues:
+            queue = self.directory.known_queue(name) or await self.directory.queue(name)
+            check_body(len(publication.body), name, queue.settings)
+        return self._draft(publication, actor, queues)
+
+    def _draft(self, publication: Publication, actor: Actor, queues: tuple[str, ...] = ()) -> Draft:
+        digest = hashlib.sha256(publication.body).digest()
+        idempotency = None
+        if publication.idempotency_key:
+            target = f"{publication.queue}\n{publication.topic}\n{publication.content_type}\n"
+            fingerprint = hashlib.sha256(target.encode() + digest).digest()
+            idempotency = Idempotency(actor.name, publication.idempotency_key, fingerprint)
+        draft = Draft(
+            id=new_id(self.clock.wall_ms()),
+            queues=(publication.queue,) if publication.queue else queues,
+            body=publication.body,
+            body_sha256=digest,
+            content_type=publication.content_type,
+            actor=actor,
+            topic=publication.topic,
+            attributes=publication.attributes,
+            ordering_key=publication.ordering_key,
+            collapse_key=publication.collapse_key,
+            deliver_after_seconds=publication.deliver_after_seconds,
+            expires_after_seconds=publication.expires_after_seconds,
+            idempotency=idempotency,
+        )
+        admit(draft)
+        return draft
+
+    async def _append(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
+        future = self.store.append(drafts)
+        future.add_done_callback(lambda done: self._appended(drafts, done))
+        # The publisher may leave: what is being committed is committed, and its consumers are woken.
+        return await asyncio.shield(future)
+
+    def _appended(
+        self, drafts: list[Draft], done: asyncio.Future[list[Appended | RestanteError]]
+    ) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        for draft, result in zip(drafts, done.result(), strict=True):
+            if isinstance(result, Appended) and not result.replayed:
+                if result.ready:
+                    self.wake(result.ready)
+                due = draft.deliver_after_seconds or draft.expires_after_seconds
+                if due:
+                    self.sweeper.arm(due)
+
+    # -- collecting -----------------------------------------------------------------------------
+
+    async def session(self, queue: str, actor: Actor) -> Session:
+        """Attach a consumer. ``QueueNotFound`` where the actor may not know the queue; ``Forbidden`` for publishers."""
+        found = self.directory.known_queue(queue) or await self.directory.queue(queue)
+        auth.require_collect(actor, found)
+        return Session(self, found, actor)
+
+    async def session_of(self, lease: str, actor: Actor) -> Session:
+        """The session in which a lease token is settled; ``LeaseNotFound`` for a forged or foreign one."""
+        ref = tokens.unseal(self.store.token_secret, lease)
+        try:
+            return await self.session(ref.queue, actor)
+        except QueueNotFound as error:
+            raise LeaseNotFound("there is no such lease") from error
+
+    # -- waking ---------------------------------------------------------------------------------
+
+    def wake(self, ready: dict[str, int]) -> None:
+        """So many deliveries became ready: wake this node's consumers at once, the others' through the waker."""
+        for queue, count in ready.items():
+            self.wakeups.wake(queue, count)
+        if self._waker is not None:
+            self.keep(self._tell(list(ready)))
+
+    async def _tell(self, queues: list[str]) -> None:
+        try:
+            if self._waker is not None:
+                await self._waker.wake(queues)
+        except OSError as error:
+            # A lost wake costs the others one poll interval.
+            _log.warning("waker.failed", error=str(error))
+
+    def _heard(self, queues: Iterable[str] | None) -> None:
+        for queue in self.wakeups.attended() if queues is None else queues:
+            self.wakeups.wake(queue)
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something to its end, whoever asked for it; closing the broker waits for it."""
+        task = asyncio.create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
+
+def _one(results: list[Appended | RestanteError]) -> Appended:
+    result = results[0]
+    if isinstance(result, RestanteError):
+        raise result
+    return result

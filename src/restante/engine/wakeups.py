@@ -1,0 +1,163 @@
+"""Who waits for what, and waking just as many as there is work for.
+
+Arm before you look: a consumer takes a ticket before it asks the store, so that whatever is committed after the look
+finds the ticket there. A wake goes to the longest waiting; one that finds a full batch wakes the next, for there may
+be more. So many consumers of one queue never ask the store all at once for one notification.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from restante.ports import Clock
+
+
+class _Line:
+    """Those attending one queue: ``waiting`` in the order they came, and how many are looking."""
+
+    __slots__ = ("limited", "looking", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Ticket] = deque()
+        self.looking: set[Ticket] = set()
+        self.limited = False
+
+
+class Ticket:
+    """One consumer's place in the line of one queue. Use it as a context manager; it starts out looking."""
+
+    __slots__ = ("_again", "_future", "_line", "_queue", "_wakeups")
+
+    def __init__(self, wakeups: Wakeups, queue: str, line: _Line) -> None:
+        self._wakeups = wakeups
+        self._queue = queue
+        self._line = line
+        self._again = False
+        self._future: asyncio.Future[bool] | None = None
+
+    def __enter__(self) -> Self:
+        self._line.looking.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        line = self._line
+        line.looking.discard(self)
+        future = self._future
+        if future is not None:
+            # Cancelled while it waited. If it had just been woken, the wake is another's.
+            if future.done() and not future.cancelled() and future.result():
+                self._again = True
+            else:
+                line.waiting.remove(self)
+            self._future = None
+        if self._again and kind is not None:
+            self._wakeups.wake(self._queue)
+        self._wakeups.leave(self._queue, line)
+
+    def look(self) -> None:
+        """About to ask the store: a wake from now on means to ask again."""
+        self._again = False
+
+    def found(self, *, full: bool) -> None:
+        """The look found something; ``full`` says that it took all it could, so another may find more."""
+        if full or self._again:
+            self._again = False
+            self._wakeups.wake(self._queue)
+
+    def limited(self) -> None:
+        """The look found nothing because the queue's flow control forbade it: the next settle must wake."""
+        self._line.limited = True
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait to be woken, at most ``seconds``; whether to look again."""
+        if self._again:
+            return True
+        line = self._line
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._future = future
+        line.looking.discard(self)
+        line.waiting.append(self)
+        cancel = self._wakeups.clock.call_later(seconds, self.time_out)
+        try:
+            woken = await future
+        finally:
+            cancel()
+        self._future = None
+        line.looking.add(self)
+        if not woken:
+            line.waiting.remove(self)
+        return woken
+
+    def wake(self) -> bool:
+        """Resolve the wait; False when it has just ended otherwise."""
+        future = self._future
+        if future is None or future.done():
+            return False
+        future.set_result(True)
+        return True
+
+    def look_again(self) -> None:
+        self._again = True
+
+    def time_out(self) -> None:
+        """End the wait with nothing."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(False)
+
+
+class Wakeups:
+    """All lines of this node. A queue has one only while somebody attends to it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._lines: dict[str, _Line] = {}
+
+    def attend(self, queue: str) -> Ticket:
+        """A ticket for the queue's line."""
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = _Line()
+        return Ticket(self, queue, line)
+
+    def wake(self, queue: str, count: int = 1) -> None:
+        """There is work for up to ``count`` consumers of the queue."""
+        line = self._lines.get(queue)
+        if line is None:
+            return
+        while count > 0 and line.waiting:
+            if line.waiting.popleft().wake():
+                count -= 1
+        if count > 0:
+            # Their look may have come before this work did.
+            for ticket in line.looking:
+                ticket.look_again()
+
+    def settled(self, queue: str) -> None:
+        """A lease of the queue has ended: whoever was held back by flow control may look again."""
+        line = self._lines.get(queue)
+        if line is not None and line.limited:
+            line.limited = False
+            self.wake(queue)
+
+    def attended(self) -> list[str]:
+        """The queues somebody waits on."""
+        return [queue for queue, line in self._lines.items() if line.waiting]
+
+    def dismiss(self) -> None:
+        """Send everybody home: each wait ends as if its time were up."""
+        for line in self._lines.values():
+            for ticket in list(line.waiting):
+                ticket.time_out()
+
+    def leave(self, queue: str, line: _Line) -> None:
+        """Forget a line nobody attends to."""
+        if not line.waiting and not line.looking and self._lines.get(queue) is line:
+            del self._lines[queue]

@@ -1,0 +1,242 @@
+"""The one tree of errors, each with a stable ``code`` and the HTTP status it answers with.
+
+    RestanteError
+    ├── InvalidInput            the caller's input cannot be accepted
+    │   ├── Malformed           400  not JSON, not XML, not the shape asked for
+    │   ├── BodyTooLarge        413
+    │   ├── UnsupportedMedia    415
+    │   ├── OutOfBounds         422  a number outside its bounds (named in ``bounds``)
+    │   ├── InvalidName         422
+    │   ├── InvalidHeader       422
+    │   └── IdempotencyKeyReused 422 the key was used for something else
+    ├── Unauthenticated         401
+    ├── Forbidden               403
+    ├── NotFound                404  unknown, or not the caller's: alike
+    ├── MethodNotAllowed        405
+    ├── Conflict                409
+    │   ├── LeaseLost           409  the lease is no longer the current one
+    │   ├── AlreadyExists       409
+    │   └── TooManyKeys         409
+    ├── StoreError
+    │   ├── StoreFull           507  no room for new notifications
+    │   ├── StoreUnavailable    503  not accepting now; nothing was done
+    │   ├── OutcomeUnknown      503  it may or may not have been done
+    │   └── ShuttingDown        503
+    └── StartupError            the program cannot start (has an exit code, never answered over HTTP)
+        ├── ConfigurationError  exit 2
+        ├── PortInUse           exit 3
+        ├── StoreInUse          exit 4
+        └── StoreRefused        exit 5  damaged, or written by a newer version
+
+A code, once published, never changes its meaning. Transports map the tree once, at their edge.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RestanteError(Exception):
+    """Base of everything this package raises on purpose. ``str(error)`` is fit for the caller to read."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.title)
+
+    @property
+    def detail(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidInput(RestanteError):
+    code = "invalid"
+    status = 422
+    title = "Invalid input"
+
+
+class Malformed(InvalidInput):
+    code = "malformed"
+    status = 400
+    title = "Malformed request"
+
+
+class BodyTooLarge(InvalidInput):
+    code = "body_too_large"
+    status = 413
+    title = "Body too large"
+
+
+class UnsupportedMedia(InvalidInput):
+    code = "unsupported_media_type"
+    status = 415
+    title = "Unsupported media type"
+
+
+class OutOfBounds(InvalidInput):
+    """A number outside its bounds; both ends are inclusive."""
+
+    code = "out_of_bounds"
+    title = "Out of bounds"
+
+    def __init__(self, name: str, value: object, low: float, high: float) -> None:
+        super().__init__(f"{name} must be between {low} and {high}, not {value}")
+        self.bounds = {"name": name, "minimum": low, "maximum": high}
+
+
+class InvalidName(InvalidInput):
+    code = "invalid_name"
+    title = "Invalid name"
+
+
+class InvalidHeader(InvalidInput):
+    code = "invalid_header"
+    title = "Invalid header"
+
+
+class IdempotencyKeyReused(InvalidInput):
+    code = "idempotency_key_reused"
+    title = "Idempotency key reused"
+
+
+class Unauthenticated(RestanteError):
+    code = "unauthenticated"
+    status = 401
+    title = "No valid key"
+
+
+class Forbidden(RestanteError):
+    code = "forbidden"
+    status = 403
+    title = "Not allowed for this role"
+
+
+class NotFound(RestanteError):
+    code = "route_not_found"
+    status = 404
+    title = "Not found"
+
+
+class QueueNotFound(NotFound):
+    code = "queue_not_found"
+    title = "No such queue"
+
+
+class NotificationNotFound(NotFound):
+    code = "notification_not_found"
+    title = "No such notification"
+
+
+class LeaseNotFound(NotFound):
+    code = "lease_not_found"
+    title = "No such lease"
+
+
+class ReceiptNotFound(NotFound):
+    code = "receipt_not_found"
+    title = "No such receipt"
+
+
+class ClientNotFound(NotFound):
+    code = "client_not_found"
+    title = "No such client"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+    title = "No such key"
+
+
+class SubscriptionNotFound(NotFound):
+    code = "subscription_not_found"
+    title = "No such subscription"
+
+
+class MethodNotAllowed(RestanteError):
+    code = "method_not_allowed"
+    status = 405
+    title = "Method not allowed"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"allowed here: {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class Conflict(RestanteError):
+    code = "conflict"
+    status = 409
+    title = "Conflict"
+
+
+class LeaseLost(Conflict):
+    code = "lease_lost"
+    title = "Lease lost"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+    title = "Already exists"
+
+
+class TooManyKeys(Conflict):
+    code = "too_many_keys"
+    title = "Too many active keys"
+
+
+class StoreError(RestanteError):
+    code = "store_error"
+    status = 503
+    title = "Store error"
+
+
+class StoreFull(StoreError):
+    code = "store_full"
+    status = 507
+    title = "The store is full"
+
+
+class StoreUnavailable(StoreError):
+    code = "store_unavailable"
+    title = "The store is unavailable"
+
+
+class OutcomeUnknown(StoreError):
+    code = "outcome_unknown"
+    title = "Outcome unknown"
+
+
+class ShuttingDown(StoreError):
+    code = "shutting_down"
+    title = "Shutting down"
+
+
+class StartupError(RestanteError):
+    code = "startup_failed"
+    title = "Cannot start"
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigurationError(StartupError):
+    code = "configuration_invalid"
+    title = "Invalid configuration"
+    exit_code = 2
+
+
+class PortInUse(StartupError):
+    code = "port_in_use"
+    title = "Port in use"
+    exit_code = 3
+
+
+class StoreInUse(StartupError):
+    code = "store_in_use"
+    title = "Store in use"
+    exit_code = 4
+
+
+class StoreRefused(StartupError):
+    code = "store_refused"
+    title = "Store refused"
+    exit_code = 5

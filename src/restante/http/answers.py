@@ -1,0 +1,96 @@
+"""What goes back: JSON, the same envelope in XML, or raw bytes; and every error, mapped here and only here."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from restante.errors import MethodNotAllowed, OutOfBounds, RestanteError, Unauthenticated
+from restante.http.request import Request, SendMessage
+from restante.wire import xml
+from restante.wire.messages import Problem
+
+Header = tuple[bytes, bytes]
+_encode = msgspec.json.Encoder().encode
+
+JSON: Final = b"application/json"
+XML: Final = b"application/xml"
+_COMMON: Final[tuple[Header, ...]] = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+class Answer:
+    """A whole answer, ready to be sent."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: bytes = JSON,
+        headers: tuple[Header, ...] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        own: tuple[Header, ...] = (*_COMMON, *headers)
+        if status != 204:
+            own = (
+                (b"content-type", content_type),
+                (b"content-length", b"%d" % len(body)),
+                *own,
+            )
+        self.headers = own
+
+    async def send(self, send: SendMessage) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def envelope(
+    request: Request,
+    message: msgspec.Struct | msgspec.Raw,
+    root: str,
+    status: int = 200,
+    headers: tuple[Header, ...] = (),
+) -> Answer:
+    """The message in the form the client asked for; ``root`` names the XML document's element."""
+    body = _encode(message)
+    if not request.wants_xml:
+        return Answer(status, body, JSON, headers)
+    return Answer(status, xml.encode(msgspec.json.decode(body), root), XML, headers)
+
+
+def problem(error: RestanteError, *, as_xml: bool) -> Answer:
+    """An error as RFC 9457 problem details."""
+    headers: tuple[Header, ...] = ()
+    bounds: dict[str, Any] | None = None
+    match error:
+        case Unauthenticated():
+            headers = ((b"www-authenticate", b'Bearer realm="restante"'),)
+        case MethodNotAllowed():
+            headers = ((b"allow", ", ".join(error.allowed).encode()),)
+        case OutOfBounds():
+            bounds = error.bounds
+    if error.status == 503:
+        headers = (*headers, (b"retry-after", b"1"))
+    if error.status == 413:
+        # What is left of the body will not be read.
+        headers = (*headers, (b"connection", b"close"))
+    body = _encode(
+        Problem(
+            type=f"urn:restante:error:{error.code}",
+            title=error.title,
+            status=error.status,
+            detail=error.detail,
+            code=error.code,
+            bounds=bounds,
+        )
+    )
+    if as_xml:
+        document = xml.encode(msgspec.json.decode(body), "problem")
+        return Answer(error.status, document, b"application/problem+xml", headers)
+    return Answer(error.status, body, b"application/problem+json", headers)

@@ -1,0 +1,177 @@
+"""One HTTP request, read lazily and never beyond its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from restante.errors import BodyTooLarge, Malformed, OutOfBounds, UnsupportedMedia
+from restante.model import Actor
+from restante.wire import xml
+
+T = TypeVar("T")
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+ReceiveMessage = Callable[[], Awaitable[Message]]
+SendMessage = Callable[[Message], Awaitable[None]]
+
+JSON_BYTES: Final = 17 * 1024 * 1024
+"""The largest JSON or XML request: a batch that carries the largest body, and some."""
+
+
+class ClientGone(Exception):
+    """The client hung up in the middle of its request: nobody is there to answer."""
+
+
+class Request:
+    """What a handler is given. ``parameters`` are the parts of the path in braces."""
+
+    __slots__ = (
+        "_gone",
+        "_query",
+        "_receive",
+        "actor",
+        "headers",
+        "method",
+        "parameters",
+        "path",
+        "scope",
+    )
+
+    actor: Actor
+
+    def __init__(
+        self, scope: Scope, receive: ReceiveMessage, parameters: Mapping[str, str]
+    ) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.parameters = parameters
+        self._receive = receive
+        self._query: dict[str, str] | None = None
+        self._gone = False
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of that lower-case name, as Latin-1 text."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    @property
+    def wants_xml(self) -> bool:
+        """Whether the client asked for XML rather than JSON."""
+        accept = self.header(b"accept")
+        return (
+            accept is not None and "xml" in accept and "json" not in accept and "html" not in accept
+        )
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's parameters; of a repeated one the last."""
+        if self._query is None:
+            try:
+                text = self.scope["query_string"].decode("ascii")
+                pairs = urllib.parse.parse_qsl(
+                    text, keep_blank_values=True, errors="strict", max_num_fields=50
+                )
+            except ValueError as error:
+                raise Malformed("the query string is malformed") from error
+            self._query = dict(pairs)
+        return self._query
+
+    def number(self, name: str, default: T) -> float | T:
+        """A number from the query."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        try:
+            return float(text)
+        except ValueError as error:
+            raise Malformed(f"{name} must be a number, not {text[:40]!r}") from error
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number from the query, within its bounds."""
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise Malformed(f"{name} must be a whole number, not {text[:40]!r}")
+        if not low <= int(text) <= high:
+            raise OutOfBounds(name, text, low, high)
+        return int(text)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; ``BodyTooLarge`` as soon as it is known to exceed ``limit`` bytes."""
+        announced = self.header(b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limit:
+            raise BodyTooLarge(f"the body must be at most {limit} bytes")
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            chunks = [body]
+            size = len(body)
+            while message.get("more_body"):
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limit:
+                    raise BodyTooLarge(f"the body must be at most {limit} bytes")
+            body = b"".join(chunks)
+        if len(body) > limit:
+            raise BodyTooLarge(f"the body must be at most {limit} bytes")
+        return body
+
+    async def read(self, decoder: msgspec.json.Decoder[T], default: T | None = None) -> T:
+        """The request's JSON or XML envelope; ``default`` for an empty body, if there is one.
+
+        Raises ``UnsupportedMedia`` for another content type and ``Malformed``, with the place, for what cannot be read.
+        """
+        body = await self.body(JSON_BYTES)
+        if not body and default is not None:
+            return default
+        media = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if media == "application/json":
+            try:
+                return decoder.decode(body)
+            except msgspec.ValidationError as error:
+                raise Malformed(f"not what is expected here: {error}") from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Malformed(f"not JSON: {error}") from error
+        if media in ("application/xml", "text/xml"):
+            return xml.decode(body, decoder.type)
+        raise UnsupportedMedia(
+            "this call takes Content-Type: application/json (or application/xml)"
+            + (f", not {media[:100]}" if media else "")
+        )
+
+    # -- hanging up -----------------------------------------------------------------------------
+
+    def gone(self) -> bool:
+        """Whether the client is known to have hung up."""
+        return self._gone
+
+    def watch(self, on_gone: Callable[[], None]) -> Callable[[], None]:
+        """Once the body has been read: call back when the client hangs up. Returns what ends the watch."""
+
+        async def wait() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            self._gone = True
+            on_gone()
+
+        task = asyncio.get_running_loop().create_task(wait())
+        return lambda: void(task.cancel())
+
+
+def void(_: object) -> None:
+    """Make a statement of an expression."""

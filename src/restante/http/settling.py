@@ -1,0 +1,52 @@
+"""Settling as it stands in messages, for every transport that speaks JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from restante.engine.session import Settle
+from restante.errors import RestanteError
+from restante.model import BATCH, Settled, check_bounds
+from restante.wire import times
+from restante.wire.messages import SettledItem, SettleItem, bytes_of
+from restante.wire.receipts import receipt_id
+
+
+def to_settles(items: Sequence[SettleItem]) -> list[Settle]:
+    """What the engine is asked; ``OutOfBounds`` unless there are 1 to 1,000 items."""
+    check_bounds("number of settlements", len(items), 1, BATCH)
+    return [
+        Settle(
+            lease=item.lease,
+            verb=item.outcome,
+            reason=item.reason,
+            retry_after_seconds=item.retry_after,
+            lease_seconds=item.lease_seconds,
+            reply=bytes_of("reply", item.reply, item.reply_base64),
+            reply_content_type=item.reply_content_type,
+        )
+        for item in items
+    ]
+
+
+def to_item(queue: str, lease: str, result: Settled | RestanteError) -> SettledItem:
+    """One result as it is answered."""
+    if isinstance(result, RestanteError):
+        return SettledItem(
+            ok=False, lease=lease, status=result.status, code=result.code, detail=result.detail
+        )
+    return SettledItem(
+        ok=True,
+        lease=lease,
+        outcome=result.outcome,
+        state=result.state.label,
+        receipt=receipt_id(queue, result.number) if result.number else None,
+        lease_until=times.to_text(result.lease_until_ms) if result.lease_until_ms else None,
+    )
+
+
+def to_items(
+    queue: str, items: Sequence[SettleItem], results: Sequence[Settled | RestanteError]
+) -> list[SettledItem]:
+    """The results of a batch, in its order."""
+    return [to_item(queue, item.lease, result) for item, result in zip(items, results, strict=True)]

@@ -1,0 +1,111 @@
+"""The seams: what the engine needs of the outside. Adapters implement these and nothing else.
+
+Durations cross the seam, timestamps of deadlines do not: a store has its own clock. Every store method is one atomic
+transaction, and its future is resolved only after that transaction is durable. A method is started by the call, not
+by the await: two calls in a row take effect in that order. Cancelling the future does not undo anything, but loses
+the answer: shield it where the answer matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from restante.changes import Change
+from restante.errors import RestanteError
+from restante.model import (
+    Actor,
+    Appended,
+    Draft,
+    Leased,
+    LeaseRef,
+    LeaseRequest,
+    Selection,
+    Settled,
+    Settlement,
+)
+from restante.queries import Answer, Query
+
+
+class Clock(Protocol):
+    """The one source of time."""
+
+    def monotonic(self) -> float:
+        """Seconds that only ever rise; unmoved by changes of the wall clock."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970 UTC by the wall clock, for people and receipts."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return after ``seconds``."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back once after ``seconds``; returns what cancels that."""
+
+
+class Store(Protocol):
+    """Where it all lives durably: eleven verbs."""
+
+    @property
+    def token_secret(self) -> bytes:
+        """32 bytes, made with the store: the key under which lease tokens are sealed."""
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        """Resolves when the store can no longer be trusted to store: the process must end."""
+
+    def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
+        """Apply all changes of clients, queues, keys and subscriptions, or none."""
+
+    def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
+        """Store each draft: its body once, a delivery and a receipt for each queue, its idempotency row.
+
+        Per draft: ``QueueNotFound``, ``IdempotencyKeyReused``, ``StoreFull``, or the earlier result of its key.
+        """
+
+    def lease(self, request: LeaseRequest) -> asyncio.Future[Leased]:
+        """Lease up to ``max`` ready deliveries in the order of their ``seq``, within ``max_in_flight``."""
+
+    def extend(self, ref: LeaseRef, lease_seconds: float) -> asyncio.Future[Settled]:
+        """Let the lease run for ``lease_seconds`` from now. ``LeaseLost`` when it is not current."""
+
+    def settle(
+        self, settlements: Sequence[Settlement]
+    ) -> asyncio.Future[list[Settled | RestanteError]]:
+        """End leases, each fenced, each with its receipt. A repeat answers as the first did; else ``LeaseLost``."""
+
+    def overdue(self, limit: int) -> asyncio.Future[dict[str, int]]:
+        """End up to ``limit`` leases that ran out and deliveries past their expiry; who became ready, by queue."""
+
+    def next_due(self) -> asyncio.Future[float | None]:
+        """Seconds until ``overdue`` has something to do (0 when it has), None when nothing is pending."""
+
+    def redrive(
+        self, queue: str, selection: Selection, actor: Actor, limit: int
+    ) -> asyncio.Future[tuple[int, dict[str, int]]]:
+        """Give up to ``limit`` selected dead letters new attempts: how many, and who became ready."""
+
+    def discard(
+        self, queue: str, selection: Selection, actor: Actor, limit: int, reason: str
+    ) -> asyncio.Future[tuple[int, dict[str, int]]]:
+        """Discard up to ``limit`` selected dead letters: how many, and who became ready."""
+
+    def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
+        """Answer one of the questions in ``queries.py`` from what is committed."""
+
+    def prune(self, limit: int) -> asyncio.Future[int]:
+        """Delete up to about ``limit`` bodies and receipts past their retention; 0 when nothing is left to do."""
+
+    async def close(self) -> None:
+        """Finish what was begun, then release the store."""
+
+
+class Waker(Protocol):
+    """Tells other nodes that queues have work. A hint: losing one costs a poll interval, never a notification."""
+
+    async def wake(self, queues: Sequence[str]) -> None:
+        """Tell the others."""
+
+    async def listen(self, on_wake: Callable[[Sequence[str] | None], None]) -> None:
+        """Call ``on_wake`` with the queues others name (None: any may have work), until cancelled."""

@@ -1,0 +1,1 @@
+"""Stores, each one file or one folder, none importing another. ``restante.testing`` finds them here by itself."""

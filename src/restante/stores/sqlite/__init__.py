@@ -1,0 +1,199 @@
+"""The embedded store: one SQLite file, one process that owns it, group commit, every COMMIT fsynced."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import fcntl
+import os
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO, TypeVar
+
+from restante.changes import Change
+from restante.errors import RestanteError, StoreInUse, StoreRefused
+from restante.model import (
+    Actor,
+    Appended,
+    Draft,
+    Leased,
+    LeaseRef,
+    LeaseRequest,
+    Selection,
+    Settled,
+    Settlement,
+)
+from restante.ports import Clock
+from restante.queries import Answer, Query
+from restante.stores.sqlite import schema
+from restante.stores.sqlite.books import RESERVE_BYTES, Books
+from restante.stores.sqlite.committer import Committer
+from restante.stores.sqlite.reads import Reads
+from restante.stores.sqlite.upkeep import Upkeep
+from restante.stores.sqlite.writes import Writes
+from restante.timeline import Timeline
+
+FILE_NAME = "restante.db"
+IDEMPOTENCY_RETENTION_SECONDS = 7 * 86_400
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """``async with SqliteStore(folder, clock) as store`` opens or makes ``folder/restante.db``.
+
+    Raises ``StoreInUse`` when another process has it open and ``StoreRefused`` when the file cannot be trusted.
+    ``reserve_bytes`` of the disk are kept free of new notifications, so that acks find room on a full one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        *,
+        idempotency_retention_seconds: int = IDEMPOTENCY_RETENTION_SECONDS,
+        reserve_bytes: int = RESERVE_BYTES,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._idempotency_retention_seconds = idempotency_retention_seconds
+        self._reserve_bytes = reserve_bytes
+        self._jitter = jitter
+
+    async def __aenter__(self) -> Self:
+        self._lock = _lock(self._folder)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _open(self) -> None:
+        path = self._folder / FILE_NAME
+        self._connection = schema.open_file(path)
+        meta: dict[str, bytes] = dict(self._connection.execute("SELECT name, value FROM meta"))
+        if "token_secret" not in meta:
+            meta["token_secret"] = secrets.token_bytes(32)
+            self._connection.execute(
+                "INSERT INTO meta VALUES ('token_secret', ?)", (meta["token_secret"],)
+            )
+        self._token_secret = meta["token_secret"]
+        timeline = Timeline(self._clock, int(meta.get("timeline", b"0")))
+        books = Books(self._connection, timeline, path, self._reserve_bytes)
+        self._writes = Writes(self._connection, books, self._jitter)
+        self._upkeep = Upkeep(
+            self._connection, books, self._writes, self._idempotency_retention_seconds
+        )
+        self._committer = Committer(self._connection, books)
+        self._reader = schema.open_reader(path)
+        self._reads = Reads(self._reader, timeline)
+        self._reading = concurrent.futures.ThreadPoolExecutor(1, "restante-read")
+
+    @property
+    def token_secret(self) -> bytes:
+        return self._token_secret
+
+    @property
+    def failed(self) -> asyncio.Future[None]:
+        return self._committer.failed
+
+    def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
+        return self._submit(lambda: self._upkeep.configure(changes))
+
+    def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
+        return self._submit(lambda: self._writes.append(drafts))
+
+    def lease(self, request: LeaseRequest) -> asyncio.Future[Leased]:
+        return self._submit(lambda: self._writes.lease(request))
+
+    def extend(self, ref: LeaseRef, lease_seconds: float) -> asyncio.Future[Settled]:
+        return self._submit(lambda: self._writes.extend(ref, lease_seconds))
+
+    def settle(
+        self, settlements: Sequence[Settlement]
+    ) -> asyncio.Future[list[Settled | RestanteError]]:
+        return self._submit(lambda: self._writes.settle(settlements))
+
+    def overdue(self, limit: int) -> asyncio.Future[dict[str, int]]:
+        return self._submit(lambda: self._upkeep.overdue(limit))
+
+    def next_due(self) -> asyncio.Future[float | None]:
+        return self._submit(self._upkeep.next_due)
+
+    def redrive(
+        self, queue: str, selection: Selection, actor: Actor, limit: int
+    ) -> asyncio.Future[tuple[int, dict[str, int]]]:
+        return self._submit(lambda: self._upkeep.redrive(queue, selection, actor, limit))
+
+    def discard(
+        self, queue: str, selection: Selection, actor: Actor, limit: int, reason: str
+    ) -> asyncio.Future[tuple[int, dict[str, int]]]:
+        return self._submit(lambda: self._upkeep.discard(queue, selection, actor, limit, reason))
+
+    def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.run_in_executor(self._reading, self._reads.answer, query)
+        return answer
+
+    def prune(self, limit: int) -> asyncio.Future[int]:
+        return self._submit(lambda: self._upkeep.prune(limit))
+
+    async def close(self) -> None:
+        await self._committer.close()
+        self._reading.shutdown()
+        self._reader.close()
+        if not self._committer.failed.done():
+            self._connection.close()
+        self._lock.close()
+
+    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return self._committer.submit(work)
+
+
+def check_file(folder: Path) -> list[str]:
+    """What SQLite's full check finds wrong in the store of ``folder``; empty when all is well.
+
+    Raises ``StoreInUse`` while a process has it open, ``StoreRefused`` when it cannot even be opened.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        raise StoreRefused(f"there is no store in {folder}")
+    with _lock(folder):
+        connection = schema.open_file(path)
+        try:
+            return schema.check(connection, full=True)
+        finally:
+            connection.close()
+
+
+def _lock(folder: Path) -> TextIO:
+    """Hold the folder's lock file; the kernel lets go of it when the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StoreRefused(f"cannot use {folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        holder = lock.read(20).strip()
+        lock.close()
+        who = f"process {holder}" if holder else "another process"
+        raise StoreInUse(f"{folder} is in use by {who}: a store has one owner at a time") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock

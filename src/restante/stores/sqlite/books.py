@@ -1,0 +1,237 @@
+"""What the writer keeps in memory beside the file: each queue's tally and the end of its ledger.
+
+One process owns the file, so memory may run ahead of it inside a transaction. ``flush`` writes every changed tally
+once per transaction; ``forget`` drops them all after a rollback.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import apsw
+import msgspec
+
+from restante.errors import QueueNotFound
+from restante.model import Actor, Outcome, Receipt, Settings, State
+from restante.timeline import Timeline
+from restante.wire import times
+from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
+
+CACHED_QUEUES: Final = 200_000
+RESERVE_BYTES: Final = 64 * 1024 * 1024
+"""Publishing stops when less than this (or a tenth of a small disk) is free, so that acks still find room."""
+_LOOK_AT_DISK_MS: Final = 100
+_PERSIST_TIMELINE_MS: Final = 5_000
+_STATES: Final = len(State)
+
+_decode_settings = msgspec.json.Decoder(Settings).decode
+
+
+class QueueBook:
+    """A queue as the writer knows it. ``counts`` is indexed by ``State``."""
+
+    __slots__ = ("chain", "counts", "dirty", "id", "name", "owner", "receipts", "seq", "settings")
+
+    def __init__(
+        self,
+        id: int,
+        name: str,
+        owner: str,
+        settings: Settings,
+        tally: tuple[int, int, bytes, list[int]] | None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.owner = owner
+        self.settings = settings
+        self.seq, self.receipts, self.chain, self.counts = tally or (0, 0, GENESIS, [0] * _STATES)
+        self.dirty = False
+
+
+class Subject(msgspec.Struct, frozen=True, gc=False):
+    """What a receipt says of the notification it is about."""
+
+    n: int
+    id: str
+    published_at_ms: int
+    body_sha256: bytes
+    body_bytes: int
+
+
+class Books:
+    """All tallies touched since the start, and the ledger's pen."""
+
+    def __init__(
+        self, connection: apsw.Connection, timeline: Timeline, path: Path | None, reserve_bytes: int
+    ) -> None:
+        self.connection = connection
+        self.timeline = timeline
+        self._path = path
+        self._reserve_bytes = reserve_bytes
+        self._by_name: dict[str, QueueBook] = {}
+        self._dirty: list[QueueBook] = []
+        self._looked_at_ms = -_LOOK_AT_DISK_MS
+        self._has_room = True
+        self._persisted_ms = 0
+
+    def queue(self, name: str) -> QueueBook:
+        """The queue of that name, or ``QueueNotFound``."""
+        book = self._by_name.get(name)
+        if book is None:
+            book = self._load(name)
+        return book
+
+    def reload(self, name: str) -> None:
+        """The queue's settings were changed within this transaction."""
+        book = self._by_name.pop(name, None)
+        if book is not None:
+            fresh = self._load(name)
+            fresh.seq, fresh.receipts = book.seq, book.receipts
+            fresh.chain, fresh.counts = book.chain, book.counts
+            if book.dirty:
+                fresh.dirty = True
+                self._dirty[self._dirty.index(book)] = fresh
+
+    def touch(self, book: QueueBook) -> None:
+        """The book was changed: it must be written with this transaction."""
+        if not book.dirty:
+            book.dirty = True
+            self._dirty.append(book)
+
+    def move(self, book: QueueBook, before: State | None, after: State) -> None:
+        """Count one delivery out of one state and into another."""
+        counts = book.counts
+        if before is not None:
+            counts[before] -= 1
+        counts[after] += 1
+        if not book.dirty:
+            book.dirty = True
+            self._dirty.append(book)
+
+    def write(  # noqa: PLR0913 (a receipt has that many facets)
+        self,
+        book: QueueBook,
+        subject: Subject,
+        seq: int,
+        outcome: Outcome,
+        state: State,
+        *,
+        actor: Actor,
+        at_ms: int,
+        attempt: int = 0,
+        fence: int = 0,
+        leased_at_ms: int | None = None,
+        reason: str = "",
+        reply: bytes | None = None,
+        reply_content_type: str = "",
+    ) -> int:
+        """Add a receipt to the end of the queue's ledger; its number."""
+        text, base64 = (None, None) if reply is None else reply_fields(reply)
+        number = book.receipts + 1
+        entry = encode_entry(
+            Receipt(
+                at=times.to_text(at_ms),
+                attempt=attempt,
+                body_bytes=subject.body_bytes,
+                body_sha256=subject.body_sha256.hex(),
+                fence=fence,
+                key_id=actor.key_id,
+                leased_at=times.to_text(leased_at_ms) if leased_at_ms is not None else "",
+                notification=subject.id,
+                number=number,
+                outcome=outcome.value,
+                principal=actor.name,
+                published_at=times.to_text(subject.published_at_ms),
+                queue=book.name,
+                reason=reason,
+                remote_address=actor.remote_address,
+                reply=text,
+                reply_base64=base64,
+                reply_content_type=reply_content_type,
+                seq=seq,
+                state=LABELS[state],
+                transport=actor.transport,
+            )
+        )
+        digest = chain(book.chain, entry)
+        self.connection.execute(
+            "INSERT INTO receipts (queue, number, notification, seq, outcome, fence, at, entry, digest)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (book.id, number, subject.n, seq, outcome.value, fence, at_ms, entry, digest),
+        )
+        book.receipts, book.chain = number, digest
+        if not book.dirty:
+            book.dirty = True
+            self._dirty.append(book)
+        return number
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for new notifications (looked at ten times a second)."""
+        now = self.timeline.now_ms()
+        if self._path is not None and now - self._looked_at_ms >= _LOOK_AT_DISK_MS:
+            self._looked_at_ms = now
+            disk = os.statvfs(self._path)
+            reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 10)
+            free = disk.f_bavail * disk.f_frsize
+            if free < reserve:
+                free += self.connection.pragma("freelist_count") * 4_096
+            had_room, self._has_room = self._has_room, free >= reserve
+            if had_room and not self._has_room:
+                # Small steps from here on, so that the acks to come reuse the log instead of lengthening it.
+                self.connection.pragma("wal_autocheckpoint", 100)
+            elif self._has_room and not had_room:
+                self.connection.pragma("wal_autocheckpoint", 4_000)
+        return self._has_room
+
+    def flush(self) -> None:
+        """Write every changed tally, and now and then where the timeline stands."""
+        if not self._dirty:
+            return
+        for book in self._dirty:
+            book.dirty = False
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in self._dirty],
+        )
+        self._dirty.clear()
+        now = self.timeline.now_ms()
+        if now - self._persisted_ms >= _PERSIST_TIMELINE_MS:
+            self._persisted_ms = now
+            self.connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('timeline', ?)", (str(now).encode(),)
+            )
+
+    def forget(self) -> None:
+        self._by_name.clear()
+        self._dirty.clear()
+
+    def make_room(self) -> None:
+        """Move the log into the file and start it over: an ack that failed may then fit."""
+        self._has_room = False
+        self._looked_at_ms = self.timeline.now_ms()
+        try:
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except (apsw.FullError, apsw.BusyError):
+            return
+
+    def _load(self, name: str) -> QueueBook:
+        row = self.connection.execute(
+            "SELECT q.id, q.name, q.owner, q.settings, t.seq, t.receipts, t.chain, t.scheduled, t.ready, t.held,"
+            " t.leased, t.dead, t.acked, t.superseded, t.expired, t.discarded"
+            " FROM queues q LEFT JOIN tallies t ON t.queue = q.id WHERE q.name = ?",
+            (name,),
+        ).fetchone()
+        if row is None:
+            raise QueueNotFound(f"there is no queue {name} here")
+        tally = None if row[4] is None else (row[4], row[5], row[6], list(row[7:]))
+        book = QueueBook(row[0], row[1], row[2], _decode_settings(row[3]), tally)
+        if len(self._by_name) >= CACHED_QUEUES:
+            for old in [b.name for b in list(self._by_name.values())[:1_000] if not b.dirty]:
+                del self._by_name[old]
+        self._by_name[name] = book
+        return book
+
+
+LABELS: Final = tuple(state.label for state in State)

@@ -1,0 +1,123 @@
+"""Long poll: the way to collect that every platform with an HTTP client can take.
+
+``receive`` answers with a batch in an envelope, ``next`` with one notification's bare payload. Both answer as soon as
+there is something, or with nothing when the wait is over. A client that hangs up while it waits leaves no lease.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from restante.engine.broker import Broker
+from restante.engine.session import Session
+from restante.errors import Malformed
+from restante.http.answers import Answer, Header, envelope
+from restante.http.api import Routes
+from restante.http.request import Request
+from restante.http.settling import to_items, to_settles
+from restante.model import Delivery
+from restante.wire import times
+from restante.wire.messages import NotificationOut, Receive, Received, text_of
+
+NAME: Final = "http"
+NEXT_WAIT_SECONDS: Final = 20.0
+_RECEIVE: Final = msgspec.json.Decoder(Receive)
+_RECEIVE_DEFAULT: Final = Receive()
+_HEADER_NAME: Final = re.compile(r"[a-z0-9_-]{1,128}", re.ASCII)
+
+
+def add_routes(routes: Routes, broker: Broker) -> None:
+    """Attach the transport."""
+    transport = LongPoll(broker)
+    routes.add("POST", "/v1/queues/{queue}/receive", transport.receive, NAME)
+    routes.add("POST", "/v1/queues/{queue}/next", transport.next, NAME)
+
+
+class LongPoll:
+    """The two calls."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def receive(self, request: Request) -> Answer:
+        session = await self._broker.session(request.parameters["queue"], request.actor)
+        asked = await request.read(_RECEIVE, _RECEIVE_DEFAULT)
+        settling = None
+        if asked.settle:
+            # Begun before the look and in the same breath: both share one transaction.
+            settling = session.settle(to_settles(asked.settle))
+        deliveries = await session.receive(
+            max=asked.max, wait_seconds=asked.wait, lease_seconds=asked.lease, hangup=request
+        )
+        received = Received(
+            notifications=[self._out(session, d, request) for d in deliveries],
+            settled=None
+            if settling is None or asked.settle is None
+            else to_items(session.queue.name, asked.settle, await settling.results()),
+        )
+        return envelope(request, received, "received")
+
+    async def next(self, request: Request) -> Answer:
+        session = await self._broker.session(request.parameters["queue"], request.actor)
+        if await request.body(0):
+            raise Malformed("this call takes no body")
+        deliveries = await session.receive(
+            max=1,
+            wait_seconds=request.number("wait", NEXT_WAIT_SECONDS),
+            lease_seconds=request.number("lease", None),
+            hangup=request,
+        )
+        if not deliveries:
+            return Answer(204)
+        delivery = deliveries[0]
+        return Answer(
+            200, delivery.body, delivery.content_type.encode(), _headers(session, delivery)
+        )
+
+    def _out(self, session: Session, delivery: Delivery, request: Request) -> NotificationOut:
+        body, body_base64 = text_of(delivery.body, for_xml=request.wants_xml)
+        return NotificationOut(
+            id=delivery.id,
+            queue=delivery.ref.queue,
+            seq=delivery.ref.seq,
+            lease=session.token(delivery),
+            attempt=delivery.attempt,
+            topic=delivery.topic,
+            content_type=delivery.content_type,
+            body=body,
+            body_base64=body_base64,
+            attributes=delivery.attributes,
+            ordering_key=delivery.ordering_key,
+            published_at=times.to_text(delivery.published_at_ms),
+            lease_until=times.to_text(delivery.lease_until_ms),
+        )
+
+
+def _headers(session: Session, delivery: Delivery) -> tuple[Header, ...]:
+    headers: list[Header] = [
+        (b"restante-id", delivery.id.encode()),
+        (b"restante-queue", delivery.ref.queue.encode()),
+        (b"restante-seq", b"%d" % delivery.ref.seq),
+        (b"restante-lease", session.token(delivery).encode()),
+        (b"restante-attempt", b"%d" % delivery.attempt),
+        (b"restante-published-at", times.to_text(delivery.published_at_ms).encode()),
+        (b"restante-lease-until", times.to_text(delivery.lease_until_ms).encode()),
+    ]
+    if delivery.topic:
+        headers.append((b"restante-topic", delivery.topic.encode()))
+    if delivery.ordering_key:
+        headers.append((b"restante-ordering-key", _text(delivery.ordering_key)))
+    for name, value in delivery.attributes.items():
+        # An attribute given in JSON may have a dot, which a header's name may not: only `receive` shows those.
+        if _HEADER_NAME.fullmatch(name):
+            own = name if name.startswith("ce-") else f"restante-attribute-{name}"
+            headers.append((own.encode(), _text(value)))
+    return tuple(headers)
+
+
+def _text(value: str) -> bytes:
+    # As it came where it came in a header; text beyond Latin-1 can only have come in JSON.
+    return value.encode("latin-1", "replace")

@@ -1,0 +1,275 @@
+"""Looking: a notification's status, queues and their figures, dead letters, receipts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from restante import auth
+from restante.engine.broker import Broker
+from restante.errors import (
+    ClientNotFound,
+    NotificationNotFound,
+    QueueNotFound,
+    ReceiptNotFound,
+)
+from restante.http.answers import Answer, envelope
+from restante.http.api import Routes
+from restante.http.request import Request
+from restante.lifecycle import ENDED
+from restante.model import Actor, Figures, Outcome, Queue, Role, Selection
+from restante.queries import (
+    ClientByName,
+    Clients,
+    DeadLetters,
+    DeliveryRecord,
+    FiguresOf,
+    NotificationById,
+    Queues,
+    ReceiptByNumber,
+    Receipts,
+    StoredReceipt,
+)
+from restante.wire import times
+from restante.wire.messages import (
+    ClientOut,
+    ClientPage,
+    DeadOut,
+    DeadPage,
+    DeliveryOut,
+    ErrorCount,
+    FiguresOut,
+    NotificationStatus,
+    QueueOut,
+    QueuePage,
+    QueueWithFigures,
+    Rates,
+    ReceiptPage,
+)
+from restante.wire.receipts import decode_entry, parse_receipt_id, receipt_id, to_json
+
+PAGE: Final = 100
+PAGE_MAXIMUM: Final = 1_000
+RATE_SECONDS: Final = 60.0
+RATE_RECEIPTS: Final = 1_000
+_FAILURES: Final = (Outcome.NACKED, Outcome.REJECTED, Outcome.LEASE_EXPIRED)
+
+
+def add_routes(routes: Routes, broker: Broker) -> None:
+    """Attach the calls that change nothing."""
+    web = Look(broker)
+    routes.add("GET", "/v1/notifications/{id}", web.notification)
+    routes.add("GET", "/v1/queues", web.queues)
+    routes.add("GET", "/v1/queues/{queue}", web.queue)
+    routes.add("GET", "/v1/queues/{queue}/dead", web.dead)
+    routes.add("GET", "/v1/queues/{queue}/receipts", web.receipts)
+    routes.add("GET", "/v1/receipts/{id}", web.receipt)
+    routes.add("GET", "/v1/clients", web.clients)
+    routes.add("GET", "/v1/clients/{name}", web.client)
+
+
+class Look:
+    """A client sees its own, an administrator everything, a publisher what it published."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._browse = broker.store.browse
+
+    async def notification(self, request: Request) -> Answer:
+        actor = request.actor
+        id = request.parameters["id"]
+        owner = actor.name if actor.role is Role.CLIENT else None
+        found = await self._browse(NotificationById(id, owner))
+        if (
+            found is None
+            or (owner is not None and not found.deliveries)
+            or (actor.role is Role.PUBLISHER and found.publisher != actor.name)
+        ):
+            raise NotificationNotFound(f"there is no notification {id[:100]} here")
+        status = NotificationStatus(
+            id=found.id,
+            topic=found.topic,
+            content_type=found.content_type,
+            body_bytes=found.body_bytes,
+            body_sha256=found.body_sha256.hex(),
+            published_at=times.to_text(found.published_at_ms),
+            publisher=found.publisher,
+            attributes=found.attributes,
+            deliveries=[_delivery(record) for record in found.deliveries],
+        )
+        return envelope(request, status, "notification")
+
+    async def queues(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.ADMIN, Role.CLIENT)
+        owner = request.actor.name if request.actor.role is Role.CLIENT else None
+        limit = _limit(request)
+        found = await self._browse(Queues(request.query.get("after", ""), limit, owner))
+        page = QueuePage(
+            queues=[QueueOut(name=q.name, owner=q.owner, settings=q.settings) for q in found],
+            next=found[-1].name if len(found) == limit else None,
+        )
+        return envelope(request, page, "queues")
+
+    async def queue(self, request: Request) -> Answer:
+        queue = await self._own_queue(request)
+        figures = await self._browse(FiguresOf(queue.name))
+        recent = await self._browse(Receipts(queue.name, limit=RATE_RECEIPTS, newest_first=True))
+        now = self._broker.clock.wall_ms()
+        out = QueueWithFigures(
+            name=queue.name,
+            owner=queue.owner,
+            settings=queue.settings,
+            figures=_figures(figures or Figures(), recent.receipts, now),
+        )
+        return envelope(request, out, "queue")
+
+    async def dead(self, request: Request) -> Answer:
+        queue = await self._own_queue(request)
+        limit = _limit(request)
+        selection = Selection(
+            reason=request.query.get("reason"),
+            topic=request.query.get("topic"),
+            since_ms=_time(request, "since"),
+            until_ms=_time(request, "until"),
+        )
+        after = request.integer("after", 0, 0, 2**62)
+        found = await self._browse(DeadLetters(queue.name, selection, after, limit))
+        page = DeadPage(
+            dead=[
+                DeadOut(
+                    id=letter.id,
+                    seq=letter.seq,
+                    attempt=letter.attempt,
+                    topic=letter.topic,
+                    content_type=letter.content_type,
+                    published_at=times.to_text(letter.published_at_ms),
+                    dead_at=times.to_text(letter.dead_at_ms),
+                    reason=letter.reason,
+                    ordering_key=letter.ordering_key,
+                    parked=letter.parked,
+                    history=[msgspec.Raw(to_json(receipt)) for receipt in letter.history],
+                )
+                for letter in found
+            ],
+            next=found[-1].seq if len(found) == limit else None,
+        )
+        return envelope(request, page, "dead")
+
+    async def receipts(self, request: Request) -> Answer:
+        queue = await self._own_queue(request)
+        outcome = request.query.get("outcome")
+        found = await self._browse(
+            Receipts(
+                queue.name,
+                request.integer("after", 0, 0, 2**62),
+                _limit(request),
+                outcome=outcome,
+                since_ms=_time(request, "since"),
+                until_ms=_time(request, "until"),
+            )
+        )
+        page = ReceiptPage(
+            receipts=[msgspec.Raw(to_json(receipt)) for receipt in found.receipts],
+            next=found.next,
+        )
+        return envelope(request, page, "receipts")
+
+    async def receipt(self, request: Request) -> Answer:
+        text = request.parameters["id"]
+        name, number = parse_receipt_id(text)
+        try:
+            queue = await self._broker.directory.queue(name)
+            auth.require_collect(request.actor, queue)
+        except QueueNotFound as error:
+            raise ReceiptNotFound(f"there is no receipt {text} here") from error
+        found = await self._browse(ReceiptByNumber(name, number))
+        if found is None:
+            raise ReceiptNotFound(f"there is no receipt {text} here")
+        return envelope(request, msgspec.Raw(to_json(found)), "receipt")
+
+    async def clients(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.ADMIN)
+        limit = _limit(request)
+        found = await self._browse(Clients(request.query.get("after", ""), limit))
+        page = ClientPage(
+            clients=[
+                ClientOut(name=c.name, created_at=times.to_text(c.created_at_ms)) for c in found
+            ],
+            next=found[-1].name if len(found) == limit else None,
+        )
+        return envelope(request, page, "clients")
+
+    async def client(self, request: Request) -> Answer:
+        name = request.parameters["name"]
+        found = None
+        if request.actor.role is Role.ADMIN or _is_self(request.actor, name):
+            found = await self._browse(ClientByName(name))
+        if found is None:
+            raise ClientNotFound(f"there is no client {name[:128]} here")
+        out = ClientOut(name=found.name, created_at=times.to_text(found.created_at_ms))
+        return envelope(request, out, "client")
+
+    async def _own_queue(self, request: Request) -> Queue:
+        queue = await self._broker.directory.queue(request.parameters["queue"])
+        auth.require_collect(request.actor, queue)
+        return queue
+
+
+def _is_self(actor: Actor, name: str) -> bool:
+    return actor.role is Role.CLIENT and actor.name == name
+
+
+def _limit(request: Request) -> int:
+    return request.integer("limit", PAGE, 1, PAGE_MAXIMUM)
+
+
+def _time(request: Request, name: str) -> int | None:
+    text = request.query.get(name)
+    return None if text is None else times.to_ms(text)
+
+
+def _delivery(record: DeliveryRecord) -> DeliveryOut:
+    out = DeliveryOut(
+        queue=record.queue, seq=record.seq, state=record.state.label, attempt=record.attempt
+    )
+    if record.last is None:
+        return out
+    last = decode_entry(record.last.entry)
+    out.receipt = receipt_id(record.last.queue, record.last.number)
+    out.attempt = record.attempt or last.attempt
+    out.reason = last.reason or None
+    if record.state in ENDED:
+        out.settled_at = last.at
+        out.client = last.principal
+        out.reply, out.reply_base64 = last.reply, last.reply_base64
+        out.reply_content_type = last.reply_content_type or None
+    return out
+
+
+def _figures(figures: Figures, newest: list[StoredReceipt], now_ms: int) -> FiguresOut:
+    """Rates and errors are read off the ledger's end, so that the way of a notification pays nothing for them."""
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    span = RATE_SECONDS
+    for receipt in newest:
+        entry = decode_entry(receipt.entry)
+        age = (now_ms - times.to_ms(entry.at)) / 1_000
+        if age > RATE_SECONDS:
+            break
+        counts[entry.outcome] += 1
+        if entry.outcome in _FAILURES:
+            reasons[entry.reason or entry.outcome] += 1
+        if len(newest) == RATE_RECEIPTS:
+            # The newest thousand span less than a minute: the rate is over what they span.
+            span = max(age, 0.001)
+    return FiguresOut(
+        **{name: getattr(figures, name) for name in figures.__struct_fields__},
+        rates=Rates(
+            published=round(counts[Outcome.PUBLISHED] / span, 3),
+            acked=round(counts[Outcome.ACKED] / span, 3),
+            failed=round(sum(counts[outcome] for outcome in _FAILURES) / span, 3),
+        ),
+        errors=[ErrorCount(reason=reason, count=n) for reason, n in reasons.most_common(10)],
+    )

@@ -1,0 +1,185 @@
+"""Publishing: to a queue, to a topic, in batches."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from restante import auth
+from restante.engine.broker import Broker
+from restante.errors import InvalidHeader, Malformed, RestanteError
+from restante.http.answers import Answer, envelope
+from restante.http.api import Routes
+from restante.http.request import Request
+from restante.model import BATCH, Appended, Publication, Role, check_bounds
+from restante.wire.messages import (
+    PlaceOut,
+    PublicationItem,
+    PublishBatch,
+    Published,
+    PublishedBatch,
+    PublishedItem,
+    bytes_of,
+)
+
+_BATCH: Final = msgspec.json.Decoder(PublishBatch)
+_REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+_LARGEST_BODY: Final = 16_777_216
+_ATTRIBUTE: Final = "restante-attribute-"
+
+
+def add_routes(routes: Routes, broker: Broker) -> None:
+    """Attach the calls of a publisher."""
+    web = Publish(broker)
+    routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue)
+    routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic)
+    routes.add("POST", "/v1/notifications", web.batch)
+
+
+class Publish:
+    """The three calls."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def to_queue(self, request: Request) -> Answer:
+        name = request.parameters["queue"]
+        directory = self._broker.directory
+        queue = directory.known_queue(name) or await directory.queue(name)
+        auth.require_publish(request.actor, queue)
+        # The queue's own limit, before a byte more is read.
+        body = await request.body(queue.settings.max_body_bytes)
+        appended = await self._broker.publish(
+            _publication(request, body, queue=name), request.actor
+        )
+        return _published(request, appended)
+
+    async def to_topic(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
+        body = await request.body(_LARGEST_BODY)
+        publication = _publication(request, body, topic=request.parameters["topic"])
+        return _published(request, await self._broker.publish_to_topic(publication, request.actor))
+
+    async def batch(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
+        asked = await request.read(_BATCH)
+        check_bounds("number of notifications", len(asked.notifications), 1, BATCH)
+        results: list[PublishedItem | None] = [None] * len(asked.notifications)
+        publications: list[Publication] = []
+        places: list[int] = []
+        for index, item in enumerate(asked.notifications):
+            try:
+                publications.append(_of_item(item))
+                places.append(index)
+            except RestanteError as error:
+                results[index] = _item(error)
+        if publications:
+            appended = await self._broker.publish_batch(publications, request.actor)
+            for index, result in zip(places, appended, strict=True):
+                results[index] = _item(result)
+        batch = PublishedBatch(results=[result for result in results if result is not None])
+        return envelope(request, batch, "published")
+
+
+def _publication(request: Request, body: bytes, *, queue: str = "", topic: str = "") -> Publication:
+    content_type = "application/octet-stream"
+    idempotency_key = ordering_key = collapse_key = ""
+    deliver_after_seconds = 0.0
+    expires_after_seconds: float | None = None
+    attributes: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        if raw_name == b"content-type":
+            content_type = raw_value.decode("latin-1")
+        elif raw_name == b"idempotency-key":
+            idempotency_key = _idempotency_key(raw_value.decode("latin-1"))
+        elif raw_name.startswith(b"ce-"):
+            attributes[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
+        elif raw_name.startswith(b"restante-"):
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            if name == "restante-ordering-key":
+                ordering_key = _given(name, value)
+            elif name == "restante-collapse-key":
+                collapse_key = _given(name, value)
+            elif name == "restante-deliver-after":
+                deliver_after_seconds = _seconds(name, value)
+            elif name == "restante-expires-after":
+                expires_after_seconds = _seconds(name, value)
+            elif name.startswith(_ATTRIBUTE):
+                attributes[name.removeprefix(_ATTRIBUTE)] = value
+            else:
+                raise InvalidHeader(f"there is no header {name[:100]}")
+    return Publication(
+        body=body,
+        queue=queue,
+        topic=topic,
+        content_type=content_type,
+        attributes=attributes,
+        idempotency_key=idempotency_key,
+        ordering_key=ordering_key,
+        collapse_key=collapse_key,
+        deliver_after_seconds=deliver_after_seconds,
+        expires_after_seconds=expires_after_seconds,
+    )
+
+
+def _idempotency_key(value: str) -> str:
+    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return _given("idempotency-key", value)
+
+
+def _given(name: str, value: str) -> str:
+    if not value:
+        raise InvalidHeader(f"{name} must not be empty")
+    return value
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise InvalidHeader(f"{name} must be a number of seconds")
+    return seconds
+
+
+def _of_item(item: PublicationItem) -> Publication:
+    body = bytes_of("body", item.body, item.body_base64)
+    if body is None:
+        raise Malformed("a notification has a body or a body_base64")
+    return Publication(
+        body=body,
+        queue=item.queue,
+        topic=item.topic,
+        content_type=item.content_type,
+        attributes=item.attributes,
+        idempotency_key=item.idempotency_key,
+        ordering_key=item.ordering_key,
+        collapse_key=item.collapse_key,
+        deliver_after_seconds=item.deliver_after_seconds,
+        expires_after_seconds=item.expires_after_seconds,
+    )
+
+
+def _published(request: Request, appended: Appended) -> Answer:
+    return envelope(
+        request,
+        Published(id=appended.id, deliveries=_places(appended)),
+        "published",
+        201,
+        _REPLAYED if appended.replayed else (),
+    )
+
+
+def _places(appended: Appended) -> list[PlaceOut]:
+    return [PlaceOut(queue=place.queue, seq=place.seq) for place in appended.deliveries]
+
+
+def _item(result: Appended | RestanteError) -> PublishedItem:
+    if isinstance(result, RestanteError):
+        return PublishedItem(ok=False, status=result.status, code=result.code, detail=result.detail)
+    return PublishedItem(ok=True, id=result.id, deliveries=_places(result))

@@ -1,0 +1,1 @@
+"""Codecs: what travels and what is digested, as bytes. Pure."""
