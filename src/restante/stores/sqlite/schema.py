@@ -129,6 +129,9 @@ def _prepare(connection: apsw.Connection, path: Path | None) -> None:
     if path is not None:
         _set("journal_mode", "wal", connection)
     _set("synchronous", 2, connection, "FULL")
+    # Plan each statement once. Without this, one compiled with STAT4 is planned anew whenever its values change,
+    # which took a quarter of the time of a lifecycle.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("cache_size", -65_536)
     connection.pragma("temp_store", "MEMORY")
     connection.pragma("wal_autocheckpoint", 4_000)
