@@ -1,0 +1,73 @@
+"""What the client hands back where the wire's own messages are too raw: bytes for bodies, receipts as values."""
+
+from __future__ import annotations
+
+import msgspec
+
+from restante import model
+from restante.errors import RestanteError
+from restante.wire.messages import NotificationOut, PlaceOut, SettledItem, bytes_of
+
+
+class Notification(NotificationOut):
+    """A notification under a lease, as ``receive`` gives it."""
+
+    @property
+    def content(self) -> bytes:
+        """The body as it was published, byte for byte."""
+        return bytes_of("body", self.body, self.body_base64) or b""
+
+
+class Receipt(model.Receipt, frozen=True, kw_only=True):
+    """A ledger entry with its public name and the digest that chains it to the one before."""
+
+    id: str
+    digest: str
+
+
+class ReceiptPage(msgspec.Struct, frozen=True):
+    """``next`` is what to pass as ``after`` for the next page; None at the end. A page before may be short."""
+
+    receipts: list[Receipt]
+    next: int | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dead letter with all its receipts, oldest first."""
+
+    id: str
+    seq: int
+    attempt: int
+    topic: str = ""
+    content_type: str
+    published_at: str
+    dead_at: str
+    reason: str
+    ordering_key: str = ""
+    parked: bool = False
+    history: list[Receipt] = []
+
+
+class DeadPage(msgspec.Struct, frozen=True):
+    """``next`` is what to pass as ``after`` for the next page; None at the end."""
+
+    dead: list[DeadLetter]
+    next: int | None = None
+
+
+class Received(msgspec.Struct, frozen=True):
+    """What ``receive`` brought, and what became of the leases settled on the same way, in their order."""
+
+    notifications: list[Notification]
+    settled: list[SettledItem] = []
+
+
+class Published(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``replayed``: an earlier request with the same idempotency key had made it."""
+
+    id: str
+    deliveries: list[PlaceOut]
+    replayed: bool = False
+
+
+PublishResult = Published | RestanteError
