@@ -99,13 +99,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun, then release the store."""
-
-
-class Waker(Protocol):
-    """Tells other nodes that queues have work. A hint: losing one costs a poll interval, never a notification."""
-
-    async def wake(self, queues: Sequence[str]) -> None:
-        """Tell the others."""
-
-    async def listen(self, on_wake: Callable[[Sequence[str] | None], None]) -> None:
-        """Call ``on_wake`` with the queues others name (None: any may have work), until cancelled."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
-
-import structlog
 
 from restante import auth
 from restante.admission import admit, check_body
@@ -29,10 +27,8 @@ from restante.model import (
     check_bounds,
     check_name,
 )
-from restante.ports import Clock, Store, Waker
+from restante.ports import Clock, Store
 from restante.wire import tokens
-
-_log = structlog.get_logger(__name__)
 
 POLL_INTERVAL_SECONDS: Final = 15.0
 RETENTION_INTERVAL_SECONDS: Final = 60.0
@@ -49,7 +45,6 @@ class Broker:
         self,
         store: Store,
         clock: Clock,
-        waker: Waker | None = None,
         *,
         poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
         retention_interval_seconds: float = RETENTION_INTERVAL_SECONDS,
@@ -67,14 +62,11 @@ class Broker:
             poll_interval_seconds=poll_interval_seconds,
             retention_interval_seconds=retention_interval_seconds,
         )
-        self._waker = waker
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
         endless: list[Coroutine[Any, Any, None]] = [self.sweeper.sweep(), self.sweeper.retain()]
-        if self._waker is not None:
-            endless.append(self._waker.listen(self._heard))
         self._endless = [asyncio.create_task(job) for job in endless]
         return self
 
@@ -212,23 +204,9 @@ class Broker:
     # -- waking ---------------------------------------------------------------------------------
 
     def wake(self, ready: dict[str, int]) -> None:
-        """So many deliveries became ready: wake this node's consumers at once, the others' through the waker."""
+        """So many deliveries became ready, by queue: wake as many consumers."""
         for queue, count in ready.items():
             self.wakeups.wake(queue, count)
-        if self._waker is not None:
-            self.keep(self._tell(list(ready)))
-
-    async def _tell(self, queues: list[str]) -> None:
-        try:
-            if self._waker is not None:
-                await self._waker.wake(queues)
-        except OSError as error:
-            # A lost wake costs the others one poll interval.
-            _log.warning("waker.failed", error=str(error))
-
-    def _heard(self, queues: Iterable[str] | None) -> None:
-        for queue in self.wakeups.attended() if queues is None else queues:
-            self.wakeups.wake(queue)
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something to its end, whoever asked for it; closing the broker waits for it."""

@@ -1,0 +1,155 @@
+"""A real server in its own process, and clients of it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+ADMIN_KEY = "admin-key-of-the-end-to-end-tests"
+_names = itertools.count(1)
+
+
+class Service:
+    """One ``restante serve`` on a data folder, started and ended as often as a test likes."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.url = ""
+        self.admin_url = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
+        command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
+        command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
+        log = (self.data.parent / f"{self.data.name}.log").open("a")
+        with log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.data.parent,
+                env=environment | {"RESTANTE_ADMIN_KEY": ADMIN_KEY},
+            )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("ready "):
+                self.url = line.split()[1]
+                return
+        raise AssertionError(f"no start: {self.log()}")
+
+    def _listen(self) -> str:
+        # The same port again after a restart, so that clients come back to it.
+        return self.url.removeprefix("http://") or "127.0.0.1:0"
+
+    def log(self) -> str:
+        return (self.data.parent / f"{self.data.name}.log").read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        code = self._process.wait(20)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def caller(self, key: str = ADMIN_KEY) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers=bearer(key), timeout=30)
+
+    def async_caller(self, key: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers=bearer(key), timeout=90)
+
+
+class Mailbox:
+    """A client with its own queue, a publisher, and HTTP callers for both and for the administrator."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.name = f"client-{next(_names)}"
+        self.admin = service.caller()
+        made = self.admin.post("/v1/clients", json={"name": self.name})
+        assert made.status_code == 201, made.text
+        self.key: str = made.json()["key"]
+        self.client = service.caller(self.key)
+        made = self.admin.post("/v1/keys", json={"role": "publisher", "name": f"for-{self.name}"})
+        self.publisher_key: str = made.json()["key"]
+        self.publisher = service.caller(self.publisher_key)
+
+    def close(self) -> None:
+        for caller in (self.admin, self.client, self.publisher):
+            caller.close()
+
+    def settings(self, **settings: object) -> None:
+        answer = self.admin.put(f"/v1/queues/{self.name}", json=settings)
+        assert answer.status_code == 200, answer.text
+
+    def publish(self, body: bytes = b"<order/>", **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named.setdefault("content-type", "application/xml")
+        return self.publisher.post(
+            f"/v1/queues/{self.name}/notifications", content=body, headers=named
+        )
+
+    def receive(self, **asked: object) -> list[dict[str, object]]:
+        answer = self.client.post(f"/v1/queues/{self.name}/receive", json={"wait": 0, **asked})
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, object]] = answer.json()["notifications"]
+        return found
+
+    def settle(self, lease: object, verb: str, **asked: object) -> httpx.Response:
+        return self.client.post(f"/v1/leases/{lease}/{verb}", json=asked or None)
+
+    def figures(self) -> dict[str, object]:
+        found: dict[str, object] = self.client.get(f"/v1/queues/{self.name}").json()["figures"]
+        return found
+
+    def receipts(self, **query: object) -> list[dict[str, object]]:
+        answer = self.client.get(f"/v1/queues/{self.name}/receipts", params=query)
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, object]] = answer.json()["receipts"]
+        return found
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One server for all tests that do not harm it."""
+    service = Service(tmp_path_factory.mktemp("service") / "data")
+    service.start()
+    yield service
+    assert service.end(signal.SIGTERM) == 0, service.log()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Service]:
+    """A server for one test alone, to be killed and started again."""
+    service = Service(tmp_path / "data")
+    service.start()
+    yield service
+    with contextlib.suppress(ProcessLookupError):
+        service.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def mailbox(server: Service) -> Iterator[Mailbox]:
+    box = Mailbox(server)
+    yield box
+    box.close()
