@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -68,6 +69,11 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
     def caller(self, key: str = ADMIN_KEY) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=bearer(key), timeout=30)
 
@@ -105,24 +111,33 @@ class Mailbox:
             f"/v1/queues/{self.name}/notifications", content=body, headers=named
         )
 
-    def receive(self, **asked: object) -> list[dict[str, object]]:
+    def receive(self, **asked: object) -> list[dict[str, Any]]:
         answer = self.client.post(f"/v1/queues/{self.name}/receive", json={"wait": 0, **asked})
         assert answer.status_code == 200, answer.text
-        found: list[dict[str, object]] = answer.json()["notifications"]
+        found: list[dict[str, Any]] = answer.json()["notifications"]
         return found
 
-    def settle(self, lease: object, verb: str, **asked: object) -> httpx.Response:
+    def settle(self, lease: object, verb: str, /, **asked: object) -> httpx.Response:
         return self.client.post(f"/v1/leases/{lease}/{verb}", json=asked or None)
 
     def figures(self) -> dict[str, object]:
         found: dict[str, object] = self.client.get(f"/v1/queues/{self.name}").json()["figures"]
         return found
 
-    def receipts(self, **query: object) -> list[dict[str, object]]:
+    def receipts(self, **query: str) -> list[dict[str, Any]]:
         answer = self.client.get(f"/v1/queues/{self.name}/receipts", params=query)
         assert answer.status_code == 200, answer.text
-        found: list[dict[str, object]] = answer.json()["receipts"]
+        found: list[dict[str, Any]] = answer.json()["receipts"]
         return found
+
+
+def raw_post(path: str, key: str, body: bytes = b"") -> bytes:
+    """A request as bytes, for a test that wants the socket in its own hands."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -6,8 +6,9 @@ import socket
 
 import httpx
 import pytest
-from restante.app import build_api
 from tests.e2e.conftest import Mailbox, Service, bearer
+
+from restante.app import build_api
 
 JSON = {"content-type": "application/json"}
 FORGED = "A" * 50
@@ -63,7 +64,7 @@ def test_bounds_are_named_for_machines_too(mailbox: Mailbox) -> None:
         (b"max=1", {"content-type": "application/x-www-form-urlencoded"}, 415, "", "json"),
         (b'{"max":1}', {"content-type": "text/plain"}, 415, "", "json"),
         (b"<receive><max>1</receive>", {"content-type": "application/xml"}, 400, "", "line"),
-        (b"<!DOCTYPE a><receive/>", {"content-type": "application/xml"}, 400, "", "DOCTYPE"),
+        (b"<!DOCTYPE a><receive/>", {"content-type": "application/xml"}, 400, "", "document type"),
         (b"[" * 100_000, JSON, 400, "malformed", ""),
     ],
 )
@@ -94,7 +95,7 @@ def test_envelopes(
     ],
 )
 def test_publish_headers(mailbox: Mailbox, headers: dict[str, str], status: int, code: str) -> None:
-    answer = mailbox.publish(**{name.replace("-", "_"): value for name, value in headers.items()})
+    answer = mailbox.publisher.post(f"/v1/queues/{mailbox.name}/notifications", headers=headers)
     _check(answer, status, code)
     assert mailbox.figures()["published"] == 0
 
@@ -102,9 +103,8 @@ def test_publish_headers(mailbox: Mailbox, headers: dict[str, str], status: int,
 def test_raw_control_characters_in_a_header_never_reach_a_notification(
     server: Service, mailbox: Mailbox
 ) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
     for poison in (b"a\x00b", b"a\x01b", b"a\x7fb"):
-        with socket.create_connection((host, int(port)), 10) as connection:
+        with socket.create_connection(server.address, 10) as connection:
             connection.sendall(
                 f"POST /v1/queues/{mailbox.name}/notifications HTTP/1.1\r\nHost: x\r\n"
                 f"Authorization: Bearer {mailbox.publisher_key}\r\nContent-Length: 0\r\n"
@@ -149,7 +149,6 @@ def test_a_reply_over_64_kib_is_refused_and_the_lease_stands(mailbox: Mailbox) -
 @pytest.mark.parametrize(
     "key",
     [
-        "",
         "nonsense",
         "rst_aaaaaaaaaa_" + "a" * 38,
         "rst_abcdefghij_abcdefghijklmnopqrstuvwxyz234567aaaaaa",
@@ -159,7 +158,7 @@ def test_a_reply_over_64_kib_is_refused_and_the_lease_stands(mailbox: Mailbox) -
 def test_a_wrong_key_is_no_key(server: Service, mailbox: Mailbox, key: str) -> None:
     answer = httpx.post(
         f"{server.url}/v1/queues/{mailbox.name}/receive",
-        headers={"authorization": f"Bearer {key}".encode("latin-1")},
+        headers=[(b"authorization", f"Bearer {key}".encode("latin-1"))],
     )
     _check(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"].startswith("Bearer")

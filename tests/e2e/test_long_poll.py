@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from tests.e2e.conftest import Mailbox, Service
+from tests.e2e.conftest import Mailbox, Service, raw_post
 
 
 @pytest.fixture
@@ -45,15 +45,9 @@ async def test_a_poll_ends_with_nothing_when_its_wait_is_over(
 
 
 async def test_who_hangs_up_leaves_no_lease(server: Service, mailbox: Mailbox) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
-    body = b'{"wait":60}'
-    request = (
-        f"POST /v1/queues/{mailbox.name}/receive HTTP/1.1\r\nHost: x\r\n"
-        f"Authorization: Bearer {mailbox.key}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    request = raw_post(f"/v1/queues/{mailbox.name}/receive", mailbox.key, b'{"wait":60}')
     for _ in range(20):
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.open_connection(*server.address)
         writer.write(request)
         await writer.drain()
         await _settled_in(mailbox)

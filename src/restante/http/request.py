@@ -146,7 +146,10 @@ class Request:
             except msgspec.ValidationError as error:
                 raise Malformed(f"not what is expected here: {error}") from error
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise Malformed(f"not JSON: {error}") from error
+                place = "" if "(byte" in str(error) else f" (byte {len(body)})"
+                raise Malformed(f"not JSON: {error}{place}") from error
+            except RecursionError as error:
+                raise Malformed("the JSON is nested too deeply") from error
         if media in ("application/xml", "text/xml"):
             return xml.decode(body, decoder.type)
         raise UnsupportedMedia(
