@@ -1,0 +1,128 @@
+"""W1's loop, the same for every system: publishers that await their confirm, consumers that ack.
+
+A lane is one publisher, one queue and one consumer. Its two connections are the system's own
+business; what they share is here: when the publisher may publish, and what is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from restante.bench.processes import cpu_seconds
+from restante.bench.stats import percentile
+
+# A publisher that runs ahead of its consumer by this many waits. Otherwise a system that
+# confirms faster than it delivers would spend the window on a backlog that nobody collects.
+LANE_BACKLOG = 100
+
+
+class LoadFailed(Exception):
+    """A server answered with an error, or something that was not asked for."""
+
+
+class Tally:
+    """The counters of one run, and the first error of any connection."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.completed = 0
+        self.running = True
+        self.confirm_seconds: list[float] = []
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, reason: str) -> None:
+        """Note why the run is worth nothing; the first reason stays. Ignored once it is over."""
+        if self.running and not self.failure.done():
+            self.running = False
+            self.failure.set_exception(LoadFailed(reason))
+
+
+class Lane:
+    """The turn-taking of one publisher and one consumer."""
+
+    __slots__ = ("_open", "_parked", "_sent_at", "publish", "tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.publish: Callable[[], None] = _no_publisher
+        self._open = 0
+        self._parked = False
+        self._sent_at = 0.0
+
+    def begin(self) -> None:
+        """Publish; from here on each confirm brings the next."""
+        self._open += 1
+        self._sent_at = time.perf_counter()
+        self.publish()
+
+    def confirmed(self) -> None:
+        """The publisher's connection has the confirm in hand."""
+        tally = self.tally
+        tally.published += 1
+        tally.confirm_seconds.append(time.perf_counter() - self._sent_at)
+        if not tally.running:
+            return
+        if self._open < LANE_BACKLOG:
+            self.begin()
+        else:
+            self._parked = True
+
+    def completed(self) -> None:
+        """The consumer's connection knows that one notification is acked."""
+        self.tally.completed += 1
+        self._open -= 1
+        if self._parked and self.tally.running:
+            self._parked = False
+            self.begin()
+
+
+def _no_publisher() -> None:
+    raise LoadFailed("a lane began before its publisher was connected")
+
+
+class LaneFigures(msgspec.Struct):
+    """What one window of W1 measured."""
+
+    seconds: float
+    published: int
+    completed: int
+    server_cpu_seconds: float
+    generator_cpu_seconds: float
+    confirm_p50_seconds: float
+    confirm_p99_seconds: float
+
+
+async def measure(
+    tally: Tally, server_pids: list[int], *, warmup_seconds: float, seconds: float
+) -> LaneFigures:
+    """Watch running lanes for one window after a warm-up. Raises LoadFailed if any lane failed."""
+    await _pass(tally, warmup_seconds)
+    tally.confirm_seconds.clear()
+    published, completed = tally.published, tally.completed
+    server_cpu, own_cpu = cpu_seconds(server_pids), time.process_time()
+    began = time.perf_counter()
+    await _pass(tally, seconds)
+    took = time.perf_counter() - began
+    figures = LaneFigures(
+        seconds=took,
+        published=tally.published - published,
+        completed=tally.completed - completed,
+        generator_cpu_seconds=time.process_time() - own_cpu,
+        server_cpu_seconds=cpu_seconds(server_pids) - server_cpu,
+        confirm_p50_seconds=percentile(tally.confirm_seconds or [0.0], 50),
+        confirm_p99_seconds=percentile(tally.confirm_seconds or [0.0], 99),
+    )
+    tally.running = False
+    if not figures.completed:
+        raise LoadFailed("not one lifecycle was completed in the window")
+    return figures
+
+
+async def _pass(tally: Tally, seconds: float) -> None:
+    done, _ = await asyncio.wait([tally.failure], timeout=seconds)
+    for future in done:
+        future.result()
