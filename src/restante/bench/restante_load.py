@@ -1,0 +1,189 @@
+"""Restante under W1, and the connections that its other workloads use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from restante.bench.http import HttpConnection
+from restante.bench.lanes import Lane, LoadFailed, Tally
+from restante.bench.processes import cpu_seconds
+from restante.bench.restante_wire import (
+    ReceiveRequests,
+    UnexpectedAnswer,
+    all_settled,
+    first_lease,
+    json_request,
+    publish_request,
+)
+from restante.bench.specs import Target, Took
+
+_POLL_SECONDS = 20
+_SETUP_CONNECTIONS = 32
+
+
+async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes) -> None:
+    """Make the queues, connect everyone, and begin."""
+    await make_queues(target, "lane-", lanes)
+    opened = [Lane(tally) for _ in range(lanes)]
+    for number, lane in enumerate(opened):
+        queue = f"lane-{number}"
+        await _connect_publisher(target, lane, publish_request(queue, body, key=_publisher(target)))
+        await _connect_consumer(target, lane, queue)
+    for lane in opened:
+        lane.begin()
+
+
+def _publisher(target: Target) -> str:
+    return target.publisher_key or target.admin_key
+
+
+async def _connect_publisher(target: Target, lane: Lane, request: bytes) -> None:
+    tally = lane.tally
+
+    def confirmed(status: int, answer: bytes) -> None:
+        if status == 201:
+            lane.confirmed()
+        else:
+            tally.fail(f"a publish was answered {status}: {answer[:300]!r}")
+
+    connection = await HttpConnection.open(target.port, confirmed, tally.fail)
+
+    def publish() -> None:
+        connection.send(request)
+
+    lane.publish = publish
+
+
+async def _connect_consumer(target: Target, lane: Lane, queue: str) -> None:
+    tally = lane.tally
+    requests = ReceiveRequests(queue, key=target.client_key, max=1, wait_seconds=_POLL_SECONDS)
+    connection: HttpConnection
+    acking = 0
+
+    def received(status: int, answer: bytes) -> None:
+        nonlocal acking
+        if status != 200:
+            tally.fail(f"a receive was answered {status}: {answer[:300]!r}")
+            return
+        if not all_settled(answer, acking):
+            tally.fail(f"an ack did not go well: {answer[-300:]!r}")
+            return
+        if acking:
+            lane.completed()
+        try:
+            lease = first_lease(answer)
+        except UnexpectedAnswer as error:
+            tally.fail(str(error))
+            return
+        if not tally.running:
+            return
+        acking = 0 if lease is None else 1
+        connection.send(requests.plain if lease is None else requests.acking(lease))
+
+    connection = await HttpConnection.open(target.port, received, tally.fail)
+    connection.send(requests.plain)
+
+
+class HttpClient:
+    """One connection that is asked and awaited, where the generator's own cost matters less."""
+
+    def __init__(self) -> None:
+        self._connection: HttpConnection | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    @classmethod
+    async def open(cls, port: int) -> HttpClient:
+        client = cls()
+        client._connection = await HttpConnection.open(port, client._answered, client._failed)
+        return client
+
+    async def ask(self, request: bytes, *, expect: int) -> bytes:
+        """Send one request and return the body of its answer.
+
+        Raises LoadFailed when the status is not the one expected or the connection ends.
+        """
+        assert self._connection is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._connection.send(request)
+        status, body = await self._answer
+        if status != expect:
+            line = request[: request.find(b"\r\n")].decode()
+            raise LoadFailed(f"{line} was answered {status}, not {expect}: {body[:300]!r}")
+        return body
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _answered(self, status: int, body: bytes) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((status, body))
+
+    def _failed(self, reason: str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LoadFailed(reason))
+
+
+async def open_clients(port: int, count: int) -> list[HttpClient]:
+    """Some connections to one server."""
+    return [await HttpClient.open(port) for _ in range(count)]
+
+
+async def ask_all(
+    clients: Iterable[HttpClient],
+    requests: Iterator[bytes],
+    *,
+    expect: int,
+    on_answer: Callable[[bytes], None] | None = None,
+) -> int:
+    """Send all requests, one at a time on each connection; return how many they were."""
+    done = 0
+
+    async def work(client: HttpClient) -> None:
+        nonlocal done
+        # The connections share one iterator: each takes the next request when it is free.
+        for request in requests:
+            answer = await client.ask(request, expect=expect)
+            done += 1
+            if on_answer is not None:
+                on_answer(answer)
+
+    await asyncio.gather(*(work(client) for client in clients))
+    return done
+
+
+class Stopwatch:
+    """Wall time and processor time on both sides, from its creation on."""
+
+    def __init__(self, target: Target) -> None:
+        self._pids = target.pids
+        self._server_cpu = cpu_seconds(self._pids)
+        self._own_cpu = time.process_time()
+        self._began = time.perf_counter()
+
+    def took(self, operations: int) -> Took:
+        seconds = time.perf_counter() - self._began
+        return Took(
+            seconds=seconds,
+            operations=operations,
+            server_cpu_seconds=cpu_seconds(self._pids) - self._server_cpu,
+            generator_cpu_seconds=time.process_time() - self._own_cpu,
+        )
+
+
+async def make_queues(target: Target, prefix: str, count: int) -> Took:
+    """Create the queues, owned by the target's client."""
+    requests = (
+        json_request(
+            "PUT", f"/v1/queues/{prefix}{number}", {"owner": target.client}, key=target.admin_key
+        )
+        for number in range(count)
+    )
+    watch = Stopwatch(target)
+    clients = await open_clients(target.port, min(count, _SETUP_CONNECTIONS))
+    done = await ask_all(clients, requests, expect=200)
+    for client in clients:
+        client.close()
+    return watch.took(done)

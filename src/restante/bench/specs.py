@@ -1,0 +1,161 @@
+"""What the benchmark asks its load generator to do, and what comes back. JSON between the two."""
+
+from __future__ import annotations
+
+import msgspec
+
+from restante.bench.lanes import LaneFigures
+
+
+class Target(msgspec.Struct):
+    """A running server. `pids` are the roots of its process tree; keys are Restante's alone."""
+
+    system: str
+    port: int
+    pids: list[int]
+    admin_key: str = ""
+    publisher_key: str = ""
+    client_key: str = ""
+    client: str = ""
+
+
+class Lanes(msgspec.Struct, tag=True):
+    """W1: `lanes` publishers, queues and consumers, one window after a warm-up."""
+
+    target: Target
+    lanes: int
+    body_bytes: int
+    warmup_seconds: float
+    seconds: float
+
+
+class MakeQueues(msgspec.Struct, tag=True):
+    """Create queues `{prefix}0` to `{prefix}{count - 1}`, owned by the target's client."""
+
+    target: Target
+    prefix: str
+    count: int
+
+
+class Fill(msgspec.Struct, tag=True):
+    """Publish `per_queue` notifications to each of the queues, in batches."""
+
+    target: Target
+    prefix: str
+    count: int
+    per_queue: int
+    body_bytes: int
+
+
+class Probe(msgspec.Struct, tag=True):
+    """Publish, then lease and ack, `operations` times, on random ones of the queues."""
+
+    target: Target
+    prefix: str
+    count: int
+    operations: int
+    connections: int
+    body_bytes: int
+
+
+class Wake(msgspec.Struct, tag=True):
+    """W2: `polls` idle long polls, one on each queue; `probes` publishes, one at a time."""
+
+    target: Target
+    prefix: str
+    polls: int
+    probes: int
+    body_bytes: int
+
+
+class Idle(msgspec.Struct, tag=True):
+    """W3: `polls` idle long polls, one on each queue."""
+
+    target: Target
+    prefix: str
+    polls: int
+
+
+class Drain(msgspec.Struct, tag=True):
+    """W5: one consumer collects and acks all of one queue, `batch` at a time."""
+
+    target: Target
+    queue: str
+    total: int
+    batch: int
+
+
+class Subscribe(msgspec.Struct, tag=True):
+    """Subscribe each of the queues to a topic."""
+
+    target: Target
+    topic: str
+    prefix: str
+    count: int
+
+
+class FanOut(msgspec.Struct, tag=True):
+    """W6: publish once to the topic, which must reach `expected` queues."""
+
+    target: Target
+    topic: str
+    expected: int
+    body_bytes: int
+
+
+Scenario = Lanes | MakeQueues | Fill | Probe | Wake | Idle | Drain | Subscribe | FanOut
+
+
+class Took(msgspec.Struct):
+    """How long something took, and how much processor time it cost on either side."""
+
+    seconds: float
+    operations: int
+    server_cpu_seconds: float
+    generator_cpu_seconds: float
+
+
+class ProbeFigures(msgspec.Struct):
+    """W4: many at a time, and the median of one at a time (seconds)."""
+
+    publish: Took
+    lease_ack: Took
+    publish_alone_p50_seconds: float
+    lease_ack_alone_p50_seconds: float
+
+
+class WakeFigures(msgspec.Struct):
+    """W2: from sending the publish request to the notification in hand."""
+
+    probes: int
+    p50_seconds: float
+    p99_seconds: float
+    max_seconds: float
+
+
+class IdleFigures(msgspec.Struct):
+    """W3: the server's resident memory without and with the polls."""
+
+    polls: int
+    rss_before_bytes: int
+    rss_after_bytes: int
+
+
+__all__ = [
+    "Drain",
+    "FanOut",
+    "Fill",
+    "Idle",
+    "IdleFigures",
+    "LaneFigures",
+    "Lanes",
+    "MakeQueues",
+    "Probe",
+    "ProbeFigures",
+    "Scenario",
+    "Subscribe",
+    "Target",
+    "Took",
+    "Wake",
+    "WakeFigures",
+]
