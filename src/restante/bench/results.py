@@ -1,0 +1,102 @@
+"""What a run found: results.json as it is written, and the figures the report derives from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from restante.bench.machine import MachineFacts
+from restante.bench.specs import IdleFigures, LaneFigures, ProbeFigures, Took, WakeFigures
+from restante.bench.stats import median
+
+
+class LaneResult(msgspec.Struct):
+    """W1 for one system: a window for each round."""
+
+    system: str
+    title: str
+    version: str
+    settings: str
+    windows: list[LaneFigures] = []
+
+    def of(self, figure: Callable[[LaneFigures], float]) -> float:
+        """The median over the rounds."""
+        return median([figure(window) for window in self.windows])
+
+    @property
+    def lifecycles_per_second(self) -> float:
+        return self.of(lambda window: window.completed / window.seconds)
+
+    @property
+    def server_cpu_seconds_each(self) -> float:
+        return self.of(lambda window: window.server_cpu_seconds / window.completed)
+
+    @property
+    def generator_cpu_seconds_each(self) -> float:
+        return self.of(lambda window: window.generator_cpu_seconds / window.completed)
+
+    @property
+    def generator_utilisation(self) -> float:
+        """The share of one core that the generator used; near 1 it was the limit."""
+        return self.of(lambda window: window.generator_cpu_seconds / window.seconds)
+
+
+class Backlog(msgspec.Struct):
+    """W4 for one shape of backlog: the same probes before and after it was there."""
+
+    queues: int
+    notifications: int
+    fill: Took
+    empty: list[ProbeFigures]
+    full: list[ProbeFigures]
+    ready_empty_seconds: float
+    ready_full_seconds: float
+    store_bytes: int
+
+    def both(self, figure: Callable[[ProbeFigures], float]) -> tuple[float, float]:
+        """The median of a figure on the empty store and on the full one."""
+        empty = median([figure(probe) for probe in self.empty])
+        return empty, median([figure(probe) for probe in self.full])
+
+
+class FanOutResult(msgspec.Struct):
+    """W6: each publish of one body to all queues, and what the store grew by over them all."""
+
+    queues: int
+    body_bytes: int
+    publishes: list[Took]
+    grown_bytes: int
+
+
+class Results(msgspec.Struct):
+    """One run. A workload that was not asked for, or failed, is None."""
+
+    started_at: str
+    seconds: float
+    rounds: int
+    scale: float
+    machine: MachineFacts
+    lanes: list[LaneResult] = []
+    missing_peers: list[str] = []
+    wake: WakeFigures | None = None
+    idle: IdleFigures | None = None
+    backlogs: list[Backlog] = []
+    drain: Took | None = None
+    fan_out: FanOutResult | None = None
+    failures: list[str] = []
+
+
+def per_operation(took: Took) -> float:
+    """Seconds for each operation, with as many in flight as the workload keeps."""
+    return took.seconds / took.operations
+
+
+def cpu_per_operation(took: Took) -> float:
+    """The server's processor time for each operation."""
+    return took.server_cpu_seconds / took.operations
+
+
+def median_took(all_took: Sequence[Took]) -> float:
+    """The median of the seconds."""
+    return median([took.seconds for took in all_took])

@@ -1,0 +1,219 @@
+"""The standard workloads W1 to W6: which servers run, and what is done to them in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from restante.bench.lanes import LaneFigures, LoadFailed
+from restante.bench.load import run_load
+from restante.bench.options import BenchOptions
+from restante.bench.peers import PEERS
+from restante.bench.processes import ServerFailed
+from restante.bench.results import Backlog, FanOutResult, LaneResult, Results
+from restante.bench.server import RestanteServer
+from restante.bench.specs import (
+    Drain,
+    FanOut,
+    Fill,
+    Idle,
+    IdleFigures,
+    Lanes,
+    MakeQueues,
+    Probe,
+    ProbeFigures,
+    Subscribe,
+    Target,
+    Took,
+    Wake,
+    WakeFigures,
+)
+
+BODY_BYTES = 1024
+LANES = 64
+_WAKE_POLLS, _WAKE_PROBES = 1_000, 2_000
+_IDLE_POLLS = 10_000
+_ONE_QUEUE_BACKLOG = 1_000_000
+_MANY_QUEUES, _EACH_OF_MANY = 100_000, 10
+_PROBE_OPERATIONS, _PROBE_CONNECTIONS = 10_000, 32
+# Fewer would not use enough processor time to be counted in the kernel's ticks.
+_LEAST_PROBE_OPERATIONS = 2_000
+_DRAIN_TOTAL, _DRAIN_BATCH = 100_000, 1_000
+_FAN_OUT_QUEUES = 10_000
+# The largest body that a queue takes with its default settings.
+_FAN_OUT_BODY_BYTES = 1_048_576
+
+RESTANTE = LaneResult(
+    system="restante",
+    title="Restante, long poll",
+    version="",
+    settings="as it comes; the ack of one notification rides along with the request for the next",
+)
+
+Say = Callable[[str], None]
+
+
+class Bench:
+    """One run: options, a place for the servers' data, and somewhere to report progress."""
+
+    def __init__(self, options: BenchOptions, work: Path, say: Say) -> None:
+        self.options = options
+        self._work = work
+        self.say = say
+
+    @contextlib.contextmanager
+    def directory(self) -> Iterator[Path]:
+        """A fresh directory, gone afterwards."""
+        with tempfile.TemporaryDirectory(dir=self._work, prefix="run-") as path:
+            yield Path(path)
+
+    @contextlib.contextmanager
+    def restante(self) -> Iterator[tuple[RestanteServer, float]]:
+        """Restante on an empty store, and the seconds it took to be ready."""
+        with self.directory() as directory:
+            server = RestanteServer(self.options.serve_command, directory)
+            try:
+                yield server, server.start()
+            finally:
+                server.stop()
+
+
+def lifecycles(bench: Bench, results: Results) -> None:
+    """W1: each round runs every system, each on a fresh store, and begins with another one."""
+    options = bench.options
+    systems = [_own_result(results)]
+    for name, peer in PEERS.items():
+        if options.peers is not None and name not in options.peers:
+            continue
+        if peer.program() is None:
+            results.missing_peers.append(peer.title)
+            bench.say(f"W1 {peer.title}: not installed, left out")
+        else:
+            systems.append(LaneResult(name, peer.title, peer.version(), peer.settings))
+    for number in range(options.rounds):
+        start = number % len(systems)
+        for system in systems[start:] + systems[:start]:
+            try:
+                window = _lane_window(bench, system)
+            except (LoadFailed, ServerFailed) as error:
+                results.failures.append(f"W1, {system.title}: {error}")
+                bench.say(f"W1 {system.title}: failed: {error}")
+                continue
+            system.windows.append(window)
+            rate = window.completed / window.seconds
+            bench.say(f"W1 round {number + 1}, {system.title}: {rate:,.0f} lifecycles/s")
+    results.lanes = [system for system in systems if system.windows]
+
+
+def _own_result(results: Results) -> LaneResult:
+    version = results.machine.libraries.get("restante", "")
+    return LaneResult(RESTANTE.system, RESTANTE.title, version, RESTANTE.settings)
+
+
+def _lane_window(bench: Bench, system: LaneResult) -> LaneFigures:
+    if system.system == RESTANTE.system:
+        with bench.restante() as (server, _):
+            return run_load(_lanes(bench, server.target), LaneFigures)
+    with bench.directory() as directory:
+        running = PEERS[system.system].start(directory)
+        try:
+            target = Target(system=system.system, port=running.port, pids=running.pids)
+            return run_load(_lanes(bench, target), LaneFigures)
+        finally:
+            running.stop()
+
+
+def _lanes(bench: Bench, target: Target) -> Lanes:
+    options = bench.options
+    return Lanes(target, LANES, BODY_BYTES, options.warmup_seconds, options.seconds)
+
+
+def wake(bench: Bench, results: Results) -> None:
+    """W2: from publish to hand, through 1,000 idle long polls."""
+    polls = bench.options.scaled(_WAKE_POLLS)
+    probes = bench.options.scaled(_WAKE_PROBES)
+    with bench.restante() as (server, _):
+        run_load(MakeQueues(server.target, "idle-", polls), Took)
+        spec = Wake(server.target, "idle-", polls, probes, BODY_BYTES)
+        results.wake = run_load(spec, WakeFigures)
+
+
+def idle(bench: Bench, results: Results) -> None:
+    """W3: what 10,000 idle long polls cost in memory."""
+    polls = bench.options.scaled(_IDLE_POLLS)
+    with bench.restante() as (server, _):
+        run_load(MakeQueues(server.target, "idle-", polls), Took)
+        results.idle = run_load(Idle(server.target, "idle-", polls), IdleFigures)
+
+
+def backlog(bench: Bench, results: Results) -> None:
+    """W4: what publish, lease and start cost with a million waiting, in one queue and in many."""
+    options = bench.options
+    one = _backlog(bench, 1, options.scaled(_ONE_QUEUE_BACKLOG))
+    results.backlogs.append(one)
+    many = _backlog(bench, options.scaled(_MANY_QUEUES), _EACH_OF_MANY)
+    results.backlogs.append(many)
+
+
+def _backlog(bench: Bench, queues: int, per_queue: int) -> Backlog:
+    operations = max(bench.options.scaled(_PROBE_OPERATIONS), _LEAST_PROBE_OPERATIONS)
+
+    def probe(target: Target) -> list[ProbeFigures]:
+        spec = Probe(target, "backlog-", queues, operations, _PROBE_CONNECTIONS, BODY_BYTES)
+        return [run_load(spec, ProbeFigures) for _ in range(bench.options.rounds)]
+
+    with bench.restante() as (server, _):
+        run_load(MakeQueues(server.target, "backlog-", queues), Took)
+        empty = probe(server.target)
+        server.stop()
+        ready_empty_seconds = server.start()
+        bench.say(f"W4: filling {queues:,} queues with {per_queue:,} each")
+        fill_spec = Fill(server.target, "backlog-", queues, per_queue, BODY_BYTES)
+        fill = run_load(fill_spec, Took)
+        full = probe(server.target)
+        server.stop()
+        return Backlog(
+            queues=queues,
+            notifications=fill.operations,
+            fill=fill,
+            empty=empty,
+            full=full,
+            ready_empty_seconds=ready_empty_seconds,
+            store_bytes=server.data_bytes(),
+            ready_full_seconds=server.start(),
+        )
+
+
+def drain(bench: Bench, results: Results) -> None:
+    """W5: one client comes back to 100,000."""
+    total = bench.options.scaled(_DRAIN_TOTAL)
+    with bench.restante() as (server, _):
+        run_load(MakeQueues(server.target, "drain-", 1), Took)
+        run_load(Fill(server.target, "drain-", 1, total, BODY_BYTES), Took)
+        spec = Drain(server.target, "drain-0", total, min(_DRAIN_BATCH, total))
+        results.drain = run_load(spec, Took)
+
+
+def fan_out(bench: Bench, results: Results) -> None:
+    """W6: one publish to 10,000 queues, the body stored once."""
+    queues = bench.options.scaled(_FAN_OUT_QUEUES)
+    with bench.restante() as (server, _):
+        run_load(MakeQueues(server.target, "fan-", queues), Took)
+        run_load(Subscribe(server.target, "news", "fan-", queues), Took)
+        before = server.data_bytes()
+        spec = FanOut(server.target, "news", queues, _FAN_OUT_BODY_BYTES)
+        publishes = [run_load(spec, Took) for _ in range(bench.options.rounds)]
+        grown = server.data_bytes() - before
+        results.fan_out = FanOutResult(queues, _FAN_OUT_BODY_BYTES, publishes, grown)
+
+
+RUNS: dict[str, Callable[[Bench, Results], None]] = {
+    "W1": lifecycles,
+    "W2": wake,
+    "W3": idle,
+    "W4": backlog,
+    "W5": drain,
+    "W6": fan_out,
+}
