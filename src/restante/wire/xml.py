@@ -7,7 +7,7 @@
     </receive>
 
 - A member is a child element of its name, a list's entries are ``<item>`` elements, and what has free names
-  (``attributes``, ``filter``) has ``<entry name="region">eu</entry>`` elements.
+  (``attributes``, ``filter``) has ``<entry name="region">eu</entry>`` elements; ``<region>eu</region>`` is understood.
 - A member that is null is left out. Booleans are ``true`` and ``false``.
 - Text is kept exactly, white space and all. Between elements white space means nothing; around numbers, booleans and
   fixed words neither.
@@ -38,6 +38,8 @@ from restante.errors import Malformed
 T = TypeVar("T")
 
 NAMESPACE: Final = "urn:restante:v1"
+PROBLEM_NAMESPACE: Final = "urn:ietf:rfc:7807"
+"""Problem details keep the namespace of the first RFC that had them (RFC 9457, appendix B)."""
 DEPTH: Final = 32
 ELEMENTS: Final = 200_000
 
@@ -57,14 +59,14 @@ def is_xml_text(text: str) -> bool:
     return _NOT_XML.search(text) is None
 
 
-def encode(value: object, root: str) -> bytes:
+def encode(value: object, root: str, namespace: str = NAMESPACE) -> bytes:
     """A JSON-like value (dict, list, str, int, float, bool, None) as a document whose outermost element is ``root``.
 
     ``ValueError`` for what has no form in XML: a member name that is no XML name, a null within a list, a lone
     surrogate, a number that is not finite.
     """
     out = ['<?xml version="1.0" encoding="UTF-8"?>\n']
-    _write(out, _checked_name(root), f' xmlns="{NAMESPACE}"', value)
+    _write(out, _checked_name(root), f' xmlns="{namespace}"', value)
     return "".join(out).encode()
 
 
@@ -260,7 +262,7 @@ class _Reader:
         if len(self._open) >= DEPTH:
             self._refuse(f"nested deeper than {DEPTH} elements")
         namespace, _, name = qualified.rpartition(" ")
-        if namespace not in ("", NAMESPACE):
+        if namespace not in ("", NAMESPACE, PROBLEM_NAMESPACE):
             self._refuse(f"the namespace must be {NAMESPACE} or none")
         parser = self._parser
         # Attributes of other namespaces (xsi:schemaLocation, xml:space) are for other tools.
@@ -340,9 +342,9 @@ def _members(element: _Element, types: Mapping[str, inspect.Type]) -> dict[str, 
 def _entries(element: _Element, type: inspect.Type) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for child in element.elements():
-        name = child.attributes.get("name")
-        if name is None:
-            child.refuse('stands where <entry name="..."> is expected')
+        if child.name == "entry" and "name" not in child.attributes:
+            child.refuse('lacks its name: <entry name="...">')
+        name = child.member
         if name in entries:
             child.refuse(f"has the name {name[:128]} a second time")
         entries[name] = _value(child, type)

@@ -149,6 +149,11 @@ class TestForm:
         with pytest.raises(ValueError, match=r"XML|name|surrogate"):
             xml.encode(value, "x")
 
+    def test_problem_details_have_their_own_namespace(self) -> None:
+        document = xml.encode({"title": "t"}, "problem", xml.PROBLEM_NAMESPACE)
+        assert b'<problem xmlns="urn:ietf:rfc:7807">' in document
+        assert xml.decode(document, Envelope) == Envelope(title="t")
+
     def test_nothing_at_all(self) -> None:
         assert xml.encode(None, "x").endswith(b'<x xmlns="urn:restante:v1"/>')
 
@@ -181,6 +186,10 @@ class TestFriendliness:
     def test_members_may_be_written_as_entries(self) -> None:
         assert decode('<x><entry name="lease">t</entry></x>', Line) == Line("t")
 
+    def test_entries_may_be_written_as_members(self) -> None:
+        document = "<x><attributes><region>eu</region></attributes></x>"
+        assert decode(document) == Envelope(attributes={"region": "eu"})
+
     def test_a_list_may_be_the_whole_document(self) -> None:
         assert decode("<x><item>1</item><item>2</item></x>", list[int]) == [1, 2]
 
@@ -202,7 +211,7 @@ class TestRefusals:
             ("<x>stray</x>", "line 1, column 1", "text between"),
             ("<x><max>1</max><max>2</max></x>", "line 1, column 16", "<max> is given twice"),
             ("<x><settle><line/></settle></x>", "line 1, column 12", "<item> is expected"),
-            ("<x><attributes><a>1</a></attributes></x>", "line 1, column 16", "<entry name="),
+            ("<x><attributes><entry/></attributes></x>", "line 1, column 16", "<entry name="),
             (
                 '<x><attributes><entry name="a"/><entry name="a"/></attributes></x>',
                 "line 1, column 33",
