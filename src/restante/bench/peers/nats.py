@@ -167,8 +167,8 @@ class Nats(Peer):
     title = "NATS JetStream, sync_interval: always"
     settings = (
         "file storage, one replica, `sync_interval: always`, a work-queue stream and a durable pull "
-        "consumer for each lane, explicit acks awaited (double ack); NATS writes what was acked "
-        "about ten times a second, so that its ack is confirmed but not yet on disk"
+        "consumer for each lane, explicit acks awaited (double ack): the ack removes the message, "
+        "and both writes are synced before they are confirmed"
     )
 
     def program(self) -> str | None:

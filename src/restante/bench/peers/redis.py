@@ -171,7 +171,7 @@ class Redis(Peer):
     title = "Redis Streams, appendfsync always"
     settings = (
         "`appendonly yes`, `appendfsync always`, no RDB, no rewrite of the file in the run; "
-        "XADD, XREADGROUP and XACK only: acked entries stay in the stream"
+        "XADD, XREADGROUP and XACK only: acked entries stay in the stream (no XDEL)"
     )
 
     def program(self) -> str | None:
