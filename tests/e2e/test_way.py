@@ -291,7 +291,7 @@ def test_stopping_answers_open_polls_and_keeps_leases(own_server: Service) -> No
         poll.sendall(raw_post(f"/v1/queues/{box.name}/receive", box.key, b'{"wait":60}'))
         # One thread serves in the order of arrival: once a later request is answered, the poll waits.
         for _ in range(3):
-            own_server.caller().get("/v1/queues")
+            box.admin.get("/v1/queues")
         assert own_server.end(signal.SIGTERM) == 0
         answer = poll.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200 OK")

@@ -151,7 +151,10 @@ class Session:
                     if hangup is not None and unwatch is None:
                         # Only who has to wait is worth watching: most requests never come here.
                         unwatch = hangup.watch(ticket.time_out)
-                    if not await ticket.wait(left) or (hangup is not None and hangup.gone()):
+                    if not await ticket.wait(left):
+                        return []
+                    if hangup is not None and hangup.gone():
+                        ticket.pass_on()
                         return []
             finally:
                 if unwatch is not None:

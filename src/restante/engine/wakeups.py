@@ -8,7 +8,6 @@ be more. So many consumers of one queue never ask the store all at once for one 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -16,12 +15,12 @@ from restante.ports import Clock
 
 
 class _Line:
-    """Those attending one queue: ``waiting`` in the order they came, and how many are looking."""
+    """Those attending one queue: ``waiting`` in the order they came, and those that look, or are about to."""
 
     __slots__ = ("limited", "looking", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[Ticket] = deque()
+        self.waiting: dict[Ticket, None] = {}
         self.looking: set[Ticket] = set()
         self.limited = False
 
@@ -50,15 +49,9 @@ class Ticket:
     ) -> None:
         line = self._line
         line.looking.discard(self)
-        future = self._future
-        if future is not None:
-            # Cancelled while it waited. If it had just been woken, the wake is another's.
-            if future.done() and not future.cancelled() and future.result():
-                self._again = True
-            else:
-                line.waiting.remove(self)
-            self._future = None
-        if self._again and kind is not None:
+        line.waiting.pop(self, None)
+        if kind is not None:
+            # It may have been woken, or have looked, in vain: the work is another's.
             self._wakeups.wake(self._queue)
         self._wakeups.leave(self._queue, line)
 
@@ -84,16 +77,16 @@ class Ticket:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._future = future
         line.looking.discard(self)
-        line.waiting.append(self)
+        line.waiting[self] = None
         cancel = self._wakeups.clock.call_later(seconds, self.time_out)
         try:
             woken = await future
         finally:
             cancel()
-        self._future = None
-        line.looking.add(self)
+            self._future = None
         if not woken:
-            line.waiting.remove(self)
+            line.waiting.pop(self, None)
+            line.looking.add(self)
         return woken
 
     def wake(self) -> bool:
@@ -101,8 +94,14 @@ class Ticket:
         future = self._future
         if future is None or future.done():
             return False
+        # Attending all the while, so that the line is not taken down before it looks.
+        self._line.looking.add(self)
         future.set_result(True)
         return True
+
+    def pass_on(self) -> None:
+        """Woken, but leaving: the work is another's."""
+        self._wakeups.wake(self._queue)
 
     def look_again(self) -> None:
         self._again = True
@@ -133,7 +132,9 @@ class Wakeups:
         if line is None:
             return
         while count > 0 and line.waiting:
-            if line.waiting.popleft().wake():
+            ticket = next(iter(line.waiting))
+            del line.waiting[ticket]
+            if ticket.wake():
                 count -= 1
         if count > 0:
             # Their look may have come before this work did.

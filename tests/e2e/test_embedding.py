@@ -1,0 +1,111 @@
+"""Restante inside another program: its broker, and its interface in a Starlette or FastAPI application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import fastapi
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import restante
+from restante.errors import ConfigurationError, LeaseLost, QueueNotFound, StoreInUse
+
+ADMIN_KEY = "admin-key-of-the-embedding-tests"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+async def test_the_whole_way_in_one_process(tmp_path: Path, kind: str) -> None:
+    url = f"sqlite:///{tmp_path}/mail" if kind == "sqlite" else "memory://"
+    async with restante.open(url) as office:
+        key = await office.add_client("acme")
+        assert key.startswith("rst_")
+        await office.put_queue("acme", backoff_base_seconds=0)
+        await office.subscribe("orders.#", "acme")
+        direct = await office.publish(queue="acme", body=b"<a/>", content_type="application/xml")
+        await office.publish(topic="orders.eu", body=b"<b/>", content_type="application/xml")
+        session = await office.session("acme")
+        first, second = await session.receive()
+        assert (first.id, first.body, second.topic) == (direct.id, b"<a/>", "orders.eu")
+        await session.extend(first, 60)
+        await session.ack(first, b"<booked/>", "application/xml")
+        await session.nack(second, "not yet")
+        (again,) = await session.receive(wait_seconds=20)
+        assert again.attempt == 2
+        await session.release(again)
+        (again,) = await session.receive()
+        await session.reject(again, "poison")
+        with pytest.raises(LeaseLost):
+            await session.ack(again)
+        with pytest.raises(QueueNotFound):
+            await office.session("nobody")
+        outcomes = [receipt.outcome async for receipt in office.receipts("acme")]
+        assert outcomes == [
+            "published",
+            "published",
+            "acked",
+            "nacked",
+            "released",
+            "rejected",
+            "late_ack",
+        ]
+
+
+async def test_a_store_has_one_owner_and_outlives_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mail"
+    async with restante.open(url) as office:
+        await office.add_client("acme")
+        await office.publish(queue="acme", body=b"kept")
+        with pytest.raises(StoreInUse):
+            async with restante.open(url):
+                pass
+    async with restante.open(url) as office:
+        (delivery,) = await (await office.session("acme")).receive()
+        assert delivery.body == b"kept"
+
+
+@pytest.mark.parametrize("url", ["sqlite://mail", "sqlite:///", "postgres://x", "", "memory"])
+async def test_an_unknown_store_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        async with restante.open(url):
+            pass
+
+
+@pytest.mark.parametrize("framework", ["starlette", "fastapi", "alone"])
+async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -> None:
+    mail = restante.asgi(f"sqlite:///{tmp_path}/mail", admin_key=ADMIN_KEY)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with mail:
+            yield
+
+    application: Starlette | restante.embedding.Mounted
+    if framework == "starlette":
+        application = Starlette(routes=[Mount("/mail", mail)], lifespan=lifespan)
+    elif framework == "fastapi":
+        application = fastapi.FastAPI(lifespan=lifespan)
+        application.mount("/mail", mail)
+    else:
+        application = mail
+    prefix = "" if framework == "alone" else "/mail"
+    async with lifespan(None):
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(
+            transport=transport,
+            base_url=f"http://service{prefix}",
+            headers={"authorization": f"Bearer {ADMIN_KEY}"},
+        ) as caller:
+            assert (await caller.post("/v1/clients", json={"name": "acme"})).status_code == 201
+            await caller.post("/v1/queues/acme/notifications", content=b"<a/>")
+            answer = await caller.post("/v1/queues/acme/receive", json={"wait": 0})
+            assert [n["body"] for n in answer.json()["notifications"]] == ["<a/>"]
+            # What the service does itself is seen through the interface, and the other way round.
+            await mail.office.publish(queue="acme", body=b"<b/>")
+            answer = await caller.post("/v1/queues/acme/next?wait=5")
+            assert answer.content == b"<b/>"
+            assert (await caller.get("/v1/nothing")).status_code == 404
