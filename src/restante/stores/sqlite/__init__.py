@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO, TypeVar
+from typing import Any, Final, Self, TextIO, TypeVar
 
 from restante.changes import Change
-from restante.errors import RestanteError, StoreInUse, StoreRefused
+from restante.errors import RestanteError, ShuttingDown, StoreInUse, StoreRefused
 from restante.model import (
     Actor,
     Appended,
@@ -36,6 +36,8 @@ from restante.stores.sqlite.upkeep import Upkeep
 from restante.stores.sqlite.writes import Writes
 from restante.timeline import Timeline
 
+DURABLE: Final = True
+"""For the conformance suite: what is written is there when the store is opened again."""
 FILE_NAME = "restante.db"
 IDEMPOTENCY_RETENTION_SECONDS = 7 * 86_400
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class SqliteStore:
         self._idempotency_retention_seconds = idempotency_retention_seconds
         self._reserve_bytes = reserve_bytes
         self._jitter = jitter
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         self._lock = _lock(self._folder)
@@ -144,7 +147,12 @@ class SqliteStore:
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.run_in_executor(self._reading, self._reads.answer, query)
+        answer: asyncio.Future[Any]
+        if self._closed:
+            answer = loop.create_future()
+            answer.set_exception(ShuttingDown("the store is closed"))
+        else:
+            answer = loop.run_in_executor(self._reading, self._reads.answer, query)
         return answer
 
     def prune(self, limit: int) -> asyncio.Future[int]:
@@ -152,6 +160,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         await self._committer.close()
+        self._closed = True
         self._reading.shutdown()
         self._reader.close()
         if not self._committer.failed.done():
@@ -160,6 +169,11 @@ class SqliteStore:
 
     def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return self._committer.submit(work)
+
+
+def open_for_tests(folder: Path, clock: Clock, jitter: Callable[[], float]) -> SqliteStore:
+    """How the conformance suite opens this store."""
+    return SqliteStore(folder, clock, jitter=jitter)
 
 
 def check_file(folder: Path) -> list[str]:

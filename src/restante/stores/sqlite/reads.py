@@ -193,7 +193,7 @@ class Reads:
                     dead_at_ms=dead_at,
                     reason=reason,
                     ordering_key=key or "",
-                    parked=bool(parked),
+                    parked=bool(parked) and key is not None,
                     history=[query.StoredReceipt(asked.queue, *receipt) for receipt in history],
                 )
             )

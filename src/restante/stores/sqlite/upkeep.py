@@ -15,6 +15,7 @@ from restante.errors import (
     ClientNotFound,
     KeyNotFound,
     QueueNotFound,
+    RestanteError,
     SubscriptionNotFound,
     TooManyKeys,
 )
@@ -124,7 +125,9 @@ class Upkeep:
                 self._execute(
                     "UPDATE deliveries SET parked = 0 WHERE queue = ? AND seq = ?", (book.id, seq)
                 )
-            held = key is not None and self._writes.is_shut(book, key)
+            held = key is not None and (
+                self._writes.is_shut(book, key) or self._writes.is_behind(book, row)
+            )
             self._writes.apply(book, row, decide_redrive(held=held), actor=actor)
         return len(seqs), {queue: book.counts[State.READY] - before} if seqs else {}
 
@@ -152,9 +155,15 @@ class Upkeep:
     # -- administration -------------------------------------------------------------------------
 
     def configure(self, changes: Sequence[change.Change]) -> None:
-        with self._connection:
-            for item in changes:
-                self._change(item)
+        # Written first, so that when a refusal undoes some changes the books can be read anew.
+        self._books.flush()
+        try:
+            with self._connection:
+                for item in changes:
+                    self._change(item)
+        except RestanteError:
+            self._books.forget()
+            raise
 
     def _change(self, item: change.Change) -> None:
         match item:

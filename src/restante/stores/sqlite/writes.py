@@ -21,6 +21,7 @@ from restante.errors import (
 )
 from restante.lifecycle import (
     ENDED,
+    WAITING,
     Decision,
     Standing,
     check_transition,
@@ -143,7 +144,7 @@ class Writes:
                 draft.actor.name,
                 draft.body_sha256,
                 len(draft.body),
-                draft.body,
+                draft.body if books else None,  # nobody will ever ask for it
             ),
         )
         n = self._books.connection.last_insert_rowid()
@@ -157,10 +158,13 @@ class Writes:
         places: list[Place] = []
         ready: dict[str, int] = {}
         for book in books:
+            before = book.counts[State.READY]
             state = self._deliver(book, draft, subject, wall)
             places.append(Place(book.name, book.seq))
-            if state is State.READY:
-                ready[book.name] = 1
+            # What a superseded one held back is ready now, too.
+            count = max(book.counts[State.READY] - before, int(state is State.READY))
+            if count:
+                ready[book.name] = count
         return Appended(draft.id, places, ready)
 
     def _earlier(self, draft: Draft) -> Appended | None:
@@ -415,9 +419,10 @@ class Writes:
             reply=reply,
             reply_content_type=reply_content_type,
         )
-        if after in (State.READY, State.SCHEDULED):
+        if after in WAITING:
             self._check_waiting(book, row)
-        elif row.ordering_key is not None and not (after is State.DEAD and decision.parked):
+        on_its_way = after in (State.READY, State.SCHEDULED)
+        if row.ordering_key is not None and not on_its_way and not decision.parked:
             self._open(book, row.ordering_key)
         return Settled(
             decision.outcome.value,
@@ -471,6 +476,14 @@ class Writes:
             "SELECT 1 FROM deliveries WHERE queue = ? AND ordering_key = ?"
             " AND (state IN (0, 1, 3) OR (state = 4 AND parked)) LIMIT 1",
             (book.id, ordering_key),
+        ).fetchone()
+        return found is not None
+
+    def is_behind(self, book: QueueBook, row: Row) -> bool:
+        """Whether an earlier one of its key is held, which goes first even where this one alone kept the key shut."""
+        found = self._execute(
+            "SELECT 1 FROM deliveries WHERE queue = ? AND ordering_key = ? AND state = 2 AND seq < ? LIMIT 1",
+            (book.id, row.ordering_key, row.seq),
         ).fetchone()
         return found is not None
 

@@ -1,0 +1,159 @@
+"""The answers to ``queries.py`` from memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from restante import queries as query
+from restante.model import Figures, Outcome, Queue, State
+from restante.stores.memory.deliveries import selected
+from restante.stores.memory.tables import Row, Table, Tables
+
+V = TypeVar("V")
+
+
+class Answers:
+    """One method a question; ``answer`` finds it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def answer(self, asked: query.Query[Any]) -> Any:
+        tables = self._tables
+        match asked:
+            case query.QueueByName(name):
+                table = tables.queues.get(name)
+                return None if table is None else table.queue
+            case query.Queues():
+                return self._queues(asked)
+            case query.FiguresOf(name):
+                return self._figures(name)
+            case query.ClientByName(name):
+                return tables.clients.get(name)
+            case query.Clients(after, limit):
+                return _page(tables.clients, after, limit)
+            case query.KeyById(id):
+                return tables.keys.get(id)
+            case query.Keys(after, limit):
+                return _page(tables.keys, after, limit)
+            case query.Subscriptions():
+                return [tables.subscriptions[id] for id in sorted(tables.subscriptions)]
+            case query.NotificationById():
+                return self._notification(asked)
+            case query.DeadLetters():
+                return self._dead(asked)
+            case query.CountDead(name, selection):
+                table = tables.queues.get(name)
+                return 0 if table is None else len(selected(table, selection))
+            case query.ReceiptByNumber(name, number):
+                table = tables.queues.get(name)
+                entry = None if table is None else table.entries.get(number)
+                return None if entry is None else entry.stored
+            case query.Receipts():
+                return self._receipts(asked)
+            case _:
+                raise AssertionError(f"no answer to {type(asked).__name__}")
+
+    def _queues(self, asked: query.Queues) -> list[Queue]:
+        mine = {
+            name: table.queue
+            for name, table in self._tables.queues.items()
+            if asked.owner is None or table.queue.owner == asked.owner
+        }
+        return _page(mine, asked.after, asked.limit)
+
+    def _figures(self, name: str) -> Figures | None:
+        table = self._tables.queues.get(name)
+        if table is None:
+            return None
+        counts = {state.label: count for state, count in table.counts.items()}
+        return Figures(published=table.seq, oldest_age_seconds=self._oldest_age(table), **counts)
+
+    def _oldest_age(self, table: Table) -> float | None:
+        first: dict[State, Row] = {}
+        for row in table.rows.values():
+            if row.standing.state is not State.DEAD:
+                first.setdefault(row.standing.state, row)
+        if not first:
+            return None
+        oldest = min(row.notification.published_at_ms for row in first.values())
+        return max(0, self._tables.timeline.wall_ms() - oldest) / 1_000
+
+    def _notification(self, asked: query.NotificationById) -> query.NotificationRecord | None:
+        found = self._tables.notifications.get(asked.id)
+        if found is None:
+            return None
+        deliveries = []
+        for name, seq in sorted(found.places):
+            table = self._tables.queue(name)
+            mine = asked.owner is None or table.queue.owner == asked.owner
+            if not mine or not table.is_told_from_start(seq):
+                continue
+            told = (e for e in table.history[seq] if e.outcome is not Outcome.LATE_ACK)
+            *_, last = told
+            row = table.rows.get(seq)
+            state = last.state if row is None else row.standing.state
+            attempt = 0 if row is None else row.standing.attempt
+            deliveries.append(query.DeliveryRecord(name, seq, state, attempt, last.stored))
+        return query.NotificationRecord(
+            id=found.id,
+            topic=found.topic,
+            content_type=found.content_type,
+            body_bytes=found.body_bytes,
+            body_sha256=found.body_sha256,
+            published_at_ms=found.published_at_ms,
+            publisher=found.publisher,
+            attributes=dict(found.attributes),
+            deliveries=deliveries,
+        )
+
+    def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
+        table = self._tables.queues.get(asked.queue)
+        rows = [] if table is None else selected(table, asked.selection)
+        later = (row for row in rows if row.seq > asked.after)
+        return [
+            query.DeadLetter(
+                id=row.notification.id,
+                seq=row.seq,
+                attempt=row.standing.attempt,
+                topic=row.notification.topic,
+                content_type=row.notification.content_type,
+                published_at_ms=row.notification.published_at_ms,
+                dead_at_ms=row.dead_at_wall_ms,
+                reason=row.reason,
+                ordering_key=row.ordering_key,
+                parked=row.standing.parked and bool(row.ordering_key),
+                history=[] if table is None else [e.stored for e in table.history[row.seq]],
+            )
+            for row in itertools.islice(later, asked.limit)
+        ]
+
+    def _receipts(self, asked: query.Receipts) -> query.ReceiptPage:
+        table = self._tables.queues.get(asked.queue)
+        numbers: Iterable[int] = [] if table is None else list(table.entries)
+        if asked.newest_first:
+            numbers = reversed(list(numbers))
+        found: list[query.StoredReceipt] = []
+        for number in numbers:
+            if asked.after is not None and (
+                number >= asked.after if asked.newest_first else number <= asked.after
+            ):
+                continue
+            entry = None if table is None else table.entries[number]
+            if (
+                entry is not None
+                and asked.outcome in (None, entry.outcome.value)
+                and (asked.since_ms is None or entry.at_wall_ms >= asked.since_ms)
+                and (asked.until_ms is None or entry.at_wall_ms < asked.until_ms)
+            ):
+                found.append(entry.stored)
+                if len(found) >= asked.limit:
+                    return query.ReceiptPage(found, number)
+        return query.ReceiptPage(found, None)
+
+
+def _page(values: Mapping[str, V], after: str, limit: int) -> list[V]:
+    names = sorted(name for name in values if name > after)
+    return [values[name] for name in names[:limit]]
