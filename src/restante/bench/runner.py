@@ -2,114 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
 
 import msgspec
 
 from restante.bench.lanes import LoadFailed
 from restante.bench.machine import machine_facts
 from restante.bench.options import WORKLOADS, BenchOptions
-from restante.bench.peers import PEERS
 from restante.bench.plot import PlotUnavailable, draw_lanes, require_matplotlib
 from restante.bench.processes import ServerFailed, raise_file_limit
 from restante.bench.report import markdown
 from restante.bench.results import Results
 from restante.bench.workloads import RUNS, Bench
 
-__all__ = ["WORKLOADS", "BenchOptions", "main", "parse", "run"]
-
-Number = TypeVar("Number", int, float)
+__all__ = ["WORKLOADS", "BenchOptions", "run"]
 
 _PLOT_NAME = "lifecycles.svg"
 # For 10,000 connections and what else a server has open.
 _FILES_WANTED = 12_000
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`restante bench`: parse its arguments, run, return the exit code.
-
-    0 and 1 as `run` says. Raises SystemExit with 2 for arguments that are wrong, 0 for --help.
-    """
-    try:
-        return run(parse(arguments))
-    except KeyboardInterrupt:
-        _say("interrupted; every server is stopped, nothing was written")
-        return 1
-
-
-def parse(arguments: Sequence[str]) -> BenchOptions:
-    """The options that the arguments stand for. Raises SystemExit as argparse does."""
-    defaults = BenchOptions()
-    parser = argparse.ArgumentParser(
-        prog="restante bench",
-        description="Run the standard workloads against a server of its own and, in W1, against "
-        "other systems where they are installed (bench/install-peers.sh installs them).",
-        epilog="W1 durable lifecycles; W2 wake; W3 idle connections; W4 backlog; W5 drain; "
-        "W6 fan-out. All at full size take half an hour and 5 GB; --quick takes two minutes.",
-    )
-    parser.add_argument(
-        "--workloads", default=",".join(WORKLOADS), metavar="W1,W2", help="which to run (all)"
-    )
-    parser.add_argument(
-        "--peers",
-        default="all",
-        metavar="NAMES",
-        help=f"run W1 against these too: all (that are installed), none, or some of "
-        f"{','.join(PEERS)} (all)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="N", help=f"W1's window ({defaults.seconds:g})"
-    )
-    parser.add_argument(
-        "--warmup", type=float, metavar="N", help=f"before it ({defaults.warmup_seconds:g})"
-    )
-    parser.add_argument(
-        "--rounds", type=int, metavar="N", help=f"take the median of these ({defaults.rounds})"
-    )
-    parser.add_argument(
-        "--scale", type=float, metavar="X", help="sizes of W2 to W6, 1 being the standard (1)"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=defaults.output,
-        metavar="DIR",
-        help=f"where the report goes and, meanwhile, the servers' data ({defaults.output})",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="small: --seconds 3 --rounds 1 --scale 0.01"
-    )
-    given = parser.parse_args(arguments)
-    quick = given.quick
-    try:
-        return BenchOptions(
-            workloads=_names(given.workloads.upper()),
-            peers={"all": None, "none": ()}.get(given.peers, _names(given.peers)),
-            seconds=_first(given.seconds, 3.0 if quick else defaults.seconds),
-            warmup_seconds=_first(given.warmup, defaults.warmup_seconds),
-            rounds=_first(given.rounds, 1 if quick else defaults.rounds),
-            scale=_first(given.scale, 0.01 if quick else defaults.scale),
-            output=given.output,
-        )
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
-
-
-def _first(given: Number | None, default: Number) -> Number:
-    return default if given is None else given
 
 
 def run(options: BenchOptions) -> int:

@@ -15,7 +15,6 @@ from restante.bench.options import BenchOptions
 from restante.bench.plot import draw_lanes
 from restante.bench.report import markdown, table
 from restante.bench.results import Backlog, FanOutResult, LaneResult, Results
-from restante.bench.runner import parse
 from restante.bench.specs import IdleFigures, ProbeFigures, Took, WakeFigures
 
 MACHINE = MachineFacts(
@@ -136,24 +135,6 @@ def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path):
 def test_options_out_of_bounds_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match=r"unknown|must be|needs"):
         BenchOptions(**wrong)
-
-
-def test_arguments():
-    options = parse(["--workloads", "w1,W4", "--peers", "redis,nats", "--rounds", "5", "--quick"])
-    assert (options.workloads, options.peers) == (("W1", "W4"), ("redis", "nats"))
-    assert (options.seconds, options.rounds, options.scale) == (3.0, 5, 0.01)
-
-
-@pytest.mark.parametrize(("given", "peers"), [([], None), (["--peers", "none"], ())])
-def test_peers_may_be_all_or_none(given: list[str], peers: tuple[str, ...] | None):
-    assert parse(given) == BenchOptions(peers=peers)
-
-
-@pytest.mark.parametrize("wrong", [["--workloads", "W9"], ["--scale", "2"], ["--wat"]])
-def test_wrong_arguments_are_a_usage_error(wrong: list[str]):
-    with pytest.raises(SystemExit) as raised:
-        parse(wrong)
-    assert raised.value.code == 2
 
 
 def test_sizes_are_scaled():
