@@ -16,10 +16,12 @@ _encode = msgspec.json.Encoder().encode
 
 JSON: Final = b"application/json"
 XML: Final = b"application/xml"
-_COMMON: Final[tuple[Header, ...]] = (
+_RAW: Final[tuple[Header, ...]] = (
     (b"cache-control", b"no-store"),
+    # A payload is somebody else's document: no browser may take it for a page of ours.
     (b"x-content-type-options", b"nosniff"),
 )
+_ENVELOPES: Final = frozenset({JSON, XML, b"application/problem+json", b"application/problem+xml"})
 
 
 class Answer:
@@ -36,14 +38,14 @@ class Answer:
     ) -> None:
         self.status = status
         self.body = body
-        own: tuple[Header, ...] = (*_COMMON, *headers)
         if status != 204:
-            own = (
+            headers = (
                 (b"content-type", content_type),
                 (b"content-length", b"%d" % len(body)),
-                *own,
+                *headers,
             )
-        self.headers = own
+        # Every header costs its microsecond, and most answers are envelopes to a POST, which nobody caches.
+        self.headers = headers if content_type in _ENVELOPES else (*headers, *_RAW)
 
     async def send(self, send: SendMessage) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -59,6 +61,8 @@ def envelope(
 ) -> Answer:
     """The message in the form the client asked for; ``root`` names the XML document's element."""
     body = _encode(message)
+    if request.method == "GET":
+        headers = (*headers, *_RAW[:1])
     if not request.wants_xml:
         return Answer(status, body, JSON, headers)
     return Answer(status, xml.encode(msgspec.json.decode(body), root), XML, headers)
