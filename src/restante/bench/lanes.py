@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from restante.bench.processes import cpu_seconds
+from restante.bench.processes import cpu_seconds, machine_busy_seconds
 from restante.bench.stats import percentile
 
 # A publisher that runs ahead of its consumer by this many waits. Otherwise a system that
@@ -85,13 +85,18 @@ def _no_publisher() -> None:
 
 
 class LaneFigures(msgspec.Struct):
-    """What one window of W1 measured."""
+    """What one window of W1 measured.
+
+    `other_cpu_seconds` is what the rest of the machine used meanwhile: other programs, and kernel
+    threads. Where it is much, the window says little.
+    """
 
     seconds: float
     published: int
     completed: int
     server_cpu_seconds: float
     generator_cpu_seconds: float
+    other_cpu_seconds: float
     confirm_p50_seconds: float
     confirm_p99_seconds: float
 
@@ -103,16 +108,21 @@ async def measure(
     await _pass(tally, warmup_seconds)
     tally.confirm_seconds.clear()
     published, completed = tally.published, tally.completed
+    busy = machine_busy_seconds()
     server_cpu, own_cpu = cpu_seconds(server_pids), time.process_time()
     began = time.perf_counter()
     await _pass(tally, seconds)
     took = time.perf_counter() - began
+    own_cpu = time.process_time() - own_cpu
+    server_cpu = cpu_seconds(server_pids) - server_cpu
+    busy = machine_busy_seconds() - busy
     figures = LaneFigures(
         seconds=took,
         published=tally.published - published,
         completed=tally.completed - completed,
-        generator_cpu_seconds=time.process_time() - own_cpu,
-        server_cpu_seconds=cpu_seconds(server_pids) - server_cpu,
+        server_cpu_seconds=server_cpu,
+        generator_cpu_seconds=own_cpu,
+        other_cpu_seconds=max(busy - server_cpu - own_cpu, 0.0),
         confirm_p50_seconds=percentile(tally.confirm_seconds or [0.0], 50),
         confirm_p99_seconds=percentile(tally.confirm_seconds or [0.0], 99),
     )

@@ -83,6 +83,13 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     return ticks / _TICKS_PER_SECOND
 
 
+def machine_busy_seconds() -> float:
+    """Processor time used so far by everything on the machine, the kernel's own work included."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    user, nice, system, _idle, _iowait, irq, softirq = (int(field) for field in fields)
+    return (user + nice + system + irq + softirq) / _TICKS_PER_SECOND
+
+
 def rss_bytes(roots: Iterable[int]) -> int:
     """Resident memory of a process tree; pages shared between processes count in each."""
     total = 0

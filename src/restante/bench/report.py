@@ -18,6 +18,9 @@ from restante.bench.stats import median
 
 # From here on the generator, not the server, may be what a rate shows.
 _BUSY_GENERATOR = 0.9
+# More of a core than this for the rest of the machine, and something else runs on it. The kernel's
+# threads that write to the disk use some too.
+_BUSY_MACHINE = 0.3
 _MIB = 1024 * 1024
 
 
@@ -91,6 +94,7 @@ def _lanes(results: Results, plot: str | None) -> str:
         "confirm p99",
         "generator CPU each",
         "generator's core",
+        "others' core",
     )
     lines = [
         "## W1: durable lifecycles",
@@ -102,6 +106,8 @@ def _lanes(results: Results, plot: str | None) -> str:
     ]
     if any(lane.generator_utilisation > _BUSY_GENERATOR for lane in ordered):
         lines += ["", "(*) The generator used up its core: the rate is a lower bound."]
+    if any(lane.other_utilisation > _BUSY_MACHINE for lane in ordered):
+        lines += ["", "Other programs kept the machine busy meanwhile: the rates say little."]
     if plot is not None:
         lines += ["", f"![Lifecycles a second and server CPU for each]({plot})"]
     lines += ["", "Settings, and what each acknowledgement means:", ""]
@@ -124,6 +130,7 @@ def _lane_row(lane: LaneResult, own: LaneResult | None) -> list[str]:
         _milli(lane.of(lambda window: window.confirm_p99_seconds)),
         _micro(lane.generator_cpu_seconds_each),
         f"{lane.generator_utilisation:.0%}",
+        f"{lane.other_utilisation:.0%}",
     ]
 
 

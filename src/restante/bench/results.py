@@ -41,6 +41,11 @@ class LaneResult(msgspec.Struct):
         """The share of one core that the generator used; near 1 it was the limit."""
         return self.of(lambda window: window.generator_cpu_seconds / window.seconds)
 
+    @property
+    def other_utilisation(self) -> float:
+        """The share of one core that the rest of the machine used meanwhile."""
+        return self.of(lambda window: window.other_cpu_seconds / window.seconds)
+
 
 class Backlog(msgspec.Struct):
     """W4 for one shape of backlog: the same probes before and after it was there."""

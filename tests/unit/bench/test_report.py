@@ -30,13 +30,16 @@ MACHINE = MachineFacts(
 )
 
 
-def window(completed: int, generator_cpu_seconds: float = 1.0) -> LaneFigures:
+def window(
+    completed: int, generator_cpu_seconds: float = 1.0, other_cpu_seconds: float = 0.5
+) -> LaneFigures:
     return LaneFigures(
         seconds=10.0,
         published=completed,
         completed=completed,
         server_cpu_seconds=5.0,
         generator_cpu_seconds=generator_cpu_seconds,
+        other_cpu_seconds=other_cpu_seconds,
         confirm_p50_seconds=0.005,
         confirm_p99_seconds=0.02,
     )
@@ -66,12 +69,19 @@ def test_w1_gives_medians_and_ratios():
     assert "NATS: not installed" in report
     assert "(picture.svg)" in report
     assert "lower bound" not in report
+    assert "say little" not in report
 
 
 def test_a_busy_generator_is_pointed_out():
     report = markdown(results(lanes=[lane("redis", 90_000, generator_cpu_seconds=9.9)]), None)
     assert row_of(report, "Redis")[1] == "9,000 (*)"
     assert "lower bound" in report
+
+
+def test_a_busy_machine_is_pointed_out():
+    report = markdown(results(lanes=[lane("redis", 90_000, other_cpu_seconds=9.9)]), None)
+    assert row_of(report, "Redis")[-1] == "99%"
+    assert "the rates say little" in report
 
 
 def test_every_workload_has_its_part():
