@@ -15,6 +15,7 @@ import msgspec
 
 from restante.errors import QueueNotFound
 from restante.model import Actor, Outcome, Receipt, Settings, State
+from restante.stores.sqlite.ledger import SHELF
 from restante.timeline import Timeline
 from restante.wire import times
 from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
@@ -32,7 +33,18 @@ _decode_settings = msgspec.json.Decoder(Settings).decode
 class QueueBook:
     """A queue as the writer knows it. ``counts`` is indexed by ``State``."""
 
-    __slots__ = ("chain", "counts", "dirty", "id", "name", "owner", "receipts", "seq", "settings")
+    __slots__ = (
+        "chain",
+        "counts",
+        "dirty",
+        "id",
+        "last",
+        "name",
+        "owner",
+        "receipts",
+        "seq",
+        "settings",
+    )
 
     def __init__(
         self,
@@ -40,13 +52,19 @@ class QueueBook:
         name: str,
         owner: str,
         settings: Settings,
-        tally: tuple[int, int, bytes, list[int]] | None,
+        tally: tuple[int, int, int, bytes, list[int]] | None,
     ) -> None:
         self.id = id
         self.name = name
         self.owner = owner
         self.settings = settings
-        self.seq, self.receipts, self.chain, self.counts = tally or (0, 0, GENESIS, [0] * _STATES)
+        self.seq, self.receipts, self.last, self.chain, self.counts = tally or (
+            0,
+            0,
+            0,
+            GENESIS,
+            [0] * _STATES,
+        )
         self.dirty = False
 
 
@@ -88,7 +106,7 @@ class Books:
         book = self._by_name.pop(name, None)
         if book is not None:
             fresh = self._load(name)
-            fresh.seq, fresh.receipts = book.seq, book.receipts
+            fresh.seq, fresh.receipts, fresh.last = book.seq, book.receipts, book.last
             fresh.chain, fresh.counts = book.chain, book.counts
             if book.dirty:
                 fresh.dirty = True
@@ -157,11 +175,27 @@ class Books:
         )
         digest = chain(book.chain, entry)
         self.connection.execute(
-            "INSERT INTO receipts (queue, number, notification, seq, outcome, fence, at, entry, digest)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (book.id, number, subject.n, seq, outcome.value, fence, at_ms, entry, digest),
+            "INSERT INTO receipts (queue, number, previous, notification, seq, outcome, fence, at, entry, digest)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                book.id,
+                number,
+                book.last,
+                subject.n,
+                seq,
+                outcome.value,
+                fence,
+                at_ms,
+                entry,
+                digest,
+            ),
         )
         book.receipts, book.chain = number, digest
+        book.last = self.connection.last_insert_rowid()
+        if number % SHELF == 0:
+            self.connection.execute(
+                "INSERT INTO shelves VALUES (?, ?, ?)", (book.id, number, book.last)
+            )
         if not book.dirty:
             book.dirty = True
             self._dirty.append(book)
@@ -192,8 +226,8 @@ class Books:
         for book in self._dirty:
             book.dirty = False
         self.connection.executemany(
-            "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in self._dirty],
+            "INSERT OR REPLACE INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(b.id, b.seq, b.receipts, b.last, b.chain, *b.counts) for b in self._dirty],
         )
         self._dirty.clear()
         now = self.timeline.now_ms()
@@ -218,14 +252,14 @@ class Books:
 
     def _load(self, name: str) -> QueueBook:
         row = self.connection.execute(
-            "SELECT q.id, q.name, q.owner, q.settings, t.seq, t.receipts, t.chain, t.scheduled, t.ready, t.held,"
-            " t.leased, t.dead, t.acked, t.superseded, t.expired, t.discarded"
+            "SELECT q.id, q.name, q.owner, q.settings, t.seq, t.receipts, t.last, t.chain, t.scheduled, t.ready,"
+            " t.held, t.leased, t.dead, t.acked, t.superseded, t.expired, t.discarded"
             " FROM queues q LEFT JOIN tallies t ON t.queue = q.id WHERE q.name = ?",
             (name,),
         ).fetchone()
         if row is None:
             raise QueueNotFound(f"there is no queue {name} here")
-        tally = None if row[4] is None else (row[4], row[5], row[6], list(row[7:]))
+        tally = None if row[4] is None else (row[4], row[5], row[6], row[7], list(row[8:]))
         book = QueueBook(row[0], row[1], row[2], _decode_settings(row[3]), tally)
         if len(self._by_name) >= CACHED_QUEUES:
             for old in [b.name for b in list(self._by_name.values())[:1_000] if not b.dirty]:

@@ -19,6 +19,7 @@ from restante.model import (
     State,
     Subscription,
 )
+from restante.stores.sqlite.ledger import Ledger
 from restante.stores.sqlite.upkeep import selection_sql
 from restante.timeline import Timeline
 
@@ -36,6 +37,7 @@ class Reads:
 
     def __init__(self, connection: apsw.Connection, timeline: Timeline) -> None:
         self._execute: Callable[..., Any] = connection.execute
+        self._ledger = Ledger(connection)
         self._timeline = timeline
 
     def answer(self, asked: query.Query[Any]) -> Any:
@@ -146,9 +148,8 @@ class Reads:
             "SELECT q.name, p.seq, d.state, d.attempt, l.number, l.entry, l.digest, l.entry ->> 'state'"  # noqa: S608 (fixed terms)
             " FROM receipts p JOIN queues q ON q.id = p.queue"
             " LEFT JOIN deliveries d ON d.queue = p.queue AND d.seq = p.seq"
-            " LEFT JOIN receipts l ON l.queue = p.queue AND l.number ="
-            " (SELECT max(number) FROM receipts WHERE notification = p.notification AND queue = p.queue"
-            "  AND outcome <> 'late_ack')"
+            " LEFT JOIN receipts l ON l.r = (SELECT max(r) FROM receipts"
+            "  WHERE notification = p.notification AND queue = p.queue AND outcome <> 'late_ack')"
             f" WHERE p.notification = ? AND p.outcome = 'published' {mine} ORDER BY q.name",
             (row[0], *owner),
         ):
@@ -179,7 +180,7 @@ class Reads:
         ).fetchall()
         for queue, seq, attempt, dead_at, reason, key, parked, n, id, topic, media, at in rows:
             history = self._execute(
-                "SELECT number, entry, digest FROM receipts WHERE notification = ? AND queue = ? ORDER BY number",
+                "SELECT number, entry, digest FROM receipts WHERE notification = ? AND queue = ? ORDER BY r",
                 (n, queue),
             )
             found.append(
@@ -209,23 +210,18 @@ class Reads:
         return 0 if row is None else int(row[0])
 
     def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
-        row = self._execute(
-            "SELECT entry, digest FROM receipts WHERE queue = (SELECT id FROM queues WHERE name = ?) AND number = ?",
-            (queue, number),
-        ).fetchone()
-        return None if row is None else query.StoredReceipt(queue, number, *row)
+        for _, _, _, _, _, entry, digest in self._ledger.read(self._id(queue), number, number):
+            return query.StoredReceipt(queue, number, entry, digest)
+        return None
 
     def _receipts(self, asked: query.Receipts) -> query.ReceiptPage:
-        down = asked.newest_first
-        start = asked.after if asked.after is not None else (2**62 if down else 0)
-        rows = self._execute(
-            "SELECT number, outcome, at, entry, digest FROM receipts"  # noqa: S608 (fixed terms)
-            f" WHERE queue = (SELECT id FROM queues WHERE name = ?) AND number {'<' if down else '>'} ?"
-            f" ORDER BY number {'DESC' if down else 'ASC'} LIMIT ?",
-            (asked.queue, start, SCANNED_RECEIPTS),
-        )
+        queue = self._id(asked.queue)
+        if asked.newest_first:
+            rows = self._ledger.falling(queue, 2**62 if asked.after is None else asked.after)
+        else:
+            rows = self._ledger.rising(queue, asked.after or 0)
         found: list[query.StoredReceipt] = []
-        for looked, (number, outcome, at, entry, digest) in enumerate(rows, 1):
+        for looked, (number, _, _, outcome, at, entry, digest) in enumerate(rows, 1):
             if (
                 (asked.outcome is None or outcome == asked.outcome)
                 and (asked.since_ms is None or at >= asked.since_ms)
@@ -235,6 +231,10 @@ class Reads:
             if len(found) >= asked.limit or looked >= SCANNED_RECEIPTS:
                 return query.ReceiptPage(found, number)
         return query.ReceiptPage(found, None)
+
+    def _id(self, queue: str) -> int:
+        row = self._execute("SELECT id FROM queues WHERE name = ?", (queue,)).fetchone()
+        return 0 if row is None else int(row[0])
 
 
 def _key(row: tuple[Any, ...]) -> Key:

@@ -1,7 +1,9 @@
 """The file: its tables, its versions, and whether to trust it.
 
 One row of ``deliveries`` is one delivery that has not ended: small, without the body, gone when it ends. What ended
-is told by ``receipts``. ``tallies`` holds what a queue counts; it is written once per queue and commit.
+is told by ``receipts``, which stand one behind the other whatever their queues, so that a commit touches few pages;
+each knows the one before it in its queue, and ``shelves`` knows where every 64th stands (see ``ledger.py``).
+``tallies`` holds what a queue counts; it is written once per queue and commit.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE INDEX queues_by_owner ON queues (owner, name);
     CREATE TABLE tallies (
-        queue INTEGER PRIMARY KEY, seq INTEGER NOT NULL, receipts INTEGER NOT NULL, chain BLOB NOT NULL,
+        queue INTEGER PRIMARY KEY, seq INTEGER NOT NULL, receipts INTEGER NOT NULL, last INTEGER NOT NULL,
+        chain BLOB NOT NULL,
         scheduled INTEGER NOT NULL, ready INTEGER NOT NULL, held INTEGER NOT NULL, leased INTEGER NOT NULL,
         dead INTEGER NOT NULL, acked INTEGER NOT NULL, superseded INTEGER NOT NULL, expired INTEGER NOT NULL,
         discarded INTEGER NOT NULL
     );
-    CREATE TABLE pruned (queue INTEGER PRIMARY KEY, bodies INTEGER NOT NULL);
+    CREATE TABLE pruned (queue INTEGER PRIMARY KEY, bodies INTEGER NOT NULL, receipts INTEGER NOT NULL);
     CREATE TABLE keys (
         id TEXT PRIMARY KEY, role TEXT NOT NULL, name TEXT NOT NULL, secret_hash BLOB NOT NULL,
         created_at INTEGER NOT NULL, expires_at INTEGER, revoked_at INTEGER, label TEXT NOT NULL
@@ -68,11 +71,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) WITHOUT ROWID;
     CREATE INDEX idempotency_by_age ON idempotency (at);
     CREATE TABLE receipts (
-        queue INTEGER NOT NULL, number INTEGER NOT NULL, notification INTEGER NOT NULL, seq INTEGER NOT NULL,
-        outcome TEXT NOT NULL, fence INTEGER NOT NULL, at INTEGER NOT NULL, entry BLOB NOT NULL,
-        digest BLOB NOT NULL, PRIMARY KEY (queue, number)
+        r INTEGER PRIMARY KEY, queue INTEGER NOT NULL, number INTEGER NOT NULL, previous INTEGER NOT NULL,
+        notification INTEGER NOT NULL, seq INTEGER NOT NULL, outcome TEXT NOT NULL, fence INTEGER NOT NULL,
+        at INTEGER NOT NULL, entry BLOB NOT NULL, digest BLOB NOT NULL
+    );
+    CREATE TABLE shelves (
+        queue INTEGER NOT NULL, number INTEGER NOT NULL, r INTEGER NOT NULL, PRIMARY KEY (queue, number)
     ) WITHOUT ROWID;
-    CREATE INDEX receipts_by_notification ON receipts (notification);
+    CREATE INDEX receipts_by_notification ON receipts (notification, queue);
     """,
 )
 VERSION: Final = len(MIGRATIONS)

@@ -22,6 +22,7 @@ from restante.errors import (
 from restante.lifecycle import Decision, decide_redrive
 from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
 from restante.stores.sqlite.books import Books, QueueBook
+from restante.stores.sqlite.ledger import Ledger
 from restante.stores.sqlite.writes import Writes
 
 _encode = msgspec.json.Encoder().encode
@@ -58,6 +59,7 @@ class Upkeep:
     ) -> None:
         self._connection = connection
         self._execute: Callable[..., Any] = connection.execute
+        self._ledger = Ledger(connection)
         self._books = books
         self._writes = writes
         self._idempotency_retention_seconds = idempotency_retention_seconds
@@ -260,7 +262,8 @@ class Upkeep:
         done = self._connection.changes()
         while done < limit:
             row = self._execute(
-                "SELECT q.id, q.name, coalesce(p.bodies, 0) FROM queues q LEFT JOIN pruned p ON p.queue = q.id"
+                "SELECT q.id, q.name, coalesce(p.bodies, 0), coalesce(p.receipts, 0)"
+                " FROM queues q LEFT JOIN pruned p ON p.queue = q.id"
                 " WHERE q.id > ? ORDER BY q.id LIMIT 1",
                 (self._prune_after,),
             ).fetchone()
@@ -268,33 +271,34 @@ class Upkeep:
                 # Round the corner: the next step starts with the first queue again.
                 self._prune_after = 0
                 break
-            id, name, bodies_to = row
+            id, name, bodies, receipts = row
             book = self._books.queue(name)
-            work = self._prune_bodies(book, bodies_to, limit - done)
-            work += self._prune_receipts(book, limit - done - work)
-            done += work + 1
+            bodies_to = self._prune_bodies(book, bodies, limit - done)
+            receipts_to = self._prune_receipts(book, receipts, limit - done)
+            if (bodies_to, receipts_to) != (bodies, receipts):
+                self._execute(
+                    "INSERT OR REPLACE INTO pruned VALUES (?, ?, ?)", (id, bodies_to, receipts_to)
+                )
+            done += bodies_to - bodies + receipts_to - receipts + 1
             if done < limit:
                 self._prune_after = id
         return done
 
     def _prune_bodies(self, book: QueueBook, after: int, limit: int) -> int:
-        """Drop bodies whose deliveries have all ended longer ago than their queues keep bodies."""
+        """Drop bodies whose deliveries have all ended longer ago than their queues keep bodies.
+
+        Returns the number of the receipt up to which that is done.
+        """
         before = self._books.timeline.wall_ms() - book.settings.body_retention_seconds * 1_000
-        rows = self._execute(
-            "SELECT number, notification, at, outcome FROM receipts WHERE queue = ? AND number > ?"
-            " ORDER BY number LIMIT ?",
-            (book.id, after, limit),
-        ).fetchall()
         seen = after
-        for number, n, at, outcome in rows:
+        rows = self._ledger.read(book.id, after + 1, min(after + limit, book.receipts))
+        for number, n, _, outcome, at, _, _ in rows:
             if at > before:
                 break
             seen = number
             if outcome in _ENDS and self._all_ended(n, self._books.timeline.wall_ms()):
                 self._execute("UPDATE notifications SET body = NULL WHERE n = ?", (n,))
-        if seen > after:
-            self._execute("INSERT OR REPLACE INTO pruned VALUES (?, ?)", (book.id, seen))
-        return seen - after
+        return seen
 
     def _all_ended(self, n: int, wall_ms: int) -> bool:
         """Whether no queue needs the notification's body: each has ended it, and kept it for its own time since."""
@@ -313,25 +317,29 @@ class Upkeep:
         ).fetchone()
         return kept is None
 
-    def _prune_receipts(self, book: QueueBook, limit: int) -> int:
-        """Drop the oldest receipts past their time, from the ledger's beginning, up to the first still needed."""
+    def _prune_receipts(self, book: QueueBook, after: int, limit: int) -> int:
+        """Drop the oldest receipts past their time, from the ledger's beginning, up to the first still needed.
+
+        Returns the number of the last one dropped.
+        """
         before = self._books.timeline.wall_ms() - book.settings.receipt_retention_seconds * 1_000
-        rows = self._execute(
-            "SELECT number, notification, seq, at FROM receipts WHERE queue = ? ORDER BY number LIMIT ?",
-            (book.id, max(limit, 0)),
-        ).fetchall()
-        dropped = 0
-        for number, n, seq, at in rows:
+        dropped = after
+        rows = self._ledger.read(book.id, after + 1, min(after + limit, book.receipts))
+        for number, n, seq, _, at, _, _ in rows:
             # The newest receipt stays, so that the ledger's end can always be seen; so does all that tells of a
             # delivery which has not ended.
             if at > before or number == book.receipts or self._writes.find(book, seq) is not None:
                 break
-            self._execute("DELETE FROM receipts WHERE queue = ? AND number = ?", (book.id, number))
-            dropped += 1
+            self._execute(
+                "DELETE FROM receipts WHERE notification = ? AND queue = ? AND number = ?",
+                (n, book.id, number),
+            )
+            dropped = number
             left = self._execute(
                 "SELECT 1 FROM receipts WHERE notification = ? LIMIT 1", (n,)
             ).fetchone()
             if left is None:
-                self._execute("DELETE FROM idempotency WHERE notification = ?", (n,))
                 self._execute("DELETE FROM notifications WHERE n = ?", (n,))
+        if dropped > after:
+            self._execute("DELETE FROM shelves WHERE queue = ? AND number <= ?", (book.id, dropped))
         return dropped

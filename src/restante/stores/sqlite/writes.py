@@ -151,7 +151,8 @@ class Writes:
         if draft.idempotency is not None:
             key = draft.idempotency
             self._execute(
-                "INSERT INTO idempotency VALUES (?, ?, ?, ?, ?)",
+                # An older row whose notification has been pruned may still be there.
+                "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
                 (key.publisher, key.key, key.fingerprint, n, self._books.timeline.now_ms()),
             )
         subject = Subject(n, draft.id, wall, draft.body_sha256, len(draft.body))
@@ -559,7 +560,7 @@ class Writes:
     def _end_state(self, book: QueueBook, ref: LeaseRef) -> State:
         found = self._execute(
             "SELECT entry FROM receipts WHERE notification = ? AND queue = ? AND seq = ? AND outcome <> 'late_ack'"
-            " ORDER BY number DESC LIMIT 1",
+            " ORDER BY r DESC LIMIT 1",
             (ref.notification, book.id, ref.seq),
         ).fetchone()
         return State.ACKED if found is None else State[decode_entry(found[0]).state.upper()]
