@@ -339,3 +339,21 @@ def test_no_key_and_no_body_stands_in_the_log(server: Service, mailbox: Mailbox)
     log = server.log()
     for secret in (mailbox.key.split("_")[2], mailbox.publisher_key.split("_")[2], canary):
         assert secret not in log
+
+
+def test_a_refused_receive_settles_nothing(mailbox: Mailbox) -> None:
+    mailbox.publish()
+    (notification,) = mailbox.receive()
+    asked = {"max": 0, "settle": [{"lease": notification["lease"], "outcome": "ack"}]}
+    _check(
+        mailbox.client.post(f"/v1/queues/{mailbox.name}/receive", json=asked), 422, "out_of_bounds"
+    )
+    assert mailbox.figures()["leased"] == 1
+
+
+def test_a_lease_is_extended_within_its_bounds_or_not_at_all(mailbox: Mailbox) -> None:
+    mailbox.publish()
+    (notification,) = mailbox.receive()
+    for seconds in (0, -1, 43_201):
+        answer = mailbox.settle(notification["lease"], "extend", lease=seconds)
+        _check(answer, 422, "out_of_bounds")

@@ -102,7 +102,18 @@ async def test_flow_control_holds_back_and_a_settle_lets_go(
         assert [n["body"] for n in answer.json()["notifications"]] == ["<second/>"]
 
 
+async def test_revoking_a_key_ends_its_polls(caller: httpx.AsyncClient, mailbox: Mailbox) -> None:
+    async with caller:
+        poll = asyncio.create_task(_ask(caller, mailbox, wait=60))
+        await _settled_in(mailbox)
+        mailbox.admin.delete(f"/v1/keys/{mailbox.key.split('_')[1]}")
+        answer = await asyncio.wait_for(poll, 30)
+        assert answer.json() == {"notifications": []}
+        mailbox.publish()
+        assert (await _ask(caller, mailbox)).status_code == 401
+
+
 async def _settled_in(mailbox: Mailbox) -> None:
     """Let what was sent reach the server: requests sent later, on another connection, were answered."""
     for _ in range(3):
-        await asyncio.to_thread(mailbox.figures)
+        await asyncio.to_thread(mailbox.admin.get, "/v1/queues")

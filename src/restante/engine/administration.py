@@ -62,6 +62,8 @@ class Administration:
     async def put_queue(self, name: str, owner: str | None, settings: Settings | None) -> Queue:
         """Create or change a queue. What is None keeps its value (on creation: its default, owner = name)."""
         check_name("queue name", name)
+        if owner is not None:
+            check_name("owner", owner)
         current = await self._broker.store.browse(QueueByName(name))
         base = current or Queue(name, name)
         queue = Queue(name, owner or base.owner, settings or base.settings)
@@ -84,8 +86,9 @@ class Administration:
         return key, text
 
     async def revoke_key(self, id: str) -> None:
-        """End a key at once. Requests under way are finished."""
+        """End a key at once. Who waits under it is answered with nothing."""
         await self._configure(RevokeKey(id, self._broker.clock.wall_ms()))
+        self._broker.wakeups.dismiss(id)
 
     async def subscribe(
         self, pattern: str, queue: str, conditions: dict[str, list[str]]

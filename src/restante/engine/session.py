@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import structlog
 
-from restante.errors import LeaseNotFound, RestanteError
+from restante.errors import LeaseNotFound, RestanteError, StoreError
 from restante.model import (
     BATCH,
     LEASE_SECONDS_MAXIMUM,
@@ -83,7 +83,7 @@ class Settling:
         self._extending = extending
 
     async def results(self) -> list[Settled | RestanteError]:
-        """For each item its result, or why not. Raises ``StoreError`` when the store could not do it."""
+        """For each item its result, or why not: its own reason, or the store's for all it could not do."""
         results = self._results
         for index, future in self._extending:
             try:
@@ -91,7 +91,10 @@ class Settling:
             except RestanteError as error:
                 results[index] = error
         if self._settled is not None:
-            settled = await asyncio.shield(self._settled)
+            try:
+                settled: Sequence[Settled | RestanteError] = await asyncio.shield(self._settled)
+            except StoreError as error:
+                settled = [error] * len(self._places)
             for index, result in zip(self._places, settled, strict=True):
                 results[index] = result
         return [result for result in results if result is not None]
@@ -107,6 +110,15 @@ class Session:
         self.queue = queue
         self.actor = actor
 
+    def check(self, max: int, wait_seconds: float, lease_seconds: float | None) -> float:
+        """Raise ``OutOfBounds`` for what ``receive`` would refuse; else the lease's length in seconds.
+
+        For who settles and receives in one request: nothing may be settled by a request that is refused.
+        """
+        check_bounds("max", max, 1, BATCH)
+        check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        return self._lease_seconds(lease_seconds)
+
     async def receive(
         self,
         *,
@@ -120,18 +132,14 @@ class Session:
         When the consumer hangs up, the wait ends, and what was leased meanwhile is released again. Cancelling does
         the same. Raises ``OutOfBounds``.
         """
-        check_bounds("max", max, 1, BATCH)
-        check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        if lease_seconds is None:
-            lease_seconds = self.queue.settings.lease_seconds
-        check_bounds("lease", lease_seconds, 1, LEASE_SECONDS_MAXIMUM)
+        lease_seconds = self.check(max, wait_seconds, lease_seconds)
         broker = self._broker
         request = LeaseRequest(
             queue=self.queue.name, max=max, lease_seconds=lease_seconds, actor=self.actor
         )
         until = broker.clock.monotonic() + wait_seconds
         unwatch: Callable[[], None] | None = None
-        with broker.wakeups.attend(self.queue.name) as ticket:
+        with broker.wakeups.attend(self.queue.name, self.actor.key_id) as ticket:
             try:
                 while True:
                     ticket.look()
@@ -175,8 +183,7 @@ class Session:
             try:
                 ref = self._ref(item.lease)
                 if item.verb is Verb.EXTEND:
-                    seconds = item.lease_seconds or self.queue.settings.lease_seconds
-                    check_bounds("lease", seconds, 1, LEASE_SECONDS_MAXIMUM)
+                    seconds = self._lease_seconds(item.lease_seconds)
                     extending.append((index, store.extend(ref, seconds)))
                 else:
                     ending.append(self._settlement(ref, item))
@@ -214,6 +221,11 @@ class Session:
         if ready:
             broker.wake({name: ready})
         broker.wakeups.settled(name)
+
+    def _lease_seconds(self, asked: float | None) -> float:
+        seconds = self.queue.settings.lease_seconds if asked is None else asked
+        check_bounds("lease", seconds, 1, LEASE_SECONDS_MAXIMUM)
+        return seconds
 
     def _ref(self, token: str) -> LeaseRef:
         ref = tokens.unseal(self._broker.store.token_secret, token)

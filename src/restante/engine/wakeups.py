@@ -28,9 +28,10 @@ class _Line:
 class Ticket:
     """One consumer's place in the line of one queue. Use it as a context manager; it starts out looking."""
 
-    __slots__ = ("_again", "_future", "_line", "_queue", "_wakeups")
+    __slots__ = ("_again", "_future", "_line", "_queue", "_wakeups", "key_id")
 
-    def __init__(self, wakeups: Wakeups, queue: str, line: _Line) -> None:
+    def __init__(self, wakeups: Wakeups, queue: str, line: _Line, key_id: str) -> None:
+        self.key_id = key_id
         self._wakeups = wakeups
         self._queue = queue
         self._line = line
@@ -119,12 +120,12 @@ class Wakeups:
         self.clock = clock
         self._lines: dict[str, _Line] = {}
 
-    def attend(self, queue: str) -> Ticket:
-        """A ticket for the queue's line."""
+    def attend(self, queue: str, key_id: str = "") -> Ticket:
+        """A ticket for the queue's line, for a consumer that came with the key of that id."""
         line = self._lines.get(queue)
         if line is None:
             line = self._lines[queue] = _Line()
-        return Ticket(self, queue, line)
+        return Ticket(self, queue, line, key_id)
 
     def wake(self, queue: str, count: int = 1) -> None:
         """There is work for up to ``count`` consumers of the queue."""
@@ -152,11 +153,12 @@ class Wakeups:
         """The queues somebody waits on."""
         return [queue for queue, line in self._lines.items() if line.waiting]
 
-    def dismiss(self) -> None:
-        """Send everybody home: each wait ends as if its time were up."""
+    def dismiss(self, key_id: str | None = None) -> None:
+        """Send everybody home, or all who came with one key: each wait ends as if its time were up."""
         for line in self._lines.values():
             for ticket in list(line.waiting):
-                ticket.time_out()
+                if key_id is None or ticket.key_id == key_id:
+                    ticket.time_out()
 
     def leave(self, queue: str, line: _Line) -> None:
         """Forget a line nobody attends to."""

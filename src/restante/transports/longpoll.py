@@ -47,6 +47,7 @@ class LongPoll:
         asked = await request.read(_RECEIVE, _RECEIVE_DEFAULT)
         settling = None
         if asked.settle:
+            session.check(asked.max, asked.wait, asked.lease)
             # Begun before the look and in the same breath: both share one transaction.
             settling = session.settle(to_settles(asked.settle))
         deliveries = await session.receive(

@@ -211,13 +211,13 @@ class Books:
             free = disk.f_bavail * disk.f_frsize
             if free < reserve:
                 free += self.connection.pragma("freelist_count") * 4_096
-            had_room, self._has_room = self._has_room, free >= reserve
-            if had_room and not self._has_room:
-                # Small steps from here on, so that the acks to come reuse the log instead of lengthening it.
-                self.connection.pragma("wal_autocheckpoint", 100)
-            elif self._has_room and not had_room:
-                self.connection.pragma("wal_autocheckpoint", 4_000)
+            self._has_room = free >= reserve
         return self._has_room
+
+    @property
+    def checkpoint_pages(self) -> int:
+        """Small steps on a full disk, so that the acks to come reuse the log instead of lengthening it."""
+        return 4_000 if self._has_room else 100
 
     def flush(self) -> None:
         """Write every changed tally, and now and then where the timeline stands."""

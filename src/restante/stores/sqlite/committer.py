@@ -56,6 +56,10 @@ class Books(Protocol):
     def make_room(self) -> None:
         """The disk is full: give back what can be given back."""
 
+    @property
+    def checkpoint_pages(self) -> int:
+        """How long the log may grow before it is moved into the file."""
+
 
 class Operation:
     """A piece of work and the future of its result. Runs again after a rollback: it must depend on the file alone."""
@@ -79,6 +83,9 @@ class Committer:
         self._running = False
         self._closing = False
         self._idle: asyncio.Future[None] | None = None
+        self._log_pages = 0
+        # In place of SQLite's own checkpoints, which pass over a failing fsync and try again at the next commit.
+        connection.set_wal_hook(self._log_grew)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "restante-commit")
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
@@ -139,16 +146,43 @@ class Committer:
         except Exception as error:  # noqa: BLE001 (whatever it is: roll back, and tell the callers)
             self._roll_back(batch, error)
             return
-        commit = self._loop.run_in_executor(self._thread, self._connection.execute, "COMMIT")
+        commit = self._loop.run_in_executor(self._thread, self._commit)
         commit.add_done_callback(lambda done: self._committed(batch, results, done))
 
+    def _commit(self) -> apsw.Error | None:
+        """In the committer's thread: make it durable; then, if the log is long, move it into the file.
+
+        Returns what went wrong with the second, which takes nothing from the first.
+        """
+        self._connection.execute("COMMIT")
+        if self._log_pages >= self._books.checkpoint_pages:
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except (apsw.BusyError, apsw.FullError):
+                # The log goes on growing until a later checkpoint finds the lock, or the room.
+                return None
+            except apsw.Error as error:
+                return error
+        return None
+
+    def _log_grew(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
     def _committed(
-        self, batch: list[Operation], results: list[Any], done: asyncio.Future[Any]
+        self,
+        batch: list[Operation],
+        results: list[Any],
+        done: asyncio.Future[apsw.Error | None],
     ) -> None:
         error = done.exception()
         if error is None:
             self._resolve(batch, results)
-            self._next()
+            checkpoint_error = done.result()
+            if checkpoint_error is not None:
+                self._panic([], checkpoint_error, OutcomeUnknown("the disk failed"))
+            else:
+                self._next()
         elif isinstance(error, (apsw.FullError, apsw.BusyError)):
             # Known to be undone: the commit record was not written whole.
             self._roll_back(batch, error)
@@ -176,15 +210,22 @@ class Committer:
             return
         self._books.forget()
         if isinstance(error, apsw.FullError):
-            self._books.make_room()
+            try:
+                self._books.make_room()
+            except apsw.Error as second:
+                self._panic(batch, second, StoreUnavailable("the disk failed; nothing was stored"))
+                return
         if len(batch) > 1:
             self._retry.extend(batch)
         elif not batch[0].future.done():
-            if isinstance(error, apsw.FullError):
-                batch[0].future.set_exception(StoreFull("the disk is full"))
-            else:
-                _log.error("store.operation_failed", exc_info=error)
-                batch[0].future.set_exception(error)
+            match error:
+                case apsw.FullError():
+                    error = StoreFull("the disk is full")
+                case apsw.BusyError():
+                    error = StoreUnavailable("another program has locked the store; try again")
+                case _:
+                    _log.error("store.operation_failed", exc_info=error)
+            batch[0].future.set_exception(error)
         self._loop.call_soon(self._next)
 
     def _panic(self, batch: list[Operation], error: BaseException, answer: StoreError) -> None:

@@ -97,7 +97,8 @@ def open_file(path: Path | None) -> apsw.Connection:
         )
     connection = apsw.Connection(":memory:" if path is None else str(path))
     try:
-        connection.set_busy_timeout(5_000)
+        # Nobody else writes here; who does all the same may not hold up the event loop.
+        connection.set_busy_timeout(100)
         _prepare(connection, path)
     except (apsw.NotADBError, apsw.CorruptError, apsw.IOError) as error:
         connection.close()
@@ -140,7 +141,6 @@ def _prepare(connection: apsw.Connection, path: Path | None) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("cache_size", -65_536)
     connection.pragma("temp_store", "MEMORY")
-    connection.pragma("wal_autocheckpoint", 4_000)
     connection.pragma("journal_size_limit", 32 * 1024 * 1024)
     if path is not None and not fresh and path.stat().st_size <= QUICK_CHECK_BYTES:
         problems = check(connection, full=False)
