@@ -18,6 +18,9 @@ _KEEPALIVE_SECONDS: Final = 3.0
 """Shorter than servers and proxies keep an idle connection: a request should not meet one that is being closed."""
 
 
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
 class Unreachable(RestanteError):
     """No connection could be made, or it broke while only reading: nothing was done."""
 
@@ -67,6 +70,8 @@ class Wire:
             timeout=timeout_seconds,
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_SECONDS),
             transport=transport,
+            # A proxy of the environment is for the world outside, even where NO_PROXY forgets to say so.
+            mounts={f"all://{host}": None for host in _THIS_MACHINE},
         )
 
     async def __aenter__(self) -> Self:

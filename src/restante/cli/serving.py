@@ -1,0 +1,152 @@
+"""``restante serve``: the server as a process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from restante.config import FILE_NAME, Config, load
+
+_LIMITS: Final = "Limits and intervals"
+
+
+def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Settings in TOML; else RESTANTE_CONFIG, else {FILE_NAME} here if there is one.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where everything is kept.  [default: ./restante-data]"),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to serve; port 0 takes a free one.  [default: 127.0.0.1:7070]",
+        ),
+    ] = None,
+    admin_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="console or json.  [default: console]")
+    ] = None,
+    idempotency_retention_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How long an idempotency key is remembered.  [default: 604800]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    retention_interval_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How often what is past its retention is deleted.  [default: 60]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    poll_interval_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How often to look for work that nobody told of.  [default: 15]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    reserve_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Disk kept free of new notifications.  [default: 67108864]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    shutdown_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How long a stop waits for answers under way.  [default: 10]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    max_request_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="The largest request taken.  [default: 17825792]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    Each setting is taken from the file, else RESTANTE_* in the environment, else its flag, in that rising order.
+    RESTANTE_ADMIN_KEY sets the first administrator's key; without it the first start writes one to DIR/admin.key.
+
+    One line "ready http://HOST:PORT" on stdout says that it serves; logs go to stderr.
+
+    Example: restante serve --data /var/lib/restante --listen 0.0.0.0:7070
+    """
+    settings = load(
+        _file(config),
+        os.environ,
+        {
+            "data": data,
+            "listen": listen,
+            "admin_listen": admin_listen,
+            "log_level": log_level,
+            "log_format": log_format,
+            "idempotency_retention_seconds": idempotency_retention_seconds,
+            "retention_interval_seconds": retention_interval_seconds,
+            "poll_interval_seconds": poll_interval_seconds,
+            "reserve_bytes": reserve_bytes,
+            "shutdown_seconds": shutdown_seconds,
+            "max_request_bytes": max_request_bytes,
+        },
+    )
+    raise typer.Exit(run(settings))
+
+
+def run(config: Config) -> int:
+    """Serve in this process until a signal ends it; the exit code. Raises ``StartupError``."""
+    import uvloop
+
+    from restante.app import serve as serve_app
+    from restante.cli.logs import configure
+
+    configure(config.log_level, config.log_format)
+    return uvloop.run(serve_app(config, _ready))
+
+
+def _ready(address: str, admin_address: str, admin_key_file: Path | None) -> None:
+    if admin_key_file is not None:
+        # The path and never the key: logs are read by many.
+        print(f"The administrator's key is in {admin_key_file.resolve()}", file=sys.stderr)
+    print(f"Health is at {admin_address}/healthz", file=sys.stderr, flush=True)
+    print(f"ready {address}", flush=True)
+
+
+def _file(named: Path | None) -> Path | None:
+    if named is not None:
+        return named
+    if text := os.environ.get("RESTANTE_CONFIG"):
+        return Path(text)
+    here = Path(FILE_NAME)
+    return here if here.exists() else None
