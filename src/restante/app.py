@@ -26,6 +26,7 @@ from restante.errors import ConfigurationError, PortInUse, StoreRefused
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
+from restante.http.protocol import Protocol
 from restante.http.request import Request
 from restante.model import Role
 from restante.ports import Store
@@ -132,7 +133,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,
