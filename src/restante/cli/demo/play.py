@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from restante.cli import output
 from restante.cli.demo import actors
 from restante.cli.demo.actors import QUEUES, SETTINGS, STEADY, Tally
 from restante.cli.demo.books import at_rest, close_books
@@ -38,10 +39,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(plan: Plan) -> int:
-    """Run the demo: 0 when every document is accounted for, else 1. Ctrl-C stops it and its server."""
+    """Run the demo: 0 when every document is accounted for, else 1. Ctrl-C or SIGTERM stops it and its server."""
     with _folder(plan) as data:
         kept = data if plan.data is not None or plan.keep else None
-        return asyncio.run(_play(plan, data, kept))
+        try:
+            return asyncio.run(_play(plan, data, kept))
+        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+            output.note("Stopped, and the server with it.")
+            signalled = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            return 128 + signalled
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from restante.cli import output
 from restante.cli.demo.actors import QUEUES, STEADY, TEMPERS, Tally
@@ -103,9 +104,9 @@ class Screen:
                 f"{figures.published:,}",
                 f"{_waiting(queue):,}",
                 f"{figures.leased:,}",
-                f"[green]{figures.acked:,}",
-                f"[yellow]{tallies[queue.name].retried:,}",
-                f"[red]{figures.dead:,}" if figures.dead else "0",
+                Text(f"{figures.acked:,}", "green"),
+                Text(f"{tallies[queue.name].retried:,}", "yellow"),
+                Text(f"{figures.dead:,}", "red" if figures.dead else ""),
                 output.age(figures.oldest_age_seconds),
                 f"{self._rates.get(queue.name, 0):.0f}",
             )
