@@ -61,11 +61,17 @@ def check_text(what: str, value: str) -> str:
     return value
 
 
+def check_attribute_name(name: str) -> str:
+    """The name itself when it is 1 to 128 of ``a-z 0-9 . _ -``; else ``InvalidHeader``."""
+    if not _ATTRIBUTE.fullmatch(name):
+        raise InvalidHeader("an attribute name is 1 to 128 characters of a-z 0-9 . _ -")
+    return name
+
+
 def _check_attributes(attributes: dict[str, str]) -> None:
     size = 0
     for name, value in attributes.items():
-        if not _ATTRIBUTE.fullmatch(name):
-            raise InvalidHeader("an attribute name is 1 to 128 characters of a-z 0-9 . _ -")
+        check_attribute_name(name)
         if _CONTROL.search(value):
             raise InvalidHeader(f"attribute {name} must not contain control characters")
         size += len(name) + len(value.encode())

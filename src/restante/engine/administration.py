@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from restante import auth
+from restante.admission import check_attribute_name
 from restante.changes import (
     AddClient,
     AddKey,
@@ -97,7 +98,8 @@ class Administration:
         check_pattern(pattern)
         check_name("queue name", queue)
         check_bounds("number of filter attributes", len(conditions), 0, 16)
-        for values in conditions.values():
+        for attribute, values in conditions.items():
+            check_attribute_name(attribute)
             check_bounds("number of filter values", len(values), 1, 100)
         id = f"sub-{self._random_bytes(8).hex()}"
         subscription = Subscription(id, pattern, queue, conditions)

@@ -11,6 +11,7 @@ from restante import auth
 from restante.engine.broker import Broker
 from restante.errors import (
     ClientNotFound,
+    Malformed,
     NotificationNotFound,
     QueueNotFound,
     ReceiptNotFound,
@@ -160,6 +161,8 @@ class Look:
     async def receipts(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         outcome = request.query.get("outcome")
+        if outcome is not None and outcome not in set(Outcome):
+            raise Malformed(f"outcome must be one of {', '.join(Outcome)}, not {outcome[:40]!r}")
         found = await self._browse(
             Receipts(
                 queue.name,
