@@ -15,7 +15,8 @@ import msgspec
 
 from restante.errors import InvalidName, OutOfBounds
 
-NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+# Not . and ..: in a path these mean the folder and the one above, and clients take them out (RFC 3986, 5.2.4).
+NAME: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}", re.ASCII)
 KEY_CHARACTERS: Final = 255
 ATTRIBUTES_BYTES: Final = 16_384
 REPLY_BYTES: Final = 65_536
@@ -132,9 +133,11 @@ def check_bounds(name: str, value: float, low: float, high: float) -> None:
 
 
 def check_name(what: str, name: str) -> str:
-    """The name itself when it is 1 to 128 of ``A-Z a-z 0-9 . _ -``; else ``InvalidName``."""
+    """The name itself when it is 1 to 128 of ``A-Z a-z 0-9 . _ -``, not ``.`` or ``..``; else ``InvalidName``."""
     if not NAME.fullmatch(name):
-        raise InvalidName(f"{what} must be 1 to 128 characters of A-Z a-z 0-9 . _ -")
+        raise InvalidName(
+            f"{what} must be 1 to 128 characters of A-Z a-z 0-9 . _ -, and not . or .."
+        )
     return name
 
 

@@ -95,6 +95,6 @@ def problem(error: RestanteError, *, as_xml: bool) -> Answer:
         )
     )
     if as_xml:
-        document = xml.encode(msgspec.json.decode(body), "problem")
+        document = xml.encode(msgspec.json.decode(body), "problem", xml.PROBLEM_NAMESPACE)
         return Answer(error.status, document, b"application/problem+xml", headers)
     return Answer(error.status, body, b"application/problem+json", headers)

@@ -297,7 +297,7 @@ def _value(element: _Element, type: inspect.Type) -> Any:
         case inspect.UnionType():
             return _value(element, _choose(element, type))
         case inspect.StructType():
-            return _members(element, {field.encode_name: field.type for field in type.fields})
+            return _object(element, type)
         case inspect.DictType():
             return _entries(element, type.value_type)
         case inspect.ListType() | inspect.SetType() | inspect.VarTupleType():
@@ -327,6 +327,18 @@ def _choose(element: _Element, union: inspect.UnionType) -> inspect.Type:
 
 def _is_text(type: inspect.Type) -> bool:
     return isinstance(type, inspect.StrType | inspect.AnyType)
+
+
+def _object(element: _Element, type: inspect.StructType) -> dict[str, Any]:
+    members = _members(element, {field.encode_name: field.type for field in type.fields})
+    for field in type.fields:
+        if field.required and field.encode_name not in members and _may_be_null(field.type):
+            members[field.encode_name] = None
+    return members
+
+
+def _may_be_null(type: inspect.Type) -> bool:
+    return isinstance(type, inspect.UnionType) and type.includes_none
 
 
 def _members(element: _Element, types: Mapping[str, inspect.Type]) -> dict[str, Any]:

@@ -21,6 +21,13 @@ class Line(msgspec.Struct, omit_defaults=True):
     retry_after: float | None = None
 
 
+class Page(msgspec.Struct):
+    """Whose end is told by a null, which XML leaves out."""
+
+    names: list[str]
+    next: str | None
+
+
 class Envelope(msgspec.Struct, omit_defaults=True):
     max: int = 10
     wait: float = 20.0
@@ -106,6 +113,11 @@ class TestRoundTrip:
     def test_empty_is_what_the_type_says(self) -> None:
         document = "<x><settle/><title/><attributes/><filter/><tree/><seqs/></x>"
         assert decode(document) == Envelope(title="", tree=Envelope(), seqs=[])
+
+    @pytest.mark.parametrize("next", ["b", "", "null", None])
+    def test_a_null_that_was_left_out_is_a_null(self, next: str | None) -> None:
+        page = Page(["a"], next)
+        assert xml.decode(xml.encode(msgspec.to_builtins(page), "page"), Page) == page
 
     def test_a_type_that_says_nothing_goes_by_the_content(self) -> None:
         value = {"a": ["1", "2"], "b": {"c": "x"}, "attributes": {"k": "v"}}
