@@ -50,15 +50,20 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"restante {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
-    if version:
-        print(f"restante {__version__}")
-        raise typer.Exit
+    """Options of the program itself."""
 
 
 _SERVER = "The server"
@@ -80,10 +85,11 @@ for command in (
     collecting.extend,
     collecting.release,
 ):
-    # A lease token may begin with a hyphen; what is no option is one.
-    app.command(rich_help_panel=_CLIENTS, context_settings={"ignore_unknown_options": True})(
-        command
-    )
+    # A lease token may begin with a hyphen, even with "-h": what is no long option is one.
+    app.command(
+        rich_help_panel=_CLIENTS,
+        context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+    )(command)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
 
 for group, name in (

@@ -1,0 +1,141 @@
+"""Settings: where they come from, which wins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from restante.config import SETTINGS, Address, Config, load, parse_address
+from restante.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:7070", Address("127.0.0.1", 7070)),
+        ("localhost:0", Address("localhost", 0)),
+        ("[::1]:0", Address("::1", 0)),
+        ("[::]:65535", Address("::", 65535)),
+        ("[0:0:0:0:0:0:0:1]:80", Address("::1", 80)),
+    ],
+)
+def test_addresses_are_read(text, address):
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":", "7070", ":7070", "host:", "host:x", "host:-1", "host:65536", "::1:7070"),
+        *("[::1]", "[host]:1", "[::1:7", " host:1", "host:1 ", "host:²", "[]:1"),
+    ],
+)
+def test_no_address(text):
+    with pytest.raises(ValueError):  # noqa: PT011  # which words it uses is nobody's business
+        parse_address(text)
+
+
+def test_an_address_is_text_again():
+    assert str(Address("::1", 7070)) == "[::1]:7070"
+    assert str(Address("127.0.0.1", 0)) == "127.0.0.1:0"
+
+
+def test_defaults():
+    config = load(None, {}, {})
+    assert config == Config()
+    assert config.listen == Address("127.0.0.1", 7070)
+    assert config.data == Path("restante-data")
+
+
+def test_file_then_environment_then_flags(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('log_level = "debug"\npoll_interval_seconds = 3\nreserve_bytes = 7\n')
+    environment = {"RESTANTE_POLL_INTERVAL_SECONDS": "2.5", "RESTANTE_RESERVE_BYTES": "8"}
+    config = load(file, environment, {"reserve_bytes": "9", "data": None})
+    assert config.log_level == "debug"
+    assert config.poll_interval_seconds == 2.5
+    assert config.reserve_bytes == 9
+
+
+def test_a_relative_folder_in_a_file_is_relative_to_the_file(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('data = "mail"\n')
+    assert load(file, {}, {}).data == tmp_path / "mail"
+    file.write_text('data = "/var/mail"\n')
+    assert load(file, {}, {}).data == Path("/var/mail")
+    assert load(file, {"RESTANTE_DATA": "here"}, {}).data == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "told"),
+    [
+        ({"RESTANTE_LISTEN": "7070"}, {}, ["RESTANTE_LISTEN", "'7070'", "HOST:PORT"]),
+        ({"RESTANTE_LOG_LEVEL": "loud"}, {}, ["RESTANTE_LOG_LEVEL", "debug or info"]),
+        ({"RESTANTE_RESERVE_BYTES": "1.5"}, {}, ["RESTANTE_RESERVE_BYTES", "whole number"]),
+        ({"RESTANTE_RESERVE_BYTES": "64MiB"}, {}, ["RESTANTE_RESERVE_BYTES"]),
+        ({"RESTANTE_POLL_INTERVAL_SECONDS": "nan"}, {}, ["0.01 to 3,600"]),
+        ({"RESTANTE_POLL_INTERVAL_SECONDS": "inf"}, {}, ["0.01 to 3,600"]),
+        ({}, {"max_request_bytes": "-1"}, ["--max-request-bytes", "'-1'"]),
+        ({}, {"log_format": "xml"}, ["--log-format", "console or json"]),
+        ({}, {"data": ""}, ["--data", "folder"]),
+        ({}, {"listen": "h:1", "admin_listen": "h:1"}, ["listen", "admin_listen", "h:1"]),
+    ],
+)
+def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told):
+    with pytest.raises(ConfigurationError) as refused:
+        load(None, environment, flags)
+    for words in told:
+        assert words in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('lisen = "h:1"', ["lisen", "did you mean listen?"]),
+        ("zzz = 1", ["zzz", "there is no such setting", "log_level"]),
+        ("reserve_bytes = true", ["reserve_bytes in", "whole number"]),
+        ("reserve_bytes = 1.5", ["reserve_bytes"]),
+        ("listen = 7070", ["listen in", "HOST:PORT"]),
+        ('data = ""', ["data in"]),
+        ("[log]\nlevel = 1", ["log in"]),
+        ('admin_key = "0123456789abcdef"', ["RESTANTE_ADMIN_KEY"]),
+        ("listen =", ["not TOML"]),
+    ],
+)
+def test_what_is_wrong_in_a_file(tmp_path, content, told):
+    file = tmp_path / "restante.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError) as refused:
+        load(file, {}, {})
+    for words in [*told, "restante.toml"]:
+        assert words in refused.value.detail
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        load(tmp_path / "none.toml", {}, {})
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 256, "with a space in it", "ümlaut-in-the-key"])
+def test_a_refused_admin_key_is_not_told(key):
+    with pytest.raises(ConfigurationError) as refused:
+        load(None, {"RESTANTE_ADMIN_KEY": key}, {})
+    assert key not in refused.value.detail
+    assert "16 to 255" in refused.value.detail
+
+
+def test_the_admin_key_is_never_shown():
+    config = load(None, {"RESTANTE_ADMIN_KEY": "0123456789abcdef"}, {})
+    assert config.admin_key == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(config)
+    assert "0123456789abcdef" not in f"{config}"
+
+
+def test_variables_of_others_are_let_be():
+    kubernetes = {"RESTANTE_PORT": "tcp://10.0.0.1:7070", "RESTANTE_SERVICE_HOST": "10.0.0.1"}
+    assert load(None, kubernetes | {"RESTANTE_LOG_LEVEL": ""}, {}) == Config()
+
+
+def test_every_setting_is_described():
+    assert set(SETTINGS) == set(Config.__struct_fields__)
