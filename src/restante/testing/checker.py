@@ -61,7 +61,7 @@ from restante.wire.receipts import receipt_digest
 
 __all__ = ["Verdict", "Violation", "check", "examine"]
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 15.0
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -209,7 +209,9 @@ class Facts:
 
     def runs_out(self, one: Seen) -> int:
         """The earliest instant at which this lease can have run out."""
-        default = one.lease.lease_seconds
+        given = one.lease.lease_seconds
+        # An extension that does not say how long: for what the queue's setting is, or was.
+        default = min(given, *self.settings(one.lease.queue, "lease_seconds"))
 
         def until(extension: Settle) -> int:
             seconds = default if extension.lease_seconds is None else extension.lease_seconds
@@ -228,7 +230,7 @@ class Facts:
             last = max(extension.start for extension in granted)
             possible += [until(extension) for extension in granted if ended(extension) > last]
         else:
-            possible.append(one.call.start + round(default * SECOND))
+            possible.append(one.call.start + round(given * SECOND))
         return min(possible)
 
     def earliest_end(self, one: Seen) -> int:

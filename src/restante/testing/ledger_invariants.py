@@ -168,7 +168,10 @@ def _settled(facts: Facts, ledger: Ledger, findings: Findings) -> None:
         if fact in refused:
             findings.add("I14", "a refused call has a receipt", refused[fact], *counted[fact])
             _also_batch(refused[fact], findings)
-        elif fact[1] != "released" or ledger.queue not in facts.disconnected:
+        # A hang-up gives back what was leased for it, and no call of the client says so.
+        elif fact[1] != "released" or not (
+            facts.disconnected[ledger.queue] or facts.unheard[ledger.queue]
+        ):
             findings.add("I14", "a receipt without a call", *counted[fact])
 
 
