@@ -61,7 +61,9 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_clean_environment() | {"RESTANTE_ADMIN_KEY": ADMIN_KEY} | dict(env),
+                env=_clean_environment()
+                | {"RESTANTE_ADMIN_KEY": ADMIN_KEY, "PYTHONPATH": str(PROJECT)}
+                | dict(env),
                 pass_fds=pass_fds,
                 cwd=data.parent,
             )
