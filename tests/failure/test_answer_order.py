@@ -21,10 +21,10 @@ TRACED_BYTES = 4_300
 """A page of the WAL and some more: strace prints no less of each write."""
 
 _LINE = re.compile(
-    rb"^\d+ (?:<\.\.\. )?(?P<call>pwrite64|write|writev|sendto|sendmsg|fdatasync|fsync)"
+    rb"^\d+ +(?:<\.\.\. )?(?P<call>pwrite64|write|writev|sendto|sendmsg|fdatasync|fsync)"
     rb"(?P<resumed> resumed>)?"
 )
-_FILE = re.compile(rb"^\d+ \w+\(\d+<(?P<path>[^>]*)>")
+_FILE = re.compile(rb"^\d+ +\w+\(\d+<(?P<path>[^>]*)>")
 _NONCE = re.compile(rb"nonce(\d{7})z")
 _SUCCESS = re.compile(rb"HTTP/1\.1 20[01] ")
 # What a publish's answer names, and an ack's; a receive's answer promises nothing of either.
@@ -161,7 +161,7 @@ async def publish_and_ack(house: House, server: Server, publishes: int) -> dict[
 def test_the_judge_tells_early_from_late() -> None:
     wal = b'7 pwrite64(9</d/restante.db-wal>, "..nonce0000001z..", 4096, 0) = 4096\n'
     sync = b"7 fdatasync(9</d/restante.db-wal>) = 0\n"
-    answer = b'8 write(12<socket:[55]>, "HTTP/1.1 201 Created\\r\\n\\r\\n{\\"id\\":\\"n1\\",\\"deliveries\\":[]}", 60) = 60\n'  # noqa: E501
+    answer = b'8    write(12<socket:[55]>, "HTTP/1.1 201 Created\\r\\n\\r\\n{\\"id\\":\\"n1\\",\\"deliveries\\":[]}", 60) = 60\n'  # noqa: E501
     begun = b"7 fdatasync(9</d/restante.db-wal> <unfinished ...>\n"
     done = b"7 <... fdatasync resumed>) = 0\n"
     failed = b"7 fdatasync(9</d/restante.db-wal>) = -1 EIO (Input/output error) (INJECTED)\n"
