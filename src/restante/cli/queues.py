@@ -28,7 +28,7 @@ def _settings_help() -> str:
     for name, field in _SETTINGS.items():
         bound = SETTING_BOUNDS.get(name)
         default = (
-            "off" if field.default is None else f"{field.default:g}" if bound else field.default
+            "off" if field.default is None else f"{field.default:,}" if bound else field.default
         )
         allowed = f"{bound.low:,} to {bound.high:,}" if bound else "continue or park"
         lines.append(f"  {name} ({default}): {allowed}" + (", or off" * (field.default is None)))
