@@ -15,6 +15,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class OneWrite:
     """A transport that joins what is written within one turn of the loop. The rest is the real transport's."""
 
+    __slots__ = (
+        "_loop",
+        "_pending",
+        "_transport",
+        "is_closing",
+        "pause_reading",
+        "resume_reading",
+    )
+
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
