@@ -50,7 +50,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 64 * _MIB
     shutdown_seconds: float = 10.0
     """How long a stop waits for answers under way."""
-    max_request_bytes: int = 17 * _MIB
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: the key must not be.
@@ -163,7 +162,6 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
-    "max_request_bytes": _Number(1_024, 1_024 * _MIB),
 }
 _SECRETS: Final = frozenset({"admin_key"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""

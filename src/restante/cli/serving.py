@@ -86,14 +86,6 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
-    max_request_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="The largest request taken.  [default: 17825792]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -118,7 +110,6 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "poll_interval_seconds": poll_interval_seconds,
             "reserve_bytes": reserve_bytes,
             "shutdown_seconds": shutdown_seconds,
-            "max_request_bytes": max_request_bytes,
         },
     )
     raise typer.Exit(run(settings))

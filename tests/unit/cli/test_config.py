@@ -76,7 +76,7 @@ def test_a_relative_folder_in_a_file_is_relative_to_the_file(tmp_path):
         ({"RESTANTE_RESERVE_BYTES": "64MiB"}, {}, ["RESTANTE_RESERVE_BYTES"]),
         ({"RESTANTE_POLL_INTERVAL_SECONDS": "nan"}, {}, ["0.01 to 3,600"]),
         ({"RESTANTE_POLL_INTERVAL_SECONDS": "inf"}, {}, ["0.01 to 3,600"]),
-        ({}, {"max_request_bytes": "-1"}, ["--max-request-bytes", "'-1'"]),
+        ({}, {"reserve_bytes": "-1"}, ["--reserve-bytes", "'-1'"]),
         ({}, {"log_format": "xml"}, ["--log-format", "console or json"]),
         ({}, {"data": ""}, ["--data", "folder"]),
         ({}, {"listen": "h:1", "admin_listen": "h:1"}, ["listen", "admin_listen", "h:1"]),
