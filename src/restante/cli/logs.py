@@ -24,7 +24,13 @@ def configure(level: str, format: str) -> None:
             structlog.processors.JSONRenderer(),
         ]
     else:
-        rendered = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        rendered = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # The default shows the local variables of every frame: keys and bodies among them.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
