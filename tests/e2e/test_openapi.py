@@ -252,3 +252,9 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
 def test_members_are_those_of_the_code(name: str, message: Any) -> None:
     described: Mapping[str, Any] = SCHEMAS[name]["properties"]
     assert set(described) == set(message.__struct_fields__)
+
+
+def test_references_to_parameters_stand_with_operations() -> None:
+    """Beside them, for a whole path, the page at /docs would show the parameter without its name."""
+    for path, item in DOCUMENT["paths"].items():
+        assert all("$ref" not in parameter for parameter in item.get("parameters", ())), path
