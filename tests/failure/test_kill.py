@@ -83,7 +83,7 @@ async def random_kills(house: House, *, cycles: int, seed: int) -> None:
 
 @pytest.mark.timeout(600)
 def test_kills_at_a_sync_lose_nothing(house: House, run: Run) -> None:
-    # Each of the first, where the store is opened, and from there on one in twenty-four.
+    # Each of the first twelve, and from there on one in twenty-three.
     run(kills_at_syncs(house, [*range(1, 13), *range(24, 301, 23)]))
 
 
