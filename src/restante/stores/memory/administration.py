@@ -192,6 +192,7 @@ class Administration:
         if any(seq in self._tables.queue(name).history for name, seq in notification.places):
             return
         del self._tables.notifications[notification.id]
+        del self._tables.by_number[notification.n]
         for key, (_, kept, _) in list(self._tables.idempotency.items()):
             if kept is notification:
                 del self._tables.idempotency[key]

@@ -89,8 +89,9 @@ class Deliveries:
             if key in self._tables.idempotency:
                 return self._earlier(draft, key)
         tables = [self._tables.queue(name) for name in draft.queues]
+        self._tables.last_number += 1
         notification = Notification(
-            n=self._tables.next_notification(),
+            n=self._tables.last_number,
             id=draft.id,
             topic=draft.topic,
             content_type=draft.content_type,
@@ -103,6 +104,7 @@ class Deliveries:
             places=[],
         )
         self._tables.notifications[draft.id] = notification
+        self._tables.by_number[notification.n] = notification
         if key is not None and draft.idempotency is not None:
             kept = (draft.idempotency.fingerprint, notification, self._timeline.now_ms())
             self._tables.idempotency[key] = kept
@@ -262,17 +264,21 @@ class Deliveries:
             if entry.outcome is wanted:
                 return Settled(wanted.value, entry.state, entry.stored.number, repeated=True)
         evident = any(entry.outcome is Outcome.LATE_ACK for entry in of_lease)
-        if asked.verb is Verb.ACK and told and not evident:
-            self._keep_evidence(table, told, asked)
+        notification = self._tables.by_number.get(ref.notification)
+        if asked.verb is Verb.ACK and notification is not None and not evident:
+            self._keep_evidence(table, notification, told, asked)
         raise LeaseLost("this lease is no longer the current one")
 
-    def _keep_evidence(self, table: Table, told: list[Entry], asked: Settlement) -> None:
+    def _keep_evidence(
+        self, table: Table, notification: Notification, told: list[Entry], asked: Settlement
+    ) -> None:
         row = self._row_of(table, asked.ref)
-        events = [entry for entry in told if entry.outcome is not Outcome.LATE_ACK]
-        state = row.standing.state if row is not None else events[-1].state
+        events = [entry.state for entry in told if entry.outcome is not Outcome.LATE_ACK]
+        # Where its receipts have been pruned, it was acked as far as anybody knows.
+        state = row.standing.state if row is not None else [State.ACKED, *events][-1]
         evidence = Row(
             seq=asked.ref.seq,
-            notification=told[0].notification,
+            notification=notification,
             standing=Standing(state, fence=asked.ref.fence),
             ordering_key="",
             collapse_key="",

@@ -117,12 +117,9 @@ class Tables:
         self.keys: dict[str, Key] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.notifications: dict[str, Notification] = {}
+        self.by_number: dict[int, Notification] = {}
         self.idempotency: dict[tuple[str, str], tuple[bytes, Notification, int]] = {}
-        self._notifications = 0
-
-    def next_notification(self) -> int:
-        self._notifications += 1
-        return self._notifications
+        self.last_number = 0
 
     def queue(self, name: str) -> Table:
         """The queue of that name, or ``QueueNotFound``."""
