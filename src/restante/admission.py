@@ -18,7 +18,7 @@ from restante.model import (
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ATTRIBUTE: Final = re.compile(r"[a-z0-9._-]{1,128}", re.ASCII)
-_MEDIA_TYPE: Final = re.compile(r"[!-~]+/[!-~]+(?:\s*;.*)?", re.ASCII)
+_MEDIA_TYPE: Final = re.compile(r"[!-~]+/[!-~]+(?:\s*;[ -~]*)?", re.ASCII)
 
 
 def admit(draft: Draft) -> None:

@@ -96,9 +96,13 @@ def entry_state(*, delay_seconds: float, held: bool) -> State:
 
 def backoff_seconds(settings: Settings, attempt: int, jitter: float) -> float:
     """Exponential backoff with full jitter: ``jitter`` in [0, 1) times base * factor ** (attempt - 1), capped."""
-    # The exponent is bounded first: a float overflows long before 1,000 attempts at factor 10.
-    raised = settings.backoff_factor ** min(attempt - 1, 64)
-    return jitter * min(settings.backoff_base_seconds * raised, settings.backoff_cap_seconds)
+    base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
+    try:
+        raised = base * float(settings.backoff_factor) ** (attempt - 1)
+    except OverflowError:
+        # 1,000 attempts at factor 10: past every cap, but for a base of nothing.
+        raised = cap if base else 0
+    return jitter * min(raised, cap)
 
 
 def decide_settle(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import datetime
 import functools
+from typing import Final
 
 from restante.errors import Malformed
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MILLISECOND: Final = datetime.timedelta(milliseconds=1)
 
 
 def to_text(wall_ms: int) -> str:
@@ -22,7 +26,7 @@ def to_ms(text: str) -> int:
         raise Malformed(f"{text!r} is not an RFC 3339 time") from error
     if moment.tzinfo is None:
         raise Malformed(f"{text!r} lacks an offset such as Z")
-    return int(moment.timestamp() * 1_000)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 @functools.lru_cache(maxsize=64)
