@@ -91,10 +91,10 @@ class Broker:
     async def publish(self, publication: Publication, actor: Actor) -> Appended:
         """Store one notification durably, then return. Raises what ``Store.append`` names, and ``BodyTooLarge``."""
         draft = self._draft(publication, actor)
-        for name in draft.queues:
-            queue = self.directory.known_queue(name) or await self.directory.queue(name)
-            auth.require_publish(actor, queue)
-            check_body(len(draft.body), name, queue.settings)
+        name = publication.queue
+        queue = self.directory.known_queue(name) or await self.directory.queue(name)
+        auth.require_publish(actor, queue)
+        check_body(len(draft.body), name, queue.settings)
         return _one(await self._append([draft]))
 
     async def publish_to_topic(self, publication: Publication, actor: Actor) -> Appended:
@@ -181,9 +181,9 @@ class Broker:
             if isinstance(result, Appended) and not result.replayed:
                 if result.ready:
                     self.wake(result.ready)
-                due = draft.deliver_after_seconds or draft.expires_after_seconds
-                if due:
-                    self.sweeper.arm(due)
+                for due in (draft.deliver_after_seconds, draft.expires_after_seconds):
+                    if due:
+                        self.sweeper.arm(due)
 
     # -- collecting -----------------------------------------------------------------------------
 

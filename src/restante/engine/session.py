@@ -144,6 +144,8 @@ class Session:
                 while True:
                     ticket.look()
                     leased = await self._lease(request)
+                    if leased.at_limit:
+                        ticket.limited()
                     if leased.deliveries:
                         if hangup is not None and hangup.gone():
                             await self.release(leased.deliveries)
@@ -151,8 +153,6 @@ class Session:
                         ticket.found(full=len(leased.deliveries) == max)
                         broker.sweeper.arm(lease_seconds)
                         return leased.deliveries
-                    if leased.at_limit:
-                        ticket.limited()
                     left = until - broker.clock.monotonic()
                     if left <= 0 or broker.draining:
                         return []
@@ -174,7 +174,6 @@ class Session:
 
     def settle(self, items: Sequence[Settle]) -> Settling:
         """Settle or extend leases of this queue, started by the call and in the order of calls."""
-        store = self._broker.store
         results: list[Settled | RestanteError | None] = [None] * len(items)
         places: list[int] = []
         ending: list[Settlement] = []
@@ -184,7 +183,7 @@ class Session:
                 ref = self._ref(item.lease)
                 if item.verb is Verb.EXTEND:
                     seconds = self._lease_seconds(item.lease_seconds)
-                    extending.append((index, store.extend(ref, seconds)))
+                    extending.append((index, self._extend(ref, seconds)))
                 else:
                     ending.append(self._settlement(ref, item))
                     places.append(index)
@@ -200,6 +199,17 @@ class Session:
                 [Settlement(ref=d.ref, verb=Verb.RELEASE, actor=self.actor) for d in deliveries]
             )
         )
+
+    def _extend(self, ref: LeaseRef, seconds: float) -> asyncio.Future[Settled]:
+        future = self._broker.store.extend(ref, seconds)
+
+        def extended(done: asyncio.Future[Settled]) -> None:
+            # Looked at here, too, since the caller need not ask.
+            if not done.cancelled() and done.exception() is None:
+                self._broker.sweeper.arm(seconds)
+
+        future.add_done_callback(extended)
+        return future
 
     def _end(
         self, settlements: Sequence[Settlement]

@@ -69,6 +69,8 @@ class Sweeper:
                 return
             except StoreError as error:
                 _log.warning("sweeper.store_error", error=str(error))
+            except Exception:  # noqa: BLE001 (logged; time must not stand still for one defect)
+                _log.exception("sweeper.failed")
             if self._clock.monotonic() - last_poll >= self._poll_interval_seconds:
                 last_poll = self._clock.monotonic()
                 for queue in self._wakeups.attended():
@@ -104,3 +106,5 @@ class Sweeper:
                 return
             except StoreError as error:
                 _log.warning("retention.store_error", error=str(error))
+            except Exception:  # noqa: BLE001 (logged; the next round may succeed)
+                _log.exception("retention.failed")

@@ -17,18 +17,19 @@ from restante.ports import Clock
 class _Line:
     """Those attending one queue: ``waiting`` in the order they came, and those that look, or are about to."""
 
-    __slots__ = ("limited", "looking", "waiting")
+    __slots__ = ("limited", "looking", "settles", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[Ticket, None] = {}
         self.looking: set[Ticket] = set()
         self.limited = False
+        self.settles = 0
 
 
 class Ticket:
     """One consumer's place in the line of one queue. Use it as a context manager; it starts out looking."""
 
-    __slots__ = ("_again", "_future", "_line", "_queue", "_wakeups", "key_id")
+    __slots__ = ("_again", "_future", "_line", "_queue", "_settles", "_wakeups", "key_id")
 
     def __init__(self, wakeups: Wakeups, queue: str, line: _Line, key_id: str) -> None:
         self.key_id = key_id
@@ -36,6 +37,7 @@ class Ticket:
         self._queue = queue
         self._line = line
         self._again = False
+        self._settles = line.settles
         self._future: asyncio.Future[bool] | None = None
 
     def __enter__(self) -> Self:
@@ -59,6 +61,7 @@ class Ticket:
     def look(self) -> None:
         """About to ask the store: a wake from now on means to ask again."""
         self._again = False
+        self._settles = self._line.settles
 
     def found(self, *, full: bool) -> None:
         """The look found something; ``full`` says that it took all it could, so another may find more."""
@@ -67,8 +70,12 @@ class Ticket:
             self._wakeups.wake(self._queue)
 
     def limited(self) -> None:
-        """The look found nothing because the queue's flow control forbade it: the next settle must wake."""
-        self._line.limited = True
+        """The queue's flow control forbade to look for more: the next settle must wake."""
+        if self._line.settles == self._settles:
+            self._line.limited = True
+        else:
+            # That settle has been told of already, while the look's answer was on its way.
+            self._again = True
 
     async def wait(self, seconds: float) -> bool:
         """Wait to be woken, at most ``seconds``; whether to look again."""
@@ -145,7 +152,10 @@ class Wakeups:
     def settled(self, queue: str) -> None:
         """A lease of the queue has ended: whoever was held back by flow control may look again."""
         line = self._lines.get(queue)
-        if line is not None and line.limited:
+        if line is None:
+            return
+        line.settles += 1
+        if line.limited:
             line.limited = False
             self.wake(queue)
 

@@ -1,0 +1,238 @@
+"""What operators do."""
+
+import asyncio
+
+import pytest
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, letter, settings, slow, turns
+
+from restante import auth
+from restante.engine.administration import BULK_STEP, Administration
+from restante.engine.session import Settle
+from restante.errors import (
+    AlreadyExists,
+    ClientNotFound,
+    InvalidHeader,
+    InvalidName,
+    KeyNotFound,
+    OutOfBounds,
+    QueueNotFound,
+    TooManyKeys,
+)
+from restante.model import Role, Selection, Settings, Verb
+from restante.queries import ClientByName, FiguresOf, QueueByName
+
+
+@pytest.fixture
+def office(broker):
+    return Administration(broker)
+
+
+async def bury(broker, count):
+    """So many dead letters."""
+    session = await broker.session("acme", OPERATOR)
+    for done in range(0, count, 100):
+        await broker.publish_batch([letter()] * min(100, count - done), SHOP)
+        items = [
+            Settle(lease=session.token(one), verb=Verb.REJECT, reason="bad")
+            for one in await session.receive(max=100)
+        ]
+        await session.settle(items).results()
+
+
+async def figures(broker):
+    return await broker.store.browse(FiguresOf("acme"))
+
+
+# -- clients, queues, keys ----------------------------------------------------------------------
+
+
+async def test_a_client_comes_with_its_queue_and_a_key(office, broker, clock):
+    key, text = await office.add_client("carol")
+    assert auth.parse(text) == (key.id, key.secret_hash)
+    assert (key.role, key.name) == (Role.CLIENT, "carol")
+    client = await broker.store.browse(ClientByName("carol"))
+    assert client is not None
+    assert client.created_at_ms == clock.wall_ms()
+    assert (await broker.directory.queue("carol")).owner == "carol"
+    assert await broker.directory.key(key.id) == key
+
+
+async def test_a_client_whose_queue_is_there_is_not_half_made(office, broker):
+    await office.put_queue("carol", "acme", None)
+    with pytest.raises(AlreadyExists):
+        await office.add_client("carol")
+    assert await broker.store.browse(ClientByName("carol")) is None
+
+
+async def test_a_queue_keeps_what_is_not_said(office, broker):
+    queue = await office.put_queue("acme", None, Settings(max_attempts=3))
+    assert (queue.owner, queue.settings.max_attempts) == ("acme", 3)
+    assert (await office.put_queue("acme", "bob", None)).settings.max_attempts == 3
+    assert (await broker.directory.queue("acme")).owner == "bob"
+    assert await broker.store.browse(QueueByName("acme")) == await broker.directory.queue("acme")
+
+
+async def test_refused_queues(office):
+    for name, owner, changed, error in (
+        ("a b", None, None, InvalidName),
+        ("q", "a b", None, InvalidName),
+        ("q", "nobody", None, ClientNotFound),
+        ("q", None, None, ClientNotFound),
+        ("acme", None, Settings(max_attempts=0), OutOfBounds),
+    ):
+        with pytest.raises(error):
+            await office.put_queue(name, owner, changed)
+
+
+async def test_new_settings_wake_who_they_let_go(office, broker):
+    await settings(broker, max_in_flight=1)
+    session = await broker.session("acme", ACME)
+    for _ in range(2):
+        await broker.publish(letter(), SHOP)
+    await session.receive(max=1)
+    waiting = asyncio.create_task(session.receive(wait_seconds=60))
+    await turns()
+    await office.put_queue("acme", None, Settings(max_in_flight=5))
+    assert [one.ref.seq for one in await waiting] == [2]
+
+
+async def test_keys_are_added_and_revoked(office, broker, clock):
+    key, text = await office.add_key(Role.PUBLISHER, "shop", 60, "the shop")
+    assert auth.parse(text)[0] == key.id
+    assert key.expires_at_ms == clock.wall_ms() + 60_000
+    await office.add_key(Role.PUBLISHER, "shop", None, "")
+    with pytest.raises(TooManyKeys):
+        await office.add_key(Role.PUBLISHER, "shop", None, "")
+    assert (await broker.directory.key(key.id)).active(clock.wall_ms())
+    await office.revoke_key(key.id)
+    assert not (await broker.directory.key(key.id)).active(clock.wall_ms())
+    await office.add_key(Role.PUBLISHER, "shop", None, "")
+    with pytest.raises(KeyNotFound):
+        await office.revoke_key("nothing")
+
+
+async def test_refused_keys(office):
+    for role, name, seconds, label, error in (
+        (Role.ADMIN, "a b", None, "", InvalidName),
+        (Role.ADMIN, "op", 0, "", OutOfBounds),
+        (Role.ADMIN, "op", None, "x" * 256, OutOfBounds),
+        (Role.CLIENT, "nobody", None, "", ClientNotFound),
+    ):
+        with pytest.raises(error):
+            await office.add_key(role, name, seconds, label)
+
+
+async def test_a_revoked_key_waits_no_longer(office, broker):
+    key, _ = await office.add_key(Role.CLIENT, "acme", None, "")
+    tasks = [
+        asyncio.create_task((await broker.session("acme", actor)).receive(wait_seconds=60))
+        for actor in (ACME, type(ACME)("acme", Role.CLIENT, key.id))
+    ]
+    await turns()
+    await office.revoke_key(key.id)
+    await turns()
+    assert [task.done() for task in tasks] == [False, True]
+    broker.drain()
+    assert await asyncio.gather(*tasks) == [[], []]
+
+
+# -- subscriptions ------------------------------------------------------------------------------
+
+
+async def test_a_subscription_routes_at_once(office, broker):
+    topic = letter(queue="", topic="orders.new")
+    assert (await broker.publish_to_topic(topic, SHOP)).deliveries == []
+    subscription = await office.subscribe("orders.*", "acme", {})
+    assert len((await broker.publish_to_topic(topic, SHOP)).deliveries) == 1
+    assert await office.subscriptions() == [subscription]
+    await office.unsubscribe(subscription.id)
+    assert (await broker.publish_to_topic(topic, SHOP)).deliveries == []
+
+
+async def test_refused_subscriptions(office):
+    for pattern, queue, conditions, error in (
+        ("a b", "acme", {}, InvalidName),
+        ("a", "a b", {}, InvalidName),
+        ("a", "nowhere", {}, QueueNotFound),
+        ("a", "acme", {"Upper": ["x"]}, InvalidHeader),
+        ("a", "acme", {"x": []}, OutOfBounds),
+        ("a", "acme", {"x": ["v"] * 101}, OutOfBounds),
+        ("a", "acme", {f"x{n}": ["v"] for n in range(17)}, OutOfBounds),
+    ):
+        with pytest.raises(error):
+            await office.subscribe(pattern, queue, conditions)
+
+
+# -- dead letters -------------------------------------------------------------------------------
+
+
+async def test_many_are_redriven_in_steps(office, broker):
+    count = 2 * BULK_STEP + 10
+    await bury(broker, count)
+    assert await office.redrive("acme", Selection(), OPERATOR, preview=True) == (count, 0)
+    assert (await figures(broker)).dead == count
+    assert await office.redrive("acme", Selection(), OPERATOR) == (count, count)
+    assert (await figures(broker)).ready == count
+
+
+async def test_exactly_one_steps_worth(office, broker):
+    await bury(broker, BULK_STEP)
+    assert await office.redrive("acme", Selection(), OPERATOR) == (BULK_STEP, BULK_STEP)
+
+
+async def test_some_are_discarded(office, broker):
+    await bury(broker, 5)
+    chosen = Selection(seqs=(2, 4, 99))
+    assert await office.discard("acme", chosen, OPERATOR, preview=True) == (2, 0)
+    assert await office.discard("acme", chosen, OPERATOR, reason="old") == (2, 2)
+    assert await office.discard("acme", Selection(reason="good"), OPERATOR) == (0, 0)
+    assert await office.discard("acme", Selection(reason="bad"), OPERATOR) == (3, 3)
+
+
+async def test_what_dies_again_meanwhile_is_left_alone(office, broker, store, monkeypatch):
+    """A consumer that rejects everything at once must not keep a redrive of all going for ever."""
+    await bury(broker, BULK_STEP)
+    session = await broker.session("acme", OPERATOR)
+    redrive = store.redrive
+
+    def redriven_and_rejected(*arguments):
+        done = redrive(*arguments)
+        broker.clock.advance(1)
+
+        async def reject():
+            result = await done
+            leased = await session.receive(max=1_000)
+            items = [Settle(lease=session.token(one), verb=Verb.REJECT) for one in leased]
+            await session.settle(items).results()
+            return result
+
+        return asyncio.ensure_future(reject())
+
+    monkeypatch.setattr(store, "redrive", redriven_and_rejected)
+    assert await office.redrive("acme", Selection(), OPERATOR) == (BULK_STEP, BULK_STEP)
+
+
+async def test_a_redrive_wakes_who_waits(office, broker):
+    await bury(broker, 2)
+    session = await broker.session("acme", ACME)
+    tasks = [asyncio.create_task(session.receive(max=1, wait_seconds=60)) for _ in range(2)]
+    await turns()
+    await office.redrive("acme", Selection(), OPERATOR)
+    assert [len(got) for got in await asyncio.gather(*tasks)] == [1, 1]
+
+
+async def test_an_operator_who_leaves_leaves_whole_steps(office, broker, store, monkeypatch):
+    await bury(broker, 10)
+    slow(monkeypatch, store, "redrive")
+    task = asyncio.create_task(office.redrive("acme", Selection(), OPERATOR))
+    await turns(2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await figures(broker)).ready == 10
+
+
+async def test_unknown_queues(office):
+    for work in (office.redrive, office.discard):
+        with pytest.raises(QueueNotFound):
+            await work("nowhere", Selection(), OPERATOR)

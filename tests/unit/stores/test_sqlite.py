@@ -1,0 +1,132 @@
+"""What is the SQLite store's own: its file, its owner, its transactions."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from restante.errors import ShuttingDown, StoreInUse, StoreRefused, StoreUnavailable
+from restante.stores.sqlite import FILE_NAME, SqliteStore, check_file, committer, schema
+from restante.testing.clock import FakeClock
+from restante.testing.conformance.stage import Stage
+
+
+def opener(folder, clock, jitter):
+    return SqliteStore(folder, clock, jitter=jitter)
+
+
+async def refusal(folder: Path) -> str:
+    with pytest.raises(StoreRefused) as caught:
+        async with SqliteStore(folder, FakeClock()):
+            pass
+    return str(caught.value)
+
+
+async def test_one_process_owns_the_file(tmp_path):
+    async with Stage(opener, tmp_path) as stage:
+        with pytest.raises(StoreInUse, match="in use by process"):
+            await SqliteStore(tmp_path, stage.clock).__aenter__()
+        with pytest.raises(StoreInUse):
+            check_file(tmp_path)
+        await stage.publish()
+    assert check_file(tmp_path) == []
+
+
+async def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b"these are my holiday pictures" * 200)
+    assert "not a store" in await refusal(tmp_path)
+    assert file.read_bytes().startswith(b"these are my")
+    file.unlink()
+    other = apsw.Connection(str(file))
+    other.execute("CREATE TABLE pictures (x)")
+    other.close()
+    assert "not a store of Restante" in await refusal(tmp_path)
+
+
+async def test_a_newer_store_is_refused(tmp_path):
+    async with SqliteStore(tmp_path, FakeClock()):
+        pass
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    connection.pragma("user_version", schema.VERSION + 1)
+    connection.close()
+    assert "newer Restante" in await refusal(tmp_path)
+
+
+async def test_a_refused_store_can_be_opened_once_it_is_mended(tmp_path):
+    """The lock is let go of when opening fails."""
+    (tmp_path / FILE_NAME).write_bytes(b"x" * 5_000)
+    await refusal(tmp_path)
+    (tmp_path / FILE_NAME).unlink()
+    async with SqliteStore(tmp_path, FakeClock()):
+        pass
+
+
+async def test_nothing_to_check(tmp_path):
+    with pytest.raises(StoreRefused, match="no store"):
+        check_file(tmp_path)
+
+
+async def test_durability_is_set(tmp_path):
+    async with SqliteStore(tmp_path, FakeClock()) as store:
+        pragma = store._connection.pragma
+        assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
+
+
+async def test_a_body_for_nobody_is_not_kept(tmp_path):
+    async with Stage(opener, tmp_path) as stage:
+        await stage.publish(b"x" * 5_000, queues=())
+        await stage.publish(b"<kept/>")
+        store: Any = stage.store
+        bodies = store._connection.execute("SELECT body FROM notifications").fetchall()
+        assert bodies == [(None,), (b"<kept/>",)]
+
+
+# -- the committer ------------------------------------------------------------------------------
+
+
+async def test_an_operation_that_breaks_fails_alone(tmp_path):
+    """Its neighbours in the transaction are run again, one by one."""
+    async with Stage(opener, tmp_path) as stage:
+        used = (await stage.publish()).id
+        futures = [
+            stage.store.append([stage.draft(b"1")]),
+            stage.store.append([stage.draft(b"2", id=used)]),
+            stage.store.append([stage.draft(b"3")]),
+        ]
+        results: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+        first, second, third = results
+        assert isinstance(second, apsw.ConstraintError)
+        assert [place.seq for (one,) in (first, third) for place in one.deliveries] == [2, 3]
+        assert [d.body for d in await stage.lease()] == [b"<hello/>", b"1", b"3"]
+        await stage.check()
+
+
+async def test_too_much_waiting_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(committer, "PENDING_OPERATIONS", 2)
+    async with Stage(opener, tmp_path) as stage:
+        futures = [stage.store.append([stage.draft()]) for _ in range(3)]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(one, StoreUnavailable) for one in results] == [False, False, True]
+        await stage.publish()
+
+
+async def test_closing_finishes_what_was_submitted(tmp_path):
+    async with Stage(opener, tmp_path) as stage:
+        futures = [stage.store.append([stage.draft()]) for _ in range(600)]
+        closing = asyncio.create_task(stage.store.close())
+        await asyncio.gather(*futures)
+        await closing
+        with pytest.raises(ShuttingDown):
+            await stage.store.append([stage.draft()])
+        await stage.reopen()
+        assert (await stage.figures()).published == 600
+
+
+async def test_closing_twice_is_closing_once(tmp_path):
+    store = SqliteStore(tmp_path, FakeClock())
+    async with store:
+        pass
+    await store.close()
