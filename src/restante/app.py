@@ -168,16 +168,27 @@ async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     if config.admin_key is not None or await _has_admin(broker.store):
         return None
     path = config.data / ADMIN_KEY_FILE
+    beside = path.with_suffix(".new")
     try:
-        # Never follow or overwrite what is there: it may be somebody's key.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        # What an earlier start left when it was killed here: the store knows no key of it.
+        beside.unlink(missing_ok=True)
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            administration = Administration(broker)
+            key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # The file first: killed in between, the next start finds no administrator and begins again.
+        beside.replace(path)
+        folder = os.open(config.data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
-    with os.fdopen(handle, "w") as file:
-        _, text = await Administration(broker).add_key(Role.ADMIN, "admin", None, "first key")
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    await administration.keep(key)
     return path
 
 

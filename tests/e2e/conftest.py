@@ -28,7 +28,7 @@ class Service:
         self.admin_url = ""
         self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
+    def start(self, admin_key: str | None = ADMIN_KEY) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
         command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
         command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
@@ -40,7 +40,7 @@ class Service:
                 stderr=log,
                 text=True,
                 cwd=self.data.parent,
-                env=environment | {"RESTANTE_ADMIN_KEY": ADMIN_KEY},
+                env=environment | ({"RESTANTE_ADMIN_KEY": admin_key} if admin_key else {}),
             )
         assert self._process.stdout is not None
         for line in self._process.stdout:

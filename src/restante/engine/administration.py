@@ -54,7 +54,7 @@ class Administration:
         """Make a client, its queue of the same name and its first key; the key's text is shown this once."""
         check_name("client name", name)
         now = self._broker.clock.wall_ms()
-        key, text = self._mint(Role.CLIENT, name, None, "first key")
+        key, text = self.mint(Role.CLIENT, name, None, "first key")
         await self._configure(
             AddClient(Client(name, now)), PutQueue(Queue(name, name), must_be_new=True), AddKey(key)
         )
@@ -82,8 +82,8 @@ class Administration:
         check_bounds("length of label", len(label), 0, 255)
         if expires_after_seconds is not None:
             check_bounds("expires_after_seconds", expires_after_seconds, 1, KEY_SECONDS_MAXIMUM)
-        key, text = self._mint(role, name, expires_after_seconds, label)
-        await self._configure(AddKey(key))
+        key, text = self.mint(role, name, expires_after_seconds, label)
+        await self.keep(key)
         return key, text
 
     async def revoke_key(self, id: str) -> None:
@@ -166,9 +166,14 @@ class Administration:
                 break
         return matched, done
 
-    def _mint(
+    async def keep(self, key: Key) -> None:
+        """Store a minted key: from now on it opens."""
+        await self._configure(AddKey(key))
+
+    def mint(
         self, role: Role, name: str, expires_after_seconds: float | None, label: str
     ) -> tuple[Key, str]:
+        """A new key and its text, not stored yet."""
         now = self._broker.clock.wall_ms()
         id, text, secret_hash = auth.mint(
             self._random_bytes(auth.ID_BYTES), self._random_bytes(auth.SECRET_BYTES)
