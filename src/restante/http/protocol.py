@@ -56,4 +56,5 @@ class Protocol(HttpToolsProtocol):
     """What the listeners speak."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # As uvicorn narrows it itself; and what it calls of a transport, OneWrite has.
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]

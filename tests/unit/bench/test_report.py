@@ -122,7 +122,6 @@ def test_results_survive_json():
 
 
 def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     lanes = [lane("restante", 90_000), lane("redis", 45_000)]
     draw_lanes(lanes, tmp_path / "one.svg")
     draw_lanes(lanes, tmp_path / "two.svg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class ReplyReader:
         return replies
 
 
-class _Connection(PeerConnection):
+class _Connection(PeerConnection, abc.ABC):
     """A connection that has chosen its tube, and then does its work."""
 
     def __init__(self, tally: Tally, choose_tube: bytes, replies: int) -> None:
@@ -75,8 +76,9 @@ class _Connection(PeerConnection):
             elif not self._awaited:
                 self.ready.set_result(None)
 
+    @abc.abstractmethod
     def replied(self, words: list[bytes], job: bytes) -> None:
-        raise NotImplementedError
+        """What a lane does with it."""
 
 
 class _Publisher(_Connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
 from pathlib import Path
@@ -61,7 +62,7 @@ def publish(subject: bytes, reply: bytes, payload: bytes) -> bytes:
     return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(payload), payload)
 
 
-class _Connection(PeerConnection):
+class _Connection(PeerConnection, abc.ABC):
     def __init__(self, tally: Tally, inbox: bytes) -> None:
         super().__init__(tally)
         self._reader = MessageReader()
@@ -85,8 +86,9 @@ class _Connection(PeerConnection):
             elif kind not in (b"INFO", b"PONG", b"+OK"):
                 self.tally.fail(f"NATS said {b' '.join(words).decode(errors='replace')}")
 
+    @abc.abstractmethod
     def got(self, words: list[bytes], payload: bytes) -> None:
-        raise NotImplementedError
+        """What a lane does with it."""
 
 
 class _Publisher(_Connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import os
 from pathlib import Path
@@ -22,7 +23,7 @@ _SERVER_SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 _PREFETCH = 1
 
 
-class _Connection(PeerConnection):
+class _Connection(PeerConnection, abc.ABC):
     """Logs in, opens a channel, and says what it is for in a conversation of its own."""
 
     def __init__(self, tally: Tally) -> None:
@@ -72,8 +73,9 @@ class _Connection(PeerConnection):
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_exception(LoadFailed(reason))
 
+    @abc.abstractmethod
     def got(self, identifier: tuple[int, int], arguments: bytes) -> None:
-        raise NotImplementedError
+        """What a lane does with it."""
 
     def content(self, kind: int, payload: bytes) -> None:
         """A content header or body frame; publishers get none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def _parse_array(buffer: bytes, count: int, at: int) -> tuple[Reply, int] | None
     return items, at
 
 
-class _Connection(PeerConnection):
+class _Connection(PeerConnection, abc.ABC):
     def __init__(self, tally: Tally) -> None:
         super().__init__(tally)
         self._reader = ReplyReader()
@@ -100,8 +101,9 @@ class _Connection(PeerConnection):
         except RedisError as error:
             self.tally.fail(str(error))
 
+    @abc.abstractmethod
     def replied(self, reply: Reply) -> None:
-        raise NotImplementedError
+        """What a lane does with it."""
 
 
 class _Publisher(_Connection):

@@ -31,6 +31,7 @@ from restante.queries import Answer, Query
 from restante.stores.sqlite import schema
 from restante.stores.sqlite.books import RESERVE_BYTES, Books
 from restante.stores.sqlite.committer import Committer
+from restante.stores.sqlite.deliveries import Deliveries
 from restante.stores.sqlite.reads import Reads
 from restante.stores.sqlite.upkeep import Upkeep
 from restante.stores.sqlite.writes import Writes
@@ -95,9 +96,10 @@ class SqliteStore:
         self._token_secret = meta["token_secret"]
         timeline = Timeline(self._clock, int(meta.get("timeline", b"0")))
         books = Books(self._connection, timeline, path, self._reserve_bytes)
-        self._writes = Writes(self._connection, books, self._jitter)
+        deliveries = Deliveries(self._connection, books)
+        self._writes = Writes(self._connection, books, deliveries, self._jitter)
         self._upkeep = Upkeep(
-            self._connection, books, self._writes, self._idempotency_retention_seconds
+            self._connection, books, deliveries, self._idempotency_retention_seconds
         )
         self._committer = Committer(self._connection, books)
         self._reader = schema.open_reader(path)

@@ -22,8 +22,8 @@ from restante.errors import (
 from restante.lifecycle import Decision, decide_redrive
 from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
 from restante.stores.sqlite.books import Books, QueueBook
+from restante.stores.sqlite.deliveries import Deliveries
 from restante.stores.sqlite.ledger import Ledger
-from restante.stores.sqlite.writes import Writes
 
 _encode = msgspec.json.Encoder().encode
 _ENDS: Final = ("acked", "superseded", "expired", "discarded")
@@ -54,14 +54,14 @@ class Upkeep:
         self,
         connection: apsw.Connection,
         books: Books,
-        writes: Writes,
+        deliveries: Deliveries,
         idempotency_retention_seconds: int,
     ) -> None:
         self._connection = connection
         self._execute: Callable[..., Any] = connection.execute
         self._ledger = Ledger(connection)
         self._books = books
-        self._writes = writes
+        self._deliveries = deliveries
         self._idempotency_retention_seconds = idempotency_retention_seconds
         self._prune_after = 0
 
@@ -84,7 +84,7 @@ class Upkeep:
             book = self._books.queue(name)
             before = book.counts[State.READY]
             if state == State.LEASED:
-                self._writes.lease_expired(book, self._writes.row(book, seq))
+                self._deliveries.lease_expired(book, self._deliveries.row(book, seq))
             else:
                 self._execute(
                     "UPDATE deliveries SET state = 1, due = NULL WHERE queue = ? AND seq = ?",
@@ -95,10 +95,10 @@ class Upkeep:
         for name, seq in expiring:
             book = self._books.queue(name)
             before = book.counts[State.READY]
-            row = self._writes.find(book, seq)
+            row = self._deliveries.find(book, seq)
             # It may have ended above, within this very transaction.
             if row is not None and row.standing.state <= State.HELD:
-                self._writes.expire(book, row)
+                self._deliveries.expire(book, row)
                 touched[name] = touched.get(name, 0) + book.counts[State.READY] - before
         return {name: max(1, ready) for name, ready in touched.items()}
 
@@ -121,16 +121,16 @@ class Upkeep:
         before = book.counts[State.READY]
         seqs = self._selected(book, selection, limit)
         for seq in seqs:
-            row = self._writes.row(book, seq)
+            row = self._deliveries.row(book, seq)
             key = row.ordering_key
             if row.standing.parked:
                 self._execute(
                     "UPDATE deliveries SET parked = 0 WHERE queue = ? AND seq = ?", (book.id, seq)
                 )
             held = key is not None and (
-                self._writes.is_shut(book, key) or self._writes.is_behind(book, row)
+                self._deliveries.is_shut(book, key) or self._deliveries.is_behind(book, row)
             )
-            self._writes.apply(book, row, decide_redrive(held=held), actor=actor)
+            self._deliveries.apply(book, row, decide_redrive(held=held), actor=actor)
         return len(seqs), {queue: book.counts[State.READY] - before} if seqs else {}
 
     def discard(
@@ -140,9 +140,9 @@ class Upkeep:
         before = book.counts[State.READY]
         seqs = self._selected(book, selection, limit)
         for seq in seqs:
-            row = self._writes.row(book, seq)
+            row = self._deliveries.row(book, seq)
             decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
-            self._writes.apply(book, row, decision, actor=actor, reason=reason)
+            self._deliveries.apply(book, row, decision, actor=actor, reason=reason)
         return len(seqs), {queue: book.counts[State.READY] - before} if seqs else {}
 
     def _selected(self, book: QueueBook, selection: Selection, limit: int) -> list[int]:
@@ -216,7 +216,7 @@ class Upkeep:
         if there:
             self._books.reload(queue.name)
             if queue.settings.after_dead == "continue":
-                self._writes.unpark(self._books.queue(queue.name))
+                self._deliveries.unpark(self._books.queue(queue.name))
 
     def _add_key(self, key: Key) -> None:
         if key.role is Role.CLIENT and not self._exists(
@@ -328,7 +328,11 @@ class Upkeep:
         for number, n, seq, _, at, _, _ in rows:
             # The newest receipt stays, so that the ledger's end can always be seen; so does all that tells of a
             # delivery which has not ended.
-            if at > before or number == book.receipts or self._writes.find(book, seq) is not None:
+            if (
+                at > before
+                or number == book.receipts
+                or self._deliveries.find(book, seq) is not None
+            ):
                 break
             self._execute(
                 "DELETE FROM receipts WHERE notification = ? AND queue = ? AND number = ?",
