@@ -17,6 +17,7 @@
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
     │   └── TooManyKeys         409
+    ├── TooManyConnections      429  this principal has as many open as it may
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
     │   ├── StoreUnavailable    503  not accepting now; nothing was done
@@ -183,6 +184,12 @@ class AlreadyExists(Conflict):
 class TooManyKeys(Conflict):
     code = "too_many_keys"
     title = "Too many active keys"
+
+
+class TooManyConnections(RestanteError):
+    code = "too_many_connections"
+    status = 429
+    title = "Too many connections"
 
 
 class StoreError(RestanteError):

@@ -180,13 +180,17 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who did something, over what: what a receipt says of the doer."""
+    """Who did something, over what: what a receipt says of the doer.
+
+    ``consumer`` tells its streams apart, so that one which comes back finds the leases it holds.
+    """
 
     name: str
     role: Role
     key_id: str = ""
     transport: str = ""
     remote_address: str = ""
+    consumer: str = ""
 
 
 SYSTEM: Final = Actor("restante", Role.ADMIN, transport="internal")
@@ -283,10 +287,14 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Leased(msgspec.Struct, frozen=True):
-    """``at_limit`` says that ``max_in_flight`` and not an empty queue ended the batch."""
+    """``at_limit`` says that ``max_in_flight`` and not an empty queue ended the batch; ``more`` that its size did.
+
+    With ``more``, another look may find something.
+    """
 
     deliveries: list[Delivery]
     at_limit: bool = False
+    more: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

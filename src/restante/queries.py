@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from restante.model import Client, Figures, Key, Queue, Selection, State, Subscription
+from restante.model import Client, Delivery, Figures, Key, Queue, Selection, State, Subscription
 
 Answer = TypeVar("Answer")
 
@@ -124,6 +124,13 @@ class DeadLetters(Query[list[DeadLetter]], frozen=True):
     selection: Selection = Selection()
     after: int = 0
     limit: int = 100
+
+
+class LeasedTo(Query[list[Delivery]], frozen=True):
+    """What is leased to one consumer (``Actor.consumer``) of the queue, by ``seq``, under the leases it has."""
+
+    queue: str
+    consumer: str
 
 
 class CountDead(Query[int], frozen=True):

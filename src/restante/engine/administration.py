@@ -87,9 +87,9 @@ class Administration:
         return key, text
 
     async def revoke_key(self, id: str) -> None:
-        """End a key at once. Who waits under it is answered with nothing."""
+        """End a key at once. Who waits under it is answered with nothing, and who is connected is disconnected."""
         await self._configure(RevokeKey(id, self._broker.clock.wall_ms()))
-        self._broker.wakeups.dismiss(id)
+        self._broker.dismiss(id)
 
     async def subscribe(
         self, pattern: str, queue: str, conditions: dict[str, list[str]]

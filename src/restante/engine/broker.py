@@ -10,9 +10,11 @@ from typing import Any, Final, Self
 
 from restante import auth
 from restante.admission import admit, check_body
+from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.session import Session
+from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.wakeups import Wakeups
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
@@ -48,12 +50,15 @@ class Broker:
         *,
         poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
         retention_interval_seconds: float = RETENTION_INTERVAL_SECONDS,
+        connections_per_principal: int = CONNECTIONS_PER_PRINCIPAL,
     ) -> None:
         self.store = store
         self.clock = clock
         self.draining = False
         self.directory = Directory(store)
         self.wakeups = Wakeups(clock)
+        self.holders = Holders()
+        self.attachments = Attachments(self.directory, clock, connections_per_principal)
         self.sweeper = Sweeper(
             store,
             clock,
@@ -82,9 +87,18 @@ class Broker:
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
 
     def drain(self) -> None:
-        """Answer everyone who waits, now, with nothing; whoever comes later does not wait."""
+        """Answer everyone who waits, now, with nothing, and tell those who are connected to leave.
+
+        Whoever comes later does not wait.
+        """
         self.draining = True
         self.wakeups.dismiss()
+        self.attachments.drain()
+
+    def dismiss(self, key_id: str) -> None:
+        """A key has ended: who came with it is answered with nothing, and disconnected."""
+        self.wakeups.dismiss(key_id)
+        self.attachments.dismiss(key_id)
 
     # -- publishing -----------------------------------------------------------------------------
 
@@ -192,6 +206,20 @@ class Broker:
         found = self.directory.known_queue(queue) or await self.directory.queue(queue)
         auth.require_collect(actor, found)
         return Session(self, found, actor)
+
+    async def stream(
+        self,
+        queue: str,
+        actor: Actor,
+        *,
+        lease_seconds: float | None = None,
+        consumer: str | None = None,
+    ) -> Stream:
+        """A consumer that stays, to be entered. Errors as for ``session``, and ``OutOfBounds``.
+
+        ``consumer`` is the id of an earlier stream, where this one goes on.
+        """
+        return Stream(self, await self.session(queue, actor), lease_seconds, consumer)
 
     async def session_of(self, lease: str, actor: Actor) -> Session:
         """The session in which a lease token is settled; ``LeaseNotFound`` for a forged or foreign one."""

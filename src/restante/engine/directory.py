@@ -40,6 +40,10 @@ class Directory:
                 _remember(self._queues, name, queue)
         return queue
 
+    def known_key(self, id: str) -> Key | None:
+        """The key, if it is remembered, as that of anyone is who was let in just now."""
+        return self._keys.get(id)
+
     async def key(self, id: str) -> Key | None:
         """The key of that id, active or not."""
         key = self._keys.get(id)

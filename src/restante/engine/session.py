@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import structlog
 
-from restante.errors import LeaseNotFound, RestanteError, StoreError
+from restante.errors import LeaseLost, LeaseNotFound, RestanteError, StoreError
 from restante.model import (
     BATCH,
     LEASE_SECONDS_MAXIMUM,
@@ -110,6 +110,12 @@ class Session:
         self.queue = queue
         self.actor = actor
 
+    def named(self, consumer: str) -> Session:
+        """The same for one of the actor's consumers, whose name its leases bear."""
+        return Session(
+            self._broker, self.queue, msgspec.structs.replace(self.actor, consumer=consumer)
+        )
+
     def check(self, max: int, wait_seconds: float, lease_seconds: float | None) -> float:
         """Raise ``OutOfBounds`` for what ``receive`` would refuse; else the lease's length in seconds.
 
@@ -117,7 +123,7 @@ class Session:
         """
         check_bounds("max", max, 1, BATCH)
         check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        return self._lease_seconds(lease_seconds)
+        return self.lease_seconds(lease_seconds)
 
     async def receive(
         self,
@@ -143,14 +149,14 @@ class Session:
             try:
                 while True:
                     ticket.look()
-                    leased = await self._lease(request)
+                    leased = await self.lease(request)
                     if leased.at_limit:
                         ticket.limited()
                     if leased.deliveries:
                         if hangup is not None and hangup.gone():
                             await self.release(leased.deliveries)
                             return []
-                        ticket.found(full=len(leased.deliveries) == max)
+                        ticket.found(more=leased.more)
                         broker.sweeper.arm(lease_seconds)
                         return leased.deliveries
                     left = until - broker.clock.monotonic()
@@ -182,7 +188,7 @@ class Session:
             try:
                 ref = self._ref(item.lease)
                 if item.verb is Verb.EXTEND:
-                    seconds = self._lease_seconds(item.lease_seconds)
+                    seconds = self.lease_seconds(item.lease_seconds)
                     extending.append((index, self._extend(ref, seconds)))
                 else:
                     ending.append(self._settlement(ref, item))
@@ -200,6 +206,14 @@ class Session:
             )
         )
 
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """As ``release``, for who has nobody to tell that it failed."""
+        try:
+            await self.release(deliveries)
+        except RestanteError as error:
+            # The leases, if there are any, run out by themselves.
+            _log.warning("session.release_failed", queue=self.queue.name, error=str(error))
+
     def _extend(self, ref: LeaseRef, seconds: float) -> asyncio.Future[Settled]:
         future = self._broker.store.extend(ref, seconds)
 
@@ -207,6 +221,7 @@ class Session:
             # Looked at here, too, since the caller need not ask.
             if not done.cancelled() and done.exception() is None:
                 self._broker.sweeper.arm(seconds)
+                self._broker.holders.extended(ref, seconds)
 
         future.add_done_callback(extended)
         return future
@@ -215,24 +230,32 @@ class Session:
         self, settlements: Sequence[Settlement]
     ) -> asyncio.Future[list[Settled | RestanteError]]:
         future = self._broker.store.settle(settlements)
-        future.add_done_callback(self._after_settle)
+        future.add_done_callback(lambda done: self._after_settle(settlements, done))
         return future
 
-    def _after_settle(self, done: asyncio.Future[list[Settled | RestanteError]]) -> None:
+    def _after_settle(
+        self,
+        settlements: Sequence[Settlement],
+        done: asyncio.Future[list[Settled | RestanteError]],
+    ) -> None:
         if done.cancelled() or done.exception() is not None:
             return
         broker, name = self._broker, self.queue.name
         ready = 0
-        for result in done.result():
+        for settlement, result in zip(settlements, done.result(), strict=True):
             if isinstance(result, Settled):
                 ready += result.ready
                 if result.due_in_seconds is not None:
                     broker.sweeper.arm(result.due_in_seconds)
+                broker.holders.ended(settlement.ref)
+            elif isinstance(result, LeaseLost):
+                broker.holders.ended(settlement.ref)
         if ready:
             broker.wake({name: ready})
         broker.wakeups.settled(name)
 
-    def _lease_seconds(self, asked: float | None) -> float:
+    def lease_seconds(self, asked: float | None) -> float:
+        """How long leases run: as asked (1 to 43,200 seconds), else as the queue says. Raises ``OutOfBounds``."""
         seconds = self.queue.settings.lease_seconds if asked is None else asked
         check_bounds("lease", seconds, 1, LEASE_SECONDS_MAXIMUM)
         return seconds
@@ -258,8 +281,8 @@ class Session:
             reply_content_type=item.reply_content_type,
         )
 
-    async def _lease(self, request: LeaseRequest) -> Leased:
-        """One look. When the caller is cancelled meanwhile, what comes of it is released."""
+    async def lease(self, request: LeaseRequest) -> Leased:
+        """One look, without waiting. When the caller is cancelled meanwhile, what comes of it is released."""
         broker = self._broker
         look = broker.store.lease(request)
         try:
@@ -271,8 +294,7 @@ class Session:
     async def _release_late(self, look: asyncio.Future[Leased]) -> None:
         try:
             leased = await look
-            if leased.deliveries:
-                await self.release(leased.deliveries)
-        except RestanteError as error:
-            # The leases, if there are any, run out by themselves.
-            _log.warning("session.release_failed", queue=self.queue.name, error=str(error))
+        except RestanteError:
+            return
+        if leased.deliveries:
+            await self.give_back(leased.deliveries)

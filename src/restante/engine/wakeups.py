@@ -63,9 +63,9 @@ class Ticket:
         self._again = False
         self._settles = self._line.settles
 
-    def found(self, *, full: bool) -> None:
-        """The look found something; ``full`` says that it took all it could, so another may find more."""
-        if full or self._again:
+    def found(self, *, more: bool) -> None:
+        """The look found something; ``more`` says that it left some behind, which another may take."""
+        if more or self._again:
             self._again = False
             self._wakeups.wake(self._queue)
 
@@ -77,8 +77,8 @@ class Ticket:
             # That settle has been told of already, while the look's answer was on its way.
             self._again = True
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait to be woken, at most ``seconds``; whether to look again."""
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait to be woken, at most ``seconds`` (None: however long); whether to look again."""
         if self._again:
             return True
         line = self._line
@@ -86,12 +86,15 @@ class Ticket:
         self._future = future
         line.looking.discard(self)
         line.waiting[self] = None
-        cancel = self._wakeups.clock.call_later(seconds, self.time_out)
+        cancel = None
+        if seconds is not None:
+            cancel = self._wakeups.clock.call_later(seconds, self.time_out)
         try:
             woken = await future
         finally:
-            cancel()
             self._future = None
+            if cancel is not None:
+                cancel()
         if not woken:
             line.waiting.pop(self, None)
             line.looking.add(self)

@@ -38,7 +38,7 @@ class Desk:
                 if after_look is not None:
                     await after_look()
                 if got:
-                    ticket.found(full=got == max)
+                    ticket.found(more=got == max)
                     return got
                 if not await ticket.wait(seconds):
                     return 0

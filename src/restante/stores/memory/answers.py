@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from restante import queries as query
-from restante.model import Figures, Outcome, Queue, State
-from restante.stores.memory.deliveries import selected
+from restante.model import Delivery, Figures, Outcome, Queue, State
+from restante.stores.memory.deliveries import delivery, selected
 from restante.stores.memory.tables import Row, Table, Tables
 
 V = TypeVar("V")
@@ -44,6 +44,8 @@ class Answers:
                 return self._notification(asked)
             case query.DeadLetters():
                 return self._dead(asked)
+            case query.LeasedTo(name, consumer):
+                return self._leased_to(name, consumer)
             case query.CountDead(name, selection):
                 table = tables.queues.get(name)
                 return 0 if table is None else len(selected(table, selection))
@@ -63,6 +65,20 @@ class Answers:
             if asked.owner is None or table.queue.owner == asked.owner
         }
         return _page(mine, asked.after, asked.limit)
+
+    def _leased_to(self, name: str, consumer: str) -> list[Delivery]:
+        table = self._tables.queues.get(name)
+        if table is None:
+            return []
+        timeline = self._tables.timeline
+        ahead = timeline.wall_ms() - timeline.now_ms()
+        return [
+            delivery(table, row, row.notification.body or b"", (row.due_ms or 0) + ahead)
+            for row in table.rows.values()
+            if row.standing.state is State.LEASED
+            and row.holder is not None
+            and row.holder.consumer == consumer
+        ]
 
     def _figures(self, name: str) -> Figures | None:
         table = self._tables.queues.get(name)

@@ -175,7 +175,8 @@ class Deliveries:
                     self._bury_damaged(table, row)
                 else:
                     out.append(self._hand_out(table, row, body, request))
-        return Leased(out, at_limit=len(out) == free)
+        at_limit = len(out) == free
+        return Leased(out, at_limit=at_limit, more=not at_limit and table.counts[State.READY] > 0)
 
     def _next_ready(self, table: Table, count: int, room: int) -> list[Row]:
         now = self._timeline.now_ms()
@@ -201,18 +202,7 @@ class Deliveries:
         row.due_ms = self._timeline.now_ms() + lease_ms
         row.leased_at_wall_ms = wall
         row.holder = request.actor
-        return Delivery(
-            id=notification.id,
-            ref=LeaseRef(table.queue.name, row.seq, standing.fence, notification.n),
-            attempt=standing.attempt,
-            topic=notification.topic,
-            content_type=notification.content_type,
-            body=body,
-            attributes=dict(notification.attributes),
-            ordering_key=row.ordering_key,
-            published_at_ms=notification.published_at_ms,
-            lease_until_ms=wall + lease_ms,
-        )
+        return delivery(table, row, body, wall + lease_ms)
 
     def extend(self, ref: LeaseRef, lease_seconds: float) -> Settled:
         row = self._row_of(self._tables.queue(ref.queue), ref)
@@ -479,3 +469,20 @@ def _or_error(work: Callable[[A], T], asked: A) -> T | RestanteError:
         return work(asked)
     except RestanteError as error:
         return error
+
+
+def delivery(table: Table, row: Row, body: bytes, lease_until_ms: int) -> Delivery:
+    """A leased row as it is handed out."""
+    notification = row.notification
+    return Delivery(
+        id=notification.id,
+        ref=LeaseRef(table.queue.name, row.seq, row.standing.fence, notification.n),
+        attempt=row.standing.attempt,
+        topic=notification.topic,
+        content_type=notification.content_type,
+        body=body,
+        attributes=dict(notification.attributes),
+        ordering_key=row.ordering_key,
+        published_at_ms=notification.published_at_ms,
+        lease_until_ms=lease_until_ms,
+    )

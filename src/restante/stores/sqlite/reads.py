@@ -11,8 +11,10 @@ import msgspec
 from restante import queries as query
 from restante.model import (
     Client,
+    Delivery,
     Figures,
     Key,
+    LeaseRef,
     Queue,
     Role,
     Settings,
@@ -73,6 +75,8 @@ class Reads:
                 return self._notification(asked)
             case query.DeadLetters():
                 return self._dead(asked)
+            case query.LeasedTo():
+                return self._leased_to(asked)
             case query.CountDead():
                 return self._count_dead(asked)
             case query.ReceiptByNumber(queue, number):
@@ -96,6 +100,44 @@ class Reads:
             (asked.after, *owner, asked.limit),
         )
         return [Queue(name, owner_, _decode_settings(text)) for name, owner_, text in rows]
+
+    def _leased_to(self, asked: query.LeasedTo) -> list[Delivery]:
+        rows = self._execute(
+            "SELECT d.seq, d.attempt, d.fence, d.due, d.ordering_key, n.n, n.id, n.topic, n.content_type, n.attributes,"
+            " n.published_at, n.body FROM queues q JOIN deliveries d ON d.queue = q.id AND d.state = 3"
+            " JOIN notifications n ON n.n = d.notification"
+            " WHERE q.name = ? AND d.holder ->> 'consumer' = ? ORDER BY d.seq",
+            (asked.queue, asked.consumer),
+        )
+        ahead = self._timeline.wall_ms() - self._timeline.now_ms()
+        return [
+            Delivery(
+                id=id,
+                ref=LeaseRef(asked.queue, seq, fence, n),
+                attempt=attempt,
+                topic=topic,
+                content_type=content_type,
+                body=body,
+                attributes=_decode_attributes(attributes) if attributes else {},
+                ordering_key=ordering_key or "",
+                published_at_ms=published_at,
+                lease_until_ms=due + ahead,
+            )
+            for (
+                seq,
+                attempt,
+                fence,
+                due,
+                ordering_key,
+                n,
+                id,
+                topic,
+                content_type,
+                attributes,
+                published_at,
+                body,
+            ) in rows
+        ]
 
     def _figures(self, name: str) -> Figures | None:
         row = self._execute(

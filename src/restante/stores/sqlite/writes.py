@@ -241,7 +241,8 @@ class Writes:
         if rows and not out:
             # Damaged, every one of them, and buried now: look at what is behind them.
             return self.lease(request)
-        return Leased(out, at_limit=len(out) == free)
+        at_limit = len(out) == free
+        return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 
     def extend(self, ref: LeaseRef, lease_seconds: float) -> Settled:
         book = self._books.queue(ref.queue)

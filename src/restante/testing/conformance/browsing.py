@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
+
 from restante.changes import AddClient, PutQueue
 from restante.model import Client, Figures, Queue, Selection, State
 from restante.queries import (
     CountDead,
     DeadLetters,
     FiguresOf,
+    LeasedTo,
     NotificationById,
     QueueByName,
     Queues,
     ReceiptByNumber,
     Receipts,
 )
-from restante.testing.conformance.stage import Stage
+from restante.testing.conformance.stage import ACME, Stage
 from restante.wire.receipts import decode_entry
 
 
@@ -172,3 +175,32 @@ async def a_receipt_is_found_by_its_number(stage: Stage) -> None:
     assert await stage.store.browse(ReceiptByNumber("acme", 2)) == second
     assert (second.queue, second.number) == ("acme", 2)
     assert await stage.store.browse(ReceiptByNumber("acme", 3)) is None
+
+
+async def what_a_consumer_holds_can_be_found_again(stage: Stage) -> None:
+    """Under the very leases it has, and no longer than it has them."""
+    one, two = (msgspec.structs.replace(ACME, consumer=name) for name in ("one", "two"))
+    for body in (b"<a/>", b"\xff\x00", b"<c/>", b"<d/>"):
+        await stage.publish(body, ordering_key=f"k{body!r}", attributes={"a": "b"})
+    held = await stage.lease(2, actor=one, seconds=40)
+    (other,) = await stage.lease(1, actor=two)
+    await stage.one()
+    stage.clock.advance(3)
+    stage.clock.jump_wall(3_600)
+    found = await stage.store.browse(LeasedTo("acme", "one"))
+    assert [one.ref for one in found] == [one.ref for one in held]
+    assert [one.body for one in found] == [b"<a/>", b"\xff\x00"]
+    assert found[0].attributes == {"a": "b"}
+    assert (found[0].attempt, found[0].ordering_key) == (1, held[0].ordering_key)
+    # The time left is the same, whatever the wall clock did.
+    assert found[0].lease_until_ms == stage.clock.wall_ms() + 37_000
+    assert await stage.store.browse(LeasedTo("acme", "")) != [], "who has no name has no name"
+    assert await stage.store.browse(LeasedTo("acme", "three")) == []
+    assert await stage.store.browse(LeasedTo("nowhere", "one")) == []
+
+    await stage.ack(held[0])
+    await stage.nack(other)
+    assert [one.ref for one in await stage.store.browse(LeasedTo("acme", "one"))] == [held[1].ref]
+    assert await stage.store.browse(LeasedTo("acme", "two")) == []
+    await stage.pass_time(40)
+    assert await stage.store.browse(LeasedTo("acme", "one")) == []

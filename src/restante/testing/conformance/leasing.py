@@ -25,6 +25,19 @@ async def deliveries_come_in_the_order_of_their_seq(stage: Stage) -> None:
     assert await stage.lease(10) == []
 
 
+async def a_look_says_whether_it_left_some_behind(stage: Stage) -> None:
+    for _ in range(4):
+        await stage.publish(b"x" * 100)
+    assert [(await stage.look(1)).more, (await stage.look(2, max_bytes=100)).more] == [True, True]
+    assert not (await stage.look(2)).more
+    assert not (await stage.look(2)).more
+    await stage.put_queue(max_in_flight=5)
+    await stage.publish()
+    await stage.publish()
+    limited = await stage.look(2)
+    assert (limited.at_limit, limited.more) == (True, False), "the next settle tells of more"
+
+
 async def what_comes_back_is_first_again(stage: Stage) -> None:
     for _ in range(3):
         await stage.publish()
