@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvicorn
 
 from restante import __version__
 from restante.clock import SystemClock
@@ -26,29 +25,31 @@ from restante.errors import ConfigurationError, PortInUse, StoreRefused
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
-from restante.http.protocol import Protocol
 from restante.http.request import Request
+from restante.http.server import Server, bind
 from restante.model import Role
 from restante.ports import Store
 from restante.queries import Keys
 from restante.stores.sqlite import SqliteStore
-from restante.transports import longpoll
+from restante.transports import events, longpoll, websocket
 from restante.web import administer, docs, look, publish, settle
 
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
 EXIT_STORAGE_FAILED: Final = 7
+LEAVE_SECONDS: Final = 5.0
+"""How long a stop waits for those who are connected to settle what they hold and leave."""
 OnReady = Callable[[str, str, Path | None], None]
 
 
 def build_api(broker: Broker, admin_key: str | None = None) -> Api:
     """The public interface over a broker."""
     routes = Routes()
-    for part in (publish, longpoll, settle, look, administer):
+    for part in (publish, longpoll, events, websocket, settle, look, administer):
         part.add_routes(routes, broker)
     docs.add_routes(routes)
-    return Api(routes, Authenticator(broker.directory, broker.clock, admin_key))
+    return Api(routes, Authenticator(broker, admin_key))
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -96,15 +97,20 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         ):
             key_file = await _first_admin_key(broker, config)
             servers = [
-                _Server(build_api(broker, config.admin_key), public, config.shutdown_seconds),
-                _Server(build_admin_api(broker), private, config.shutdown_seconds),
+                Server(build_api(broker, config.admin_key), public, config.shutdown_seconds),
+                Server(build_admin_api(broker), private, config.shutdown_seconds),
             ]
             return await _run(
-                servers, broker, lambda: on_ready(_url(public), _url(private), key_file)
+                servers,
+                broker,
+                config.shutdown_seconds,
+                lambda: on_ready(_url(public), _url(private), key_file),
             )
 
 
-async def _run(servers: list[_Server], broker: Broker, ready: Callable[[], None]) -> int:
+async def _run(
+    servers: list[Server], broker: Broker, shutdown_seconds: float, ready: Callable[[], None]
+) -> int:
     stopping = asyncio.Event()
     with _signals(stopping.set):
         running = [asyncio.create_task(server.run()) for server in servers]
@@ -117,50 +123,16 @@ async def _run(servers: list[_Server], broker: Broker, ready: Callable[[], None]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         failed = broker.store.failed.done()
         _log.info("serve.stopping", reason="storage failed" if failed else "signal")
-        # Who waits is answered now; then each server lets its last answers out.
+        # Who waits is answered now, and who is connected is told to leave; what they hold they may still settle.
+        # Then each server lets its last answers out.
         broker.drain()
+        if not failed:
+            await broker.attachments.gone(min(shutdown_seconds, LEAVE_SECONDS))
         for server in servers:
             server.stop(at_once=failed)
         await asyncio.gather(*running)
         stop.cancel()
     return EXIT_STORAGE_FAILED if failed else 0
-
-
-class _Server(uvicorn.Server):
-    """One listener. Signals are the process's business, not the listener's."""
-
-    def __init__(self, app: Api, listener: socket.socket, shutdown_seconds: float) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
-            )
-        )
-        self._listener = listener
-        self.up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def run(self) -> None:  # type: ignore[override]  # uvicorn's own blocks and makes a loop; here is one
-        await self.serve(sockets=[self._listener])
-
-    def stop(self, *, at_once: bool) -> None:
-        self.should_exit = True
-        self.force_exit = at_once
 
 
 async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
@@ -202,19 +174,12 @@ async def _has_admin(store: Store) -> bool:
 
 
 def _bind(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((address.host, address.port))
-        listener.listen(4_096)
+        return bind(address.host, address.port)
     except OSError as error:
-        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(f"{address} is in use by another process") from error
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
 
 
 def _url(listener: socket.socket) -> str:

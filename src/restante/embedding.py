@@ -20,7 +20,8 @@ import msgspec
 from restante.app import build_api, open_broker
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
-from restante.engine.session import Session, Settle
+from restante.engine.session import Session
+from restante.engine.settling import Settle
 from restante.errors import RestanteError
 from restante.http.api import Api
 from restante.model import (

@@ -13,6 +13,9 @@
     ├── Forbidden               403
     ├── NotFound                404  unknown, or not the caller's: alike
     ├── MethodNotAllowed        405
+    ├── TooSlow                 408  the request did not arrive in its time
+    ├── HeadTooLarge            431
+    ├── UpgradeRequired         426  a WebSocket is here, and nothing else
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
@@ -163,6 +166,24 @@ class MethodNotAllowed(RestanteError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__(f"allowed here: {', '.join(allowed)}")
         self.allowed = allowed
+
+
+class TooSlow(RestanteError):
+    code = "too_slow"
+    status = 408
+    title = "The request did not arrive in time"
+
+
+class HeadTooLarge(RestanteError):
+    code = "head_too_large"
+    status = 431
+    title = "The head of the request is too large"
+
+
+class UpgradeRequired(RestanteError):
+    code = "upgrade_required"
+    status = 426
+    title = "A WebSocket is here"
 
 
 class Conflict(RestanteError):

@@ -70,7 +70,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     assert "Traceback" not in service.log()
 
 
-@schema.parametrize()
+# A stream of events has no end to wait for: test_events.py has it.
+@schema.exclude(operation_id="events").parametrize()
 @settings(
     max_examples=30,
     deadline=None,
@@ -147,7 +148,10 @@ async def test_every_route_is_described_and_every_description_is_served() -> Non
 
     async with open_broker("memory://") as broker:
         routes = set(build_api(broker).routes)
-    assert routes == operations()
+    # Those are described in asyncapi.yaml.
+    sockets = {route for route in routes if route[0] == "WEBSOCKET"}
+    assert routes - sockets == operations()
+    assert sockets
 
 
 def test_operations_have_names_summaries_and_known_tags() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import random
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -19,6 +20,8 @@ from restante.model import Actor
 from restante.ports import Clock
 
 CONNECTIONS_PER_PRINCIPAL: Final = 1_000
+RECONNECT_SECONDS: Final = (1.0, 9.0)
+"""At least, and the spread on top of it."""
 
 
 class Ending(enum.Enum):
@@ -32,20 +35,20 @@ class Ending(enum.Enum):
 class Attachment:
     """One open connection. Use it as a context manager; it counts while it is entered."""
 
-    __slots__ = ("_attachments", "_cancel_expiry", "_on_end", "actor", "ending", "since_ms")
+    __slots__ = ("_attachments", "_cancel_expiry", "_on_end", "actor", "consumer", "ending")
 
     def __init__(
         self,
         attachments: Attachments,
         actor: Actor,
         on_end: Callable[[Ending], None],
-        since_ms: int,
+        consumer: str,
     ) -> None:
         self._attachments = attachments
         self._on_end = on_end
         self._cancel_expiry: Callable[[], None] | None = None
         self.actor = actor
-        self.since_ms = since_ms
+        self.consumer = consumer
         self.ending: Ending | None = None
 
     def __enter__(self) -> Self:
@@ -72,33 +75,52 @@ class Attachment:
 class Attachments:
     """All open connections of this node."""
 
-    def __init__(self, directory: Directory, clock: Clock, limit: int) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        clock: Clock,
+        limit: int,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._directory = directory
         self._clock = clock
         self._limit = limit
+        self._jitter = jitter
         self._all: set[Attachment] = set()
+        self._named: dict[str, Attachment] = {}
         self._of_principal: Counter[str] = Counter()
         self._draining = False
         self._gone: asyncio.Future[None] | None = None
 
-    def attach(self, actor: Actor, on_end: Callable[[Ending], None]) -> Attachment:
-        """A connection of the actor's, to be entered: ``TooManyConnections`` or ``ShuttingDown`` then.
+    def attach(
+        self, actor: Actor, on_end: Callable[[Ending], None], consumer: str = ""
+    ) -> Attachment:
+        """A connection of the actor's, to be entered: raises as ``admit`` does then.
 
         ``on_end`` is called at most once and must not wait: it sets going what takes the connection down.
+        ``consumer``, where it has a name, is one at a time: an earlier connection of that name is displaced.
         """
-        return Attachment(self, actor, on_end, self._clock.wall_ms())
+        return Attachment(self, actor, on_end, consumer)
 
-    def add(self, attachment: Attachment) -> Callable[[], None] | None:
-        """Count it in; returns what cancels its end by its key's expiry, if that has one."""
+    def admit(self, actor: Actor) -> None:
+        """Raise ``TooManyConnections`` or ``ShuttingDown`` where no connection of the actor's would be taken."""
         if self._draining:
             raise ShuttingDown(Ending.DRAIN.value)
-        actor = attachment.actor
-        principal = f"{actor.role.value}/{actor.name}"
-        if self._of_principal[principal] >= self._limit:
+        if self._of_principal[_principal(actor)] >= self._limit:
             raise TooManyConnections(
                 f"{actor.name} has {self._limit} connections open: close one first"
             )
-        self._of_principal[principal] += 1
+
+    def add(self, attachment: Attachment) -> Callable[[], None] | None:
+        """Count it in; returns what cancels its end by its key's expiry, if that has one."""
+        actor = attachment.actor
+        self.admit(actor)
+        if attachment.consumer:
+            earlier = self._named.get(attachment.consumer)
+            self._named[attachment.consumer] = attachment
+            if earlier is not None:
+                earlier.end(Ending.DISPLACED)
+        self._of_principal[_principal(actor)] += 1
         self._all.add(attachment)
         key = self._directory.known_key(actor.key_id)
         if key is None or key.expires_at_ms is None:
@@ -110,8 +132,9 @@ class Attachments:
         if attachment not in self._all:
             return
         self._all.remove(attachment)
-        actor = attachment.actor
-        principal = f"{actor.role.value}/{actor.name}"
+        if self._named.get(attachment.consumer) is attachment:
+            del self._named[attachment.consumer]
+        principal = _principal(attachment.actor)
         self._of_principal[principal] -= 1
         if not self._of_principal[principal]:
             del self._of_principal[principal]
@@ -123,6 +146,10 @@ class Attachments:
         for attachment in list(self._all):
             if attachment.actor.key_id == key_id:
                 attachment.end(Ending.KEY_ENDED)
+
+    def reconnect_after_seconds(self) -> float:
+        """When one of those that drain should come back: each at another time, so that they do not come at once."""
+        return round(RECONNECT_SECONDS[0] + self._jitter() * RECONNECT_SECONDS[1], 2)
 
     def drain(self) -> None:
         """End all, and take no more."""
@@ -148,3 +175,7 @@ class Attachments:
 
     def __len__(self) -> int:
         return len(self._all)
+
+
+def _principal(actor: Actor) -> str:
+    return f"{actor.role.value}/{actor.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.session import Session
+from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.wakeups import Wakeups
@@ -24,7 +26,9 @@ from restante.model import (
     Appended,
     Draft,
     Idempotency,
+    LeaseRef,
     Publication,
+    Queue,
     Role,
     check_bounds,
     check_name,
@@ -221,13 +225,25 @@ class Broker:
         """
         return Stream(self, await self.session(queue, actor), lease_seconds, consumer)
 
-    async def session_of(self, lease: str, actor: Actor) -> Session:
-        """The session in which a lease token is settled; ``LeaseNotFound`` for a forged or foreign one."""
-        ref = tokens.unseal(self.store.token_secret, lease)
+    async def settle(self, items: Sequence[Settle], actor: Actor) -> Settling:
+        """Settle leases of any queue that the actor may collect from; begun when this returns.
+
+        An item whose token is forged, or another's, has ``LeaseNotFound`` for its result. ``Forbidden`` for publishers.
+        """
+        auth.require(actor, Role.CLIENT, Role.ADMIN)
+        refs = [self.ref_of(item.lease) for item in items]
+        queues: dict[str, Queue] = {}
+        for name in {ref.queue for ref in refs if ref is not None}:
+            with contextlib.suppress(QueueNotFound):
+                queues[name] = (await self.session(name, actor)).queue
+        return Settler(self, actor).begin(items, refs, queues)
+
+    def ref_of(self, lease: str) -> LeaseRef | None:
+        """What a lease token names; None for one that this store never made."""
         try:
-            return await self.session(ref.queue, actor)
-        except QueueNotFound as error:
-            raise LeaseNotFound("there is no such lease") from error
+            return tokens.unseal(self.store.token_secret, lease)
+        except LeaseNotFound:
+            return None
 
     # -- waking ---------------------------------------------------------------------------------
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import msgspec
-
-from restante.engine.session import Session, Settle, Settling
+from restante.engine.session import Session
+from restante.engine.settling import Settle, Settling
 from restante.model import BATCH, RECEIVE_BYTES, Delivery, LeaseRef, LeaseRequest, check_bounds
 from restante.queries import LeasedTo
 
@@ -107,8 +106,8 @@ class Stream:
     ) -> None:
         """Let up to so many messages (0 to 10,000) and bytes of bodies (1 to 256 MiB) be unsettled from now on.
 
-        Fewer than are unsettled already: none is handed out until enough are settled. One message is always allowed
-        within the credit of messages, whatever its size. Raises ``OutOfBounds``.
+        Fewer than are unsettled already: none is handed out until enough are settled. The message that crosses the
+        limit in bytes is still handed out, so that none is too large ever to come. Raises ``OutOfBounds``.
         """
         check_bounds("credit", messages, 0, CREDIT_MESSAGES_MAXIMUM)
         check_bounds("credit in bytes", bytes, 1, CREDIT_BYTES_MAXIMUM)
@@ -158,7 +157,8 @@ class Stream:
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Release what was leased and cannot be shown any more, whoever asks and however long it takes."""
-        self._broker.keep(self.session.give_back(deliveries))
+        if deliveries:
+            self._broker.keep(self.session.give_back(deliveries))
 
     def end(self) -> None:
         """Hand out no more; who waits in ``next`` comes back with nothing. What is leased stays leased."""

@@ -6,7 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from restante.errors import MethodNotAllowed, OutOfBounds, RestanteError, Unauthenticated
+from restante.errors import (
+    MethodNotAllowed,
+    OutOfBounds,
+    RestanteError,
+    Unauthenticated,
+    UpgradeRequired,
+)
 from restante.http.request import Request, SendMessage
 from restante.wire import xml
 from restante.wire.messages import Problem
@@ -77,9 +83,11 @@ def problem(error: RestanteError, *, as_xml: bool) -> Answer:
             headers = ((b"www-authenticate", b'Bearer realm="restante"'),)
         case MethodNotAllowed():
             headers = ((b"allow", ", ".join(error.allowed).encode()),)
+        case UpgradeRequired():
+            headers = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
         case OutOfBounds():
             bounds = error.bounds
-    if error.status == 503:
+    if error.status in (429, 503):
         headers = (*headers, (b"retry-after", b"1"))
     if error.status == 413:
         # What is left of the body will not be read.

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from restante.errors import MethodNotAllowed, NotFound, RestanteError
-from restante.http.answers import Answer, problem
+from restante.errors import MethodNotAllowed, NotFound, RestanteError, UpgradeRequired
+from restante.http.answers import problem
 from restante.http.authentication import Authenticator
-from restante.http.request import ClientGone, ReceiveMessage, Request, Scope, SendMessage
+from restante.http.head import Scope
+from restante.http.request import ClientGone, ReceiveMessage, Request, SendMessage
+from restante.http.socket import INTERNAL, Socket, SocketClosed
 
-Handler = Callable[[Request], Awaitable[Answer]]
+
+class Sendable(Protocol):
+    """What a handler returns: an answer, or a stream of events, that sends itself."""
+
+    async def send(self, send: SendMessage) -> None: ...
+
+
+Handler = Callable[[Request], Awaitable[Sendable]]
+SocketHandler = Callable[[Socket], Awaitable[None]]
 _log = structlog.get_logger(__name__)
 
 
-class Route:
-    """A handler with what the application needs to know of it. ``transport`` None: no key is asked for."""
+class Route(NamedTuple):
+    """A handler with what the application needs to know of it.
 
-    __slots__ = ("handler", "transport")
+    ``transport`` None: no key is asked for. ``by_cookie``: a cookie will do, for browsers' streams of events.
+    """
 
-    def __init__(self, handler: Handler, transport: str | None) -> None:
-        self.handler = handler
-        self.transport = transport
+    handler: Handler
+    transport: str | None
+    by_cookie: bool
+
+
+class SocketRoute(NamedTuple):
+    handler: SocketHandler
+    transport: str
 
 
 class _Node:
-    __slots__ = ("literal", "name", "parameter", "routes")
+    __slots__ = ("literal", "name", "parameter", "routes", "socket")
 
     def __init__(self) -> None:
         self.literal: dict[str, _Node] = {}
         self.parameter: _Node | None = None
         self.name = ""
         self.routes: dict[str, Route] = {}
+        self.socket: SocketRoute | None = None
 
 
 class Routes:
@@ -43,7 +60,24 @@ class Routes:
         self._root = _Node()
         self._all: list[tuple[str, str]] = []
 
-    def add(self, method: str, path: str, handler: Handler, transport: str | None = "http") -> None:
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        transport: str | None = "http",
+        *,
+        by_cookie: bool = False,
+    ) -> None:
+        self._node(path).routes[method] = Route(handler, transport, by_cookie)
+        self._all.append((method, path))
+
+    def add_socket(self, path: str, handler: SocketHandler, transport: str) -> None:
+        """A WebSocket. The handler accepts it, or raises a ``RestanteError`` for its refusal before that."""
+        self._node(path).socket = SocketRoute(handler, transport)
+        self._all.append(("WEBSOCKET", path))
+
+    def _node(self, path: str) -> _Node:
         node = self._root
         for part in path.split("/")[1:]:
             if part.startswith("{"):
@@ -53,8 +87,7 @@ class Routes:
                 node.name = part[1:-1]
             else:
                 node = node.literal.setdefault(part, _Node())
-        node.routes[method] = Route(handler, transport)
-        self._all.append((method, path))
+        return node
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Every ``(method, path)`` there is."""
@@ -62,6 +95,22 @@ class Routes:
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and its parameters; ``NotFound``, or ``MethodNotAllowed`` for a path with other methods."""
+        node, parameters = self._find(path)
+        route = node.routes.get(method)
+        if route is None:
+            if node.socket is not None and not node.routes:
+                raise UpgradeRequired
+            raise MethodNotAllowed(tuple(sorted(node.routes)))
+        return route, parameters
+
+    def find_socket(self, path: str) -> tuple[SocketRoute, dict[str, str]]:
+        """The WebSocket there, and its parameters; ``NotFound``."""
+        node, parameters = self._find(path)
+        if node.socket is None:
+            raise NotFound(f"there is no WebSocket at {path[:200]}")
+        return node.socket, parameters
+
+    def _find(self, path: str) -> tuple[_Node, dict[str, str]]:
         node = self._root
         parameters: dict[str, str] = {}
         for part in path.split("/")[1:]:
@@ -72,12 +121,9 @@ class Routes:
                     raise NotFound(f"there is nothing at {path[:200]}")
                 parameters[below.name] = part
             node = below
-        if not node.routes:
+        if not node.routes and node.socket is None:
             raise NotFound(f"there is nothing at {path[:200]}")
-        route = node.routes.get(method)
-        if route is None:
-            raise MethodNotAllowed(tuple(sorted(node.routes)))
-        return route, parameters
+        return node, parameters
 
 
 class Api:
@@ -88,12 +134,17 @@ class Api:
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            raise RuntimeError(f"cannot serve {scope['type']}")
-        request = Request(scope, receive, {})
+        match scope["type"]:
+            case "http":
+                await self._http(Request(scope, receive), send)
+            case "websocket":
+                await self._websocket(Socket(scope, receive, send))
+            case "lifespan":
+                await _lifespan(receive, send)
+            case other:
+                raise RuntimeError(f"cannot serve {other}")
+
+    async def _http(self, request: Request, send: SendMessage) -> None:
         try:
             answer = await self._answer(request)
         except ClientGone:
@@ -106,16 +157,35 @@ class Api:
             answer = problem(RestanteError(), as_xml=request.wants_xml)
         await answer.send(send)
 
-    async def _answer(self, request: Request) -> Answer:
-        path = request.path
-        root = request.scope.get("root_path")
-        if root and path.startswith(root):
-            # Mounted below a path of somebody else's application.
-            path = path[len(root) :]
-        route, request.parameters = self.routes.find(request.method, path)
+    async def _answer(self, request: Request) -> Sendable:
+        route, request.parameters = self.routes.find(request.method, _path(request.scope))
         if route.transport is not None and self._authenticator is not None:
-            request.actor = await self._authenticator.authenticate(request, route.transport)
+            request.actor = await self._authenticator.authenticate(
+                request, route.transport, by_cookie=route.by_cookie
+            )
         return await route.handler(request)
+
+    async def _websocket(self, socket: Socket) -> None:
+        try:
+            try:
+                route, socket.parameters = self.routes.find_socket(_path(socket.scope))
+                if self._authenticator is not None:
+                    socket.actor = await self._authenticator.authenticate(socket, route.transport)
+                await route.handler(socket)
+            except RestanteError as error:
+                await socket.refuse(error)
+        except SocketClosed:
+            return
+        except Exception:  # noqa: BLE001 (logged, and the connection closed)
+            _log.exception("socket.failed", path=socket.path)
+            await socket.close(INTERNAL, "internal")
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    # Mounted below a path of somebody else's application.
+    return path[len(root) :] if root and path.startswith(root) else path
 
 
 async def _lifespan(receive: ReceiveMessage, send: SendMessage) -> None:

@@ -1,15 +1,39 @@
-"""uvicorn's HTTP protocol, with one system call for each answer.
+"""What the listeners speak: uvicorn's protocols, with fewer system calls and with limits of ours.
 
-The server writes an answer's head and its body apart, and uvloop hands each to the kernel at once: two system calls,
-two packets. Held back until the loop comes round, they are one. That takes a tenth off the CPU of a lifecycle.
+An answer's head and body are written apart, and uvloop hands each to the kernel at once: two system calls, two
+packets. Held back until the loop comes round, they are one. That takes a tenth off the CPU of a lifecycle.
+
+uvicorn waits as long as it takes for a request to arrive and for an answer to be taken. Here a head has to come within
+its time and size, a whole request within its time, and who does not take what is waiting for it is disconnected.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import ssl
+from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from restante.errors import HeadTooLarge, Malformed, RestanteError, TooSlow
+from restante.http.answers import problem
+
+HEAD_BYTES: Final = 32 * 1024
+"""A notification's attributes alone may take half of it."""
+HEAD_SECONDS: Final = 15.0
+"""From the connection, or from the first byte of a later request, to the end of the head."""
+REQUEST_SECONDS: Final = 120.0
+"""From there to the end of the body."""
+WRITE_SECONDS: Final = 30.0
+"""How long a full buffer may take to be taken."""
+HANDSHAKE_MESSAGE_BYTES: Final = 16 * 1024
+"""Until somebody has been let in and told of a larger limit."""
 
 
 class OneWrite:
@@ -52,9 +76,194 @@ class OneWrite:
         return getattr(self._transport, name)
 
 
+class Patience:
+    """How long a full buffer may stay full before its connection is given up."""
+
+    __slots__ = ("_handle", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._handle is None:
+            # Not closed but aborted: to close is to wait until everything is taken.
+            self._handle = self._loop.call_later(WRITE_SECONDS, self._transport.abort)
+
+    def end(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
 class Protocol(HttpToolsProtocol):
-    """What the listeners speak."""
+    """HTTP/1.1. ``overdue`` is asked now and then by whoever owns the listener."""
+
+    _deadline = 0.0
+    _head_bytes = 0
+    _in_head = False
+    _refused = False
+    _ignores_upgrade = False
+    _patience: Patience
+    _extensions: dict[str, Any]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # As uvicorn narrows it itself; and what it calls of a transport, OneWrite has.
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._deadline = self.loop.time() + HEAD_SECONDS
+        self._patience = Patience(transport, self.loop)
+        self._extensions = tls_extension(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._patience.begin()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._patience.end()
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline == 0.0:
+            self._deadline = self.loop.time() + HEAD_SECONDS
+        self._head_bytes += len(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if self._head_bytes > HEAD_BYTES and self._in_head:
+            self._refuse(HeadTooLarge(f"the head of a request is at most {HEAD_BYTES} bytes"))
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(Malformed("this is not HTTP/1.1"))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            elif not self._refused:
+                self._go_on_without_upgrade(data[upgrade.args[0] :])
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """An upgrade may be ignored (RFC 9110, section 7.8), and what Java's client offers by itself, h2c, is.
+
+        The parser takes what follows for another protocol, body and all: another parser is given the same request
+        without the offer.
+        """
+        self._ignores_upgrade = False
+        method = self.parser.get_method()
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [
+            b"%b: %b" % (name, value)
+            for name, value in self.headers
+            if name not in {b"upgrade", b"connection", b"http2-settings"}
+        ]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join((*lines, b"", b"")) + rest)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._deadline = self.loop.time() + HEAD_SECONDS
+        self.scope["extensions"] = self._extensions
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._ignores_upgrade = True
+            return
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        self._deadline = self.loop.time() + REQUEST_SECONDS
+        if size > HEAD_BYTES:
+            self._refuse(HeadTooLarge(f"the head of a request is at most {HEAD_BYTES} bytes"))
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._ignores_upgrade:
+            return
+        self._deadline = 0.0
+        self._head_bytes = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def overdue(self, now: float) -> None:
+        """Close the connection when what it has begun to send did not come in its time."""
+        if self._deadline and now > self._deadline:
+            self._deadline = 0.0
+            self._refuse(TooSlow("the request did not arrive in time"))
+
+    def _refuse(self, error: RestanteError) -> None:
+        """Answer what never came to be a request, and close the connection."""
+        if self._refused:
+            return
+        self._refused = True
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_started and not cycle.response_complete:
+            # An answer to an earlier request is under way: nothing may be said in the middle of it.
+            self.transport.abort()
+            return
+        answer = problem(error, as_xml=False)
+        lines = [b"%b: %b" % header for header in (*answer.headers, (b"connection", b"close"))]
+        head = STATUS_LINE[answer.status] + b"\r\n".join((*lines, b"", b""))
+        self.transport.write(head + answer.body)
+        self.transport.close()
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """WebSocket. What it adds to the scope, an application may use where it is there."""
+
+    _patience: Patience
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._patience = Patience(self.transport, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._patience.begin()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._patience.end()
+        super().resume_writing()
+
+    async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions |= tls_extension(self.transport)
+        extensions["restante.max_message_bytes"] = self._limit
+        await super().run_asgi()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # The handshake is over, with a refusal: uvicorn would log that it never was.
+            self.handshake_complete = True
+
+    def _limit(self, max_message_bytes: int) -> None:
+        self.conn.max_message_size = max_message_bytes
+
+
+def tls_extension(transport: asyncio.Transport) -> dict[str, Any]:
+    """What ASGI's TLS extension says of the client: its certificate, where it showed one that was verified."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    if connection is None:
+        return {}
+    certificate = connection.getpeercert(binary_form=True)
+    chain = [] if certificate is None else [ssl.DER_cert_to_PEM_cert(certificate)]
+    return {"tls": {"client_cert_chain": chain, "tls_version": connection.version()}}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from restante.errors import BodyTooLarge, Malformed, OutOfBounds, UnsupportedMedia
-from restante.model import Actor
+from restante.errors import BodyTooLarge, Malformed, UnsupportedMedia
+from restante.http.head import Head, Scope
 from restante.wire import xml
 
 T = TypeVar("T")
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 ReceiveMessage = Callable[[], Awaitable[Message]]
 SendMessage = Callable[[Message], Awaitable[None]]
@@ -27,84 +25,16 @@ class ClientGone(Exception):
     """The client hung up in the middle of its request: nobody is there to answer."""
 
 
-class Request:
-    """What a handler is given. ``parameters`` are the parts of the path in braces."""
+class Request(Head):
+    """What a handler is given."""
 
-    __slots__ = (
-        "_gone",
-        "_query",
-        "_receive",
-        "actor",
-        "headers",
-        "method",
-        "parameters",
-        "path",
-        "scope",
-    )
+    __slots__ = ("_gone", "_receive", "method")
 
-    actor: Actor
-
-    def __init__(
-        self, scope: Scope, receive: ReceiveMessage, parameters: Mapping[str, str]
-    ) -> None:
-        self.scope = scope
+    def __init__(self, scope: Scope, receive: ReceiveMessage) -> None:
+        super().__init__(scope)
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.parameters = parameters
         self._receive = receive
-        self._query: dict[str, str] | None = None
         self._gone = False
-
-    def header(self, name: bytes) -> str | None:
-        """The first header of that lower-case name, as Latin-1 text."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
-
-    @property
-    def wants_xml(self) -> bool:
-        """Whether the client asked for XML rather than JSON."""
-        accept = self.header(b"accept")
-        return (
-            accept is not None and "xml" in accept and "json" not in accept and "html" not in accept
-        )
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's parameters; of a repeated one the last."""
-        if self._query is None:
-            try:
-                text = self.scope["query_string"].decode("ascii")
-                pairs = urllib.parse.parse_qsl(
-                    text, keep_blank_values=True, errors="strict", max_num_fields=50
-                )
-            except ValueError as error:
-                raise Malformed("the query string is malformed") from error
-            self._query = dict(pairs)
-        return self._query
-
-    def number(self, name: str, default: T) -> float | T:
-        """A number from the query."""
-        text = self.query.get(name)
-        if text is None:
-            return default
-        try:
-            return float(text)
-        except ValueError as error:
-            raise Malformed(f"{name} must be a number, not {text[:40]!r}") from error
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number from the query, within its bounds."""
-        text = self.query.get(name)
-        if text is None:
-            return default
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise Malformed(f"{name} must be a whole number, not {text[:40]!r}")
-        if not low <= int(text) <= high:
-            raise OutOfBounds(name, text, low, high)
-        return int(text)
 
     async def body(self, limit: int) -> bytes:
         """The whole body; ``BodyTooLarge`` as soon as it is known to exceed ``limit`` bytes."""

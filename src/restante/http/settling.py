@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from restante.engine.session import Settle
+from restante.engine.settling import Settle, Settling
 from restante.errors import RestanteError
 from restante.model import BATCH, Settled, check_bounds
 from restante.wire import times
@@ -45,8 +45,10 @@ def to_item(queue: str, lease: str, result: Settled | RestanteError) -> SettledI
     )
 
 
-def to_items(
-    queue: str, items: Sequence[SettleItem], results: Sequence[Settled | RestanteError]
-) -> list[SettledItem]:
-    """The results of a batch, in its order."""
-    return [to_item(queue, item.lease, result) for item, result in zip(items, results, strict=True)]
+async def to_items(settling: Settling, items: Sequence[SettleItem]) -> list[SettledItem]:
+    """The results of a batch, in its order, once they are there."""
+    results = await settling.results()
+    return [
+        to_item(queue, item.lease, result)
+        for queue, item, result in zip(settling.queues, items, results, strict=True)
+    ]

@@ -16,11 +16,12 @@ from restante.engine.session import Session
 from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
+from restante.http.delivering import to_notification
 from restante.http.request import Request
 from restante.http.settling import to_items, to_settles
 from restante.model import Delivery
 from restante.wire import times
-from restante.wire.messages import NotificationOut, Receive, Received, text_of
+from restante.wire.messages import Receive, Received
 
 NAME: Final = "http"
 NEXT_WAIT_SECONDS: Final = 20.0
@@ -54,10 +55,13 @@ class LongPoll:
             max=asked.max, wait_seconds=asked.wait, lease_seconds=asked.lease, hangup=request
         )
         received = Received(
-            notifications=[self._out(session, d, request) for d in deliveries],
+            notifications=[
+                to_notification(session, delivery, for_xml=request.wants_xml)
+                for delivery in deliveries
+            ],
             settled=None
             if settling is None or asked.settle is None
-            else to_items(session.queue.name, asked.settle, await settling.results()),
+            else await to_items(settling, asked.settle),
         )
         return envelope(request, received, "received")
 
@@ -76,24 +80,6 @@ class LongPoll:
         delivery = deliveries[0]
         return Answer(
             200, delivery.body, delivery.content_type.encode(), _headers(session, delivery)
-        )
-
-    def _out(self, session: Session, delivery: Delivery, request: Request) -> NotificationOut:
-        body, body_base64 = text_of(delivery.body, for_xml=request.wants_xml)
-        return NotificationOut(
-            id=delivery.id,
-            queue=delivery.ref.queue,
-            seq=delivery.ref.seq,
-            lease=session.token(delivery),
-            attempt=delivery.attempt,
-            topic=delivery.topic,
-            content_type=delivery.content_type,
-            body=body,
-            body_base64=body_base64,
-            attributes=delivery.attributes,
-            ordering_key=delivery.ordering_key,
-            published_at=times.to_text(delivery.published_at_ms),
-            lease_until=times.to_text(delivery.lease_until_ms),
         )
 
 

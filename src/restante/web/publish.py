@@ -9,14 +9,13 @@ import msgspec
 
 from restante import auth
 from restante.engine.broker import Broker
-from restante.errors import InvalidHeader, Malformed, RestanteError
+from restante.errors import InvalidHeader, RestanteError
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.model import BATCH, Appended, Publication, Role, check_bounds
 from restante.wire.messages import (
-    PlaceOut,
-    PublicationItem,
     PublishBatch,
     Published,
     PublishedBatch,
@@ -71,14 +70,15 @@ class Publish:
         places: list[int] = []
         for index, item in enumerate(asked.notifications):
             try:
-                publications.append(_of_item(item))
+                body = bytes_of("body", item.body, item.body_base64)
+                publications.append(to_publication(item, body))
                 places.append(index)
             except RestanteError as error:
-                results[index] = _item(error)
+                results[index] = to_result(error)
         if publications:
             appended = await self._broker.publish_batch(publications, request.actor)
             for index, result in zip(places, appended, strict=True):
-                results[index] = _item(result)
+                results[index] = to_result(result)
         batch = PublishedBatch(results=[result for result in results if result is not None])
         return envelope(request, batch, "published")
 
@@ -147,39 +147,11 @@ def _seconds(name: str, value: str) -> float:
     return seconds
 
 
-def _of_item(item: PublicationItem) -> Publication:
-    body = bytes_of("body", item.body, item.body_base64)
-    if body is None:
-        raise Malformed("a notification has a body or a body_base64")
-    return Publication(
-        body=body,
-        queue=item.queue,
-        topic=item.topic,
-        content_type=item.content_type,
-        attributes=item.attributes,
-        idempotency_key=item.idempotency_key,
-        ordering_key=item.ordering_key,
-        collapse_key=item.collapse_key,
-        deliver_after_seconds=item.deliver_after_seconds,
-        expires_after_seconds=item.expires_after_seconds,
-    )
-
-
 def _published(request: Request, appended: Appended) -> Answer:
     return envelope(
         request,
-        Published(id=appended.id, deliveries=_places(appended)),
+        Published(id=appended.id, deliveries=to_places(appended)),
         "published",
         201,
         _REPLAYED if appended.replayed else (),
     )
-
-
-def _places(appended: Appended) -> list[PlaceOut]:
-    return [PlaceOut(queue=place.queue, seq=place.seq) for place in appended.deliveries]
-
-
-def _item(result: Appended | RestanteError) -> PublishedItem:
-    if isinstance(result, RestanteError):
-        return PublishedItem(ok=False, status=result.status, code=result.code, detail=result.detail)
-    return PublishedItem(ok=True, id=result.id, deliveries=_places(result))

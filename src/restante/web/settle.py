@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from restante.engine.broker import Broker
-from restante.engine.session import Settle
+from restante.engine.settling import Settle
 from restante.errors import RestanteError
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
@@ -83,12 +83,12 @@ class SettleLeases:
         session = await self._broker.session(request.parameters["queue"], request.actor)
         asked = await request.read(_BATCH)
         settling = session.settle(to_settles(asked.settle))
-        items = to_items(session.queue.name, asked.settle, await settling.results())
+        items = await to_items(settling, asked.settle)
         return envelope(request, SettledBatch(settled=items), "settled")
 
     async def _settle(self, request: Request, settle: Settle) -> Answer:
-        session = await self._broker.session_of(settle.lease, request.actor)
-        (result,) = await session.settle([settle]).results()
+        settling = await self._broker.settle([settle], request.actor)
+        (result,) = await settling.results()
         if isinstance(result, RestanteError):
             raise result
-        return envelope(request, to_item(session.queue.name, settle.lease, result), "settled")
+        return envelope(request, to_item(settling.queues[0], settle.lease, result), "settled")

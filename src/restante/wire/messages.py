@@ -59,6 +59,7 @@ class PublishedItem(Answered, kw_only=True):
     ok: bool
     id: str | None = None
     deliveries: list[PlaceOut] | None = None
+    replayed: bool = False
     status: int | None = None
     code: str | None = None
     detail: str | None = None

@@ -7,7 +7,7 @@ from tests.unit.engine.house import ACME, OPERATOR, SHOP, letter, settings, slow
 
 from restante import auth
 from restante.engine.administration import BULK_STEP, Administration
-from restante.engine.session import Settle
+from restante.engine.settling import Settle
 from restante.errors import (
     AlreadyExists,
     ClientNotFound,

@@ -17,7 +17,7 @@ class Line:
     """A connection that notes why it was ended."""
 
     def __init__(self, broker, actor=ACME):
-        self.endings = []
+        self.endings: list[Ending] = []
         self.attachment = broker.attachments.attach(actor, self.endings.append)
 
 

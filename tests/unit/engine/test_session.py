@@ -6,9 +6,10 @@ import gc
 import pytest
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, letter, settings, turns
 
-from restante.engine.session import Settle
+from restante.changes import PutQueue
+from restante.engine.settling import Settle
 from restante.errors import Forbidden, LeaseLost, LeaseNotFound, OutOfBounds, QueueNotFound
-from restante.model import Settled, State, Verb
+from restante.model import Queue, Settled, State, Verb
 from restante.queries import FiguresOf
 
 
@@ -324,15 +325,21 @@ async def test_each_item_is_answered_for_itself(broker):
     assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, "acked", LeaseLost]
 
 
-async def test_a_lease_finds_its_session(broker):
-    await broker.publish(letter(), SHOP)
-    session = await broker.session("acme", ACME)
-    (delivery,) = await session.receive()
-    token = session.token(delivery)
-    assert (await broker.session_of(token, ACME)).queue.name == "acme"
-    for actor, lease in ((BOB, token), (ACME, "nonsense")):
-        with pytest.raises(LeaseNotFound):
-            await broker.session_of(lease, actor)
+async def test_leases_of_several_queues_are_settled_at_once(broker):
+    """Each finds its queue by its token; what is forged or another's is not there."""
+    await broker.store.configure([PutQueue(Queue("acme-2", "acme"))])
+    tokens = []
+    for queue, actor in (("acme", ACME), ("acme-2", ACME), ("bob", BOB)):
+        await broker.publish(letter(queue=queue), SHOP)
+        session = await broker.session(queue, actor)
+        tokens.append(session.token((await session.receive())[0]))
+    items = [Settle(lease=lease, verb=Verb.ACK) for lease in (*tokens, "nonsense")]
+    settling = await broker.settle(items, ACME)
+    results = [getattr(one, "outcome", type(one)) for one in await settling.results()]
+    assert results == ["acked", "acked", LeaseNotFound, LeaseNotFound]
+    assert settling.queues == ["acme", "acme-2", "", ""]
+    with pytest.raises(Forbidden):
+        await broker.settle(items, SHOP)
 
 
 async def test_settling_begins_with_the_call(broker):

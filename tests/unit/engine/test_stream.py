@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, turns
 
-from restante.engine.session import Settle
+from restante.engine.settling import Settle
 from restante.errors import Forbidden, LeaseLost, OutOfBounds, QueueNotFound
 from restante.model import Settled, Verb
 from restante.queries import FiguresOf

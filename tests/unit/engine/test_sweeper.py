@@ -6,7 +6,7 @@ import structlog
 from tests.unit.engine.house import ACME, SHOP, letter, settings, turns
 
 from restante.engine.broker import Broker
-from restante.engine.session import Settle
+from restante.engine.settling import Settle
 from restante.errors import StoreUnavailable
 from restante.model import State, Verb
 from restante.queries import FiguresOf, Receipts

@@ -195,7 +195,7 @@ class Deliveries:
     def _hand_out(self, table: Table, row: Row, body: bytes, request: LeaseRequest) -> Delivery:
         wall, lease_ms = self._timeline.wall_ms(), int(request.lease_seconds * 1_000)
         table.move(row, State.LEASED)
-        standing, notification = row.standing, row.notification
+        standing = row.standing
         standing.attempt += 1
         standing.fence += 1
         standing.forgiving = False
