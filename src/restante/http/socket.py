@@ -51,6 +51,8 @@ class Socket(Head):
             limit(max_message_bytes)
         await self._put({"type": "websocket.accept", "subprotocol": subprotocol})
         self._open = True
+        # Nobody asks for them any more, and an idle connection is kept small.
+        self.headers = []
 
     async def refuse(self, error: RestanteError) -> None:
         """Answer the handshake with a problem in place of an upgrade."""

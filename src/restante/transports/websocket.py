@@ -45,8 +45,8 @@ QUEUES: Final = 1_000
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the transport."""
 
-    async def serve(socket: Socket) -> None:
-        await Connection(broker, socket).serve()
+    def serve(socket: Socket) -> Coroutine[None, None, None]:
+        return Connection(broker, socket).serve()
 
     routes.add_socket("/v1/queues/{queue}/socket", serve, NAME)
     routes.add_socket("/v1/socket", serve, NAME)
@@ -64,7 +64,7 @@ class Connection:
         self._streams: dict[str, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
-        self._room = asyncio.Event()
+        self._room: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
         """From the handshake to the end of the connection."""
@@ -106,8 +106,8 @@ class Connection:
             except RestanteError as error:
                 await self._send(frames.error_of(error, incoming.frame.ref))
             while self._under_way > ITEMS_UNDER_WAY:
-                self._room.clear()
-                await self._room.wait()
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
 
     async def _carry_out(self, incoming: frames.Incoming) -> None:
         frame = incoming.frame
@@ -211,7 +211,8 @@ class Connection:
             await self._send(frame)
         finally:
             self._under_way -= items
-            self._room.set()
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
     # -- the connection -------------------------------------------------------------------------
 
