@@ -38,7 +38,7 @@ async def test_messages_are_cut_out_however_they_come(size, step):
 
 
 async def test_a_refused_handshake_is_an_error():
-    made = SocketConnection(b"", 1, [].append)
+    made = SocketConnection(b"", 1, print)
     made.data_received(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
     with pytest.raises(OSError, match="401"):
         await made._open
