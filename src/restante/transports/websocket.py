@@ -98,8 +98,8 @@ class Connection:
             message = await self._socket.receive()
             try:
                 incoming = frames.read(message, self._subprotocol)
-            except frames.Unreadable as error:
-                await self._send(frames.error_of(error, error.ref))
+            except frames.Unreadable as unreadable:
+                await self._send(frames.error_of(unreadable.error, unreadable.ref))
                 continue
             try:
                 await self._carry_out(incoming)
