@@ -127,7 +127,10 @@ class DeadLetters(Query[list[DeadLetter]], frozen=True):
 
 
 class LeasedTo(Query[list[Delivery]], frozen=True):
-    """What is leased to one consumer (``Actor.consumer``) of the queue, by ``seq``, under the leases it has."""
+    """What is leased to one consumer (``Actor.consumer``) of the queue, by ``seq``, under the leases it has.
+
+    Answered in the order of calls: what was leased or settled by a call before this one counts, done or not.
+    """
 
     queue: str
     consumer: str

@@ -48,6 +48,7 @@ class Stream:
         "_broker",
         "_bytes",
         "_bytes_held",
+        "_displaced",
         "_first_until",
         "_held",
         "_lease_seconds",
@@ -75,6 +76,7 @@ class Stream:
         self._pause: asyncio.Future[None] | None = None
         self._ticket = broker.wakeups.attend(session.queue.name, session.actor.key_id)
         self.ended = False
+        self._displaced = False
 
     def __enter__(self) -> Self:
         self._ticket.__enter__()
@@ -156,13 +158,20 @@ class Stream:
         return self.session.settle(items)
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Release what was leased and cannot be shown any more, whoever asks and however long it takes."""
-        if deliveries:
+        """Release what was leased and cannot be shown any more, begun by the call, however long it takes.
+
+        What a displaced stream holds is its successor's, which may have been shown it already.
+        """
+        if deliveries and not self._displaced:
             self._broker.keep(self.session.give_back(deliveries))
 
-    def end(self) -> None:
-        """Hand out no more; who waits in ``next`` comes back with nothing. What is leased stays leased."""
+    def end(self, *, displaced: bool = False) -> None:
+        """Hand out no more; who waits in ``next`` comes back with nothing. What is leased stays leased.
+
+        ``displaced``: another stream of the same id goes on where this one was.
+        """
         self.ended = True
+        self._displaced = self._displaced or displaced
         self._ticket.time_out()
         self._go_on()
 

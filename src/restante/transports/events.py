@@ -100,7 +100,9 @@ class EventStream:
     async def send(self, send: SendMessage) -> None:
         stream = self._stream
         attachment = self._broker.attachments.attach(
-            self._request.actor, lambda _: stream.end(), f"{stream.queue}/{stream.id}"
+            self._request.actor,
+            lambda ending: stream.end(displaced=ending is Ending.DISPLACED),
+            f"{stream.queue}/{stream.id}",
         )
         with attachment, stream:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -380,6 +380,33 @@ async def test_who_comes_back_finds_what_it_held_under_the_same_leases(broker, c
     assert len(ids) == 1
 
 
+async def test_what_the_displaced_one_was_about_to_be_handed_is_found_too(broker, store):
+    """It must not be sent by the one and given back by the other."""
+    await publish(broker, b"1")
+    store.gated = True
+    with await opened(broker) as stream:
+        task = await asking(stream)
+        stream.end(displaced=True)
+        with await opened(broker, consumer=stream.id) as back:
+            assert bodies(await back.held_before()) == [b"1"]
+            store.answer()
+            assert await task == []
+            await turns()
+            assert (await figures(broker)).leased == 1
+            stream.give_back(await back.held_before())
+            await turns()
+            assert (await figures(broker)).leased == 1
+
+
+async def test_what_was_given_back_is_not_found(broker, store, monkeypatch):
+    """Even when the store has not done it yet: what was called first is done first."""
+    await publish(broker, b"1")
+    with await opened(broker) as stream:
+        stream.give_back(await stream.next())
+        with await opened(broker, consumer=stream.id) as back:
+            assert await back.held_before() == []
+
+
 async def test_another_consumers_leases_are_not_found(broker):
     await publish(broker, b"1")
     with await opened(broker) as stream:

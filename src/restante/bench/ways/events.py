@@ -27,21 +27,32 @@ class EventStream(asyncio.Protocol):
         self._on_event = on_event
         self._on_error = on_error
         self._buffer = b""
+        self._transport: asyncio.Transport | None = None
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).write(self._request)
+        # By its behaviour alone: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         *events, self._buffer = (self._buffer + data).split(_EVENT_END)
         for event in events:
-            if b"event: attached" in event:
+            if b"event: attached" in event and not self.begun.done():
                 self.begun.set_result(None)
             elif b"event: notification" in event:
                 self._on_event(event)
 
+    def close(self) -> None:
+        """Be gone, without a word to the server or to `on_error`."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._on_error(f"the server ended a stream ({exc or 'no error'})")
+        if self._transport is not None:
+            self._transport = None
+            self._on_error(f"the server ended a stream ({exc or 'no error'})")
         if not self.begun.done():
             self.begun.set_exception(OSError(f"no stream: {self._buffer[:200]!r}"))
 

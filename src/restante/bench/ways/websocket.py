@@ -93,6 +93,12 @@ class SocketConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(frame)
 
+    def close(self) -> None:
+        """Be gone, without a word to the server or to `on_error`."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+
     def _take_in(self, opcode: int, payload: bytes) -> None:
         if opcode in {_TEXT, _BINARY}:
             self.on_message(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import msgspec
@@ -198,7 +199,12 @@ async def what_a_consumer_holds_can_be_found_again(stage: Stage) -> None:
     assert await stage.store.browse(LeasedTo("acme", "three")) == []
     assert await stage.store.browse(LeasedTo("nowhere", "one")) == []
 
-    await stage.ack(held[0])
+    # Asked before the answer to the ack is there, and after it was called.
+    acking = asyncio.ensure_future(stage.ack(held[0]))
+    await asyncio.sleep(0)
+    found = await stage.store.browse(LeasedTo("acme", "one"))
+    assert [one.ref for one in found] == [held[1].ref]
+    await acking
     await stage.nack(other)
     assert [one.ref for one in await stage.store.browse(LeasedTo("acme", "one"))] == [held[1].ref]
     assert await stage.store.browse(LeasedTo("acme", "two")) == []
