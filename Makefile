@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 # Debian packages that tests use: fault injection, a false clock, a client, file systems to break.
 # `make test TEST_PACKAGES=` leaves them out, on a machine where they cannot be installed.
-TEST_PACKAGES ?= strace libfaketime curl e2fsprogs
+TEST_PACKAGES ?= strace libfaketime curl e2fsprogs iproute2 nftables
 # Handed to what the target runs: `make test ARGS='-k ledger'`, `make lock ARGS=--upgrade`.
 ARGS ?=
 

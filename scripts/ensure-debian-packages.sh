@@ -11,6 +11,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 is_there() {
     case "$1" in
         strace | curl | make) command -v "$1" >/dev/null && return ;;
+        iproute2) command -v ip >/dev/null && return ;;
+        nftables) command -v nft >/dev/null && return ;;
         e2fsprogs) command -v mkfs.ext4 >/dev/null && return ;;
         libfaketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null && return ;;
     esac

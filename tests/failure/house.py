@@ -49,6 +49,10 @@ class House:
         self._callers.append(caller)
         return caller
 
+    def key_of(self, who: str) -> str:
+        """The key of the publisher ``shop`` or of a client."""
+        return self._keys[who]
+
     def use(self, server: Server) -> None:
         """From now on every caller talks to this server."""
         for caller in self._callers:

@@ -26,6 +26,8 @@ CREDIT_MESSAGES: Final = 10
 CREDIT_MESSAGES_MAXIMUM: Final = 10_000
 CREDIT_BYTES: Final = RECEIVE_BYTES
 CREDIT_BYTES_MAXIMUM: Final = 16 * RECEIVE_BYTES
+BATCH_BYTES: Final = 1024 * 1024
+"""Bodies of one batch: what a connection that takes nothing can keep in memory, and as much again."""
 _ID_BYTES: Final = 12
 
 
@@ -122,6 +124,7 @@ class Stream:
     async def next(self, wait_seconds: float | None = None) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
+        About 1 MiB at a time: one larger comes alone.
         When the caller is cancelled, what was leased for it meanwhile is released.
         """
         clock = self._broker.clock
@@ -203,7 +206,7 @@ class Stream:
                 max=room,
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=min(bytes_room, RECEIVE_BYTES),
+                max_bytes=min(bytes_room, BATCH_BYTES),
             )
         )
         if leased.at_limit:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from restante.errors import HeadTooLarge, Malformed, RestanteError, TooSlow
@@ -244,6 +245,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._patience.end()
         super().resume_writing()
 
+    def handle_ping(self) -> None:
+        pongs = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(pongs))
+        # Else they are dropped: who pings and never reads would have memory grow by each.
+
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         # No coroutine of its own around the other: an idle connection is kept small.
         extensions: dict[str, Any] = self.scope["extensions"]
@@ -252,6 +259,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return super().run_asgi()
 
     async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        if self.close_sent:
+            # By the protocol itself, for a message too large or a pong that never came: the application does not
+            # know yet. ASGI would have an OSError, and uvicorn takes it for the application's mistake.
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.accept":
             # The handshake is over: what was said in it takes a sixth of an idle connection's memory.

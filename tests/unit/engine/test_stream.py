@@ -182,6 +182,13 @@ async def test_one_is_handed_out_whatever_its_size(broker):
         assert len(await stream.next()) == 1
 
 
+async def test_no_more_than_a_mebibyte_comes_at_a_time(broker):
+    """What a connection that takes nothing may keep in memory does not depend on its credit."""
+    await publish(broker, *[b"x" * 400_000] * 4, b"y" * 1_000_000)
+    with await opened(broker) as stream:
+        assert [len(await stream.next()) for _ in range(3)] == [2, 2, 1]
+
+
 async def test_credit_can_be_raised_lowered_and_taken_away(broker):
     await publish(broker, *[b"%d" % n for n in range(6)])
     with await opened(broker, 0) as stream:
