@@ -139,7 +139,7 @@ async def idle_and_never_reading(house: House, *, idle: int, never: int) -> None
             # They are given up once their buffers have been full for too long.
             await asyncio.wait_for(asyncio.gather(*(one.ended for one in silent)), CLOSED_SECONDS)
             assert rss(server) - before < never * NEVER_READS_BYTES
-    house.assert_sound("I1", "I2", "I4", "I5", "I6", "I7")
+    house.assert_sound("I1", "I2", "I4", "I6", "I7")
 
 
 async def _never_reading(server: Server, key: str, queue: str) -> Ended:
@@ -254,6 +254,9 @@ async def pings(house: House) -> None:
         flood = _frame(9, b"x" * 125) * 500
         async with others(house, server):
             for _ in range(1_500):
+                # In the end it is given up, for the pongs it never takes.
+                if link.ended.done():
+                    break
                 link.transport.write(flood)
                 await asyncio.sleep(0)
             assert rss(server) - before < 32 * MIB

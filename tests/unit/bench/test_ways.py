@@ -12,6 +12,11 @@ from restante.bench.ways.websocket import BinaryWebSocket, SocketConnection, Web
 from restante.wire import frames
 
 
+class Deaf(asyncio.Transport):
+    def write(self, data):
+        pass
+
+
 async def connection(errors):
     made = SocketConnection(b"", 1, errors.append)
     made.data_received(b"HTTP/1.1 101 Switching Protocols\r\nA: b\r\n\r\n")
@@ -65,6 +70,7 @@ async def test_events_are_cut_out_however_they_come():
     got: list[bytes] = []
     errors: list[str] = []
     stream = EventStream(b"", got.append, errors.append)
+    stream.connection_made(Deaf())
     data = (
         b"retry: 1\nid: x\nevent: attached\ndata: {}\n\n: still here\n\n"
         b'id: x.1\nevent: notification\ndata: {"lease":"l1"}\n\n'
