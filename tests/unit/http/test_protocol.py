@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import uvicorn
+from tests.unit.http.wire import Wire, settled
 from uvicorn.server import ServerState
 
 from restante.http import protocol
 from restante.http.protocol import HEAD_BYTES, HEAD_SECONDS, REQUEST_SECONDS, Protocol
 
 GET = b"GET /path HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-        self.aborted = False
-
-    def write(self, data: Any) -> None:
-        assert not self.closed
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.aborted = self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)}.get(name, default)
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -86,12 +56,8 @@ class Connection:
         before = len(self.wire.written)
         for piece in pieces:
             self.protocol.data_received(piece)
-            await self.settled()
+            await settled()
         return self.wire.written[before:]
-
-    async def settled(self) -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
 
     def after(self, seconds: float) -> bytes:
         """What the watch over slow connections finds after so many seconds."""
@@ -105,7 +71,7 @@ async def connection() -> AsyncIterator[Connection]:
     connection = Connection()
     yield connection
     connection.protocol.connection_lost(None)
-    await connection.settled()
+    await settled()
 
 
 def head(padding: int = 0, line: bytes = b"GET /path HTTP/1.1") -> bytes:
@@ -259,7 +225,7 @@ async def test_nothing_is_said_in_the_middle_of_an_answer(connection):
 async def test_pipelined_requests_are_answered_in_their_order(connection):
     names = [b"/a", b"/b", b"/c"]
     answer = await connection.sends(b"".join(GET.replace(b"/path", name) for name in names))
-    await connection.settled()
+    await settled()
     answer = connection.wire.written
     places = [answer.index(b"GET " + name) for name in names]
     assert places == sorted(places)
@@ -330,7 +296,7 @@ async def test_an_offer_of_h2c_is_passed_over(request_):
 async def test_an_offer_without_a_body_is_passed_over_with_what_follows(connection):
     offer = b"GET /path HTTP/1.1\r\nHost: x\r\n" + OFFER + b"\r\n"
     await connection.sends(offer + GET + offer)
-    await connection.settled()
+    await settled()
     assert connection.wire.written.count(b"200 OK") == 3
 
 
@@ -364,7 +330,7 @@ async def test_who_does_not_take_what_waits_for_it_is_cut_off(connection, monkey
     """Not closed: that would wait until everything is taken."""
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.0)
     connection.protocol.pause_writing()
-    await connection.settled()
+    await settled()
     assert connection.wire.aborted
 
 
@@ -372,5 +338,5 @@ async def test_who_takes_it_in_time_is_not(connection, monkeypatch):
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.0)
     connection.protocol.pause_writing()
     connection.protocol.resume_writing()
-    await connection.settled()
+    await settled()
     assert not connection.wire.closed
