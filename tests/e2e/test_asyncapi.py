@@ -350,7 +350,9 @@ def test_the_words_have_the_numbers_of_the_code() -> None:
         f"{websocket.CLIENT_MESSAGE_BYTES // mib} MiB (of a publisher",
         f"an administrator {websocket.PUBLISHER_MESSAGE_BYTES // mib} MiB)",
         f"| {BATCH:,} |",
-        f"| {websocket.ITEMS_UNDER_WAY:,} on a connection",
+        f"| {websocket.ITEMS_UNDER_WAY:,} on a connection, "
+        f"with {websocket.BYTES_UNDER_WAY // mib} MiB of bodies |",
+        f"at most {protocol.FRAGMENTS:,} fragments |",
         f"queues on a connection | {websocket.QUEUES:,} |",
         f"{stream.CREDIT_MESSAGES_MAXIMUM:,} notifications, {stream.CREDIT_BYTES_MAXIMUM // mib} MiB",
         f"client or publisher | {attachments.CONNECTIONS_PER_PRINCIPAL:,}, unless",

@@ -54,13 +54,20 @@ class Stream:
         "_messages",
         "_pause",
         "_ticket",
+        "_turn_taken",
+        "_turns",
         "ended",
         "id",
         "session",
     )
 
     def __init__(
-        self, broker: Broker, session: Session, lease_seconds: float | None, id: str | None
+        self,
+        broker: Broker,
+        session: Session,
+        lease_seconds: float | None,
+        id: str | None,
+        turns: asyncio.Semaphore | None,
     ) -> None:
         self._broker = broker
         self.id = id or secrets.token_urlsafe(_ID_BYTES)
@@ -74,6 +81,8 @@ class Stream:
         self._first_until = math.inf
         self._pause: asyncio.Future[None] | None = None
         self._ticket = broker.wakeups.attend(session.queue.name, session.actor.key_id)
+        self._turns = turns
+        self._turn_taken = False
         self.ended = False
 
     def __enter__(self) -> Self:
@@ -87,6 +96,7 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        self._end_turn()
         self._broker.holders.forget(self, self._held)
         # It may have been woken, in vain: the work is another's.
         self._ticket.pass_on()
@@ -120,16 +130,21 @@ class Stream:
             self._ticket.time_out()
         self._go_on()
 
-    async def next(self, wait_seconds: float | None = None) -> list[Delivery]:
+    async def next(
+        self, wait_seconds: float | None = None, max_bytes: int = RECEIVE_BYTES
+    ) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
-        When the caller is cancelled, what was leased for it meanwhile is released.
+        The bodies are ``max_bytes`` together at most; the first one comes whatever its size. When the caller is
+        cancelled, what was leased for it meanwhile is released.
         """
+        # Who asks for more is done with what it was handed before.
+        self._end_turn()
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
             if self._has_room():
-                deliveries = await self._look()
+                deliveries = await self._look(max_bytes)
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
@@ -193,8 +208,10 @@ class Stream:
         held = len(self._held)
         return self._messages > held and (self._bytes > self._bytes_held or not held)
 
-    async def _look(self) -> list[Delivery]:
+    async def _look(self, max_bytes: int) -> list[Delivery]:
         session, ticket = self.session, self._ticket
+        if not await self._take_turn():
+            return []
         ticket.look()
         leased = await session.lease(
             LeaseRequest(
@@ -202,7 +219,7 @@ class Stream:
                 max=min(self._messages - len(self._held), BATCH),
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=min(self._bytes - self._bytes_held, RECEIVE_BYTES),
+                max_bytes=min(self._bytes - self._bytes_held, max_bytes),
             )
         )
         if leased.at_limit:
@@ -216,7 +233,28 @@ class Stream:
             for delivery in deliveries:
                 self._hold(delivery, self._lease_seconds)
             self._broker.sweeper.arm(self._lease_seconds)
+        else:
+            self._end_turn()
         return deliveries
+
+    async def _take_turn(self) -> bool:
+        """Wait for a turn to look; False where there is nothing to look for any more."""
+        if self._turns is None:
+            return True
+        if self._turns.locked():
+            # It may have been woken, and cannot say for how long it waits: whoever can look now should.
+            self._ticket.pass_on()
+        await self._turns.acquire()
+        self._turn_taken = True
+        if self.ended or not self._has_room():
+            self._end_turn()
+            return False
+        return True
+
+    def _end_turn(self) -> None:
+        if self._turns is not None and self._turn_taken:
+            self._turn_taken = False
+            self._turns.release()
 
     def _hold(self, delivery: Delivery, seconds: float) -> None:
         ref = delivery.ref

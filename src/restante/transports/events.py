@@ -32,6 +32,8 @@ from restante.wire import cookies
 
 NAME: Final = "sse"
 HEARTBEAT_SECONDS: Final = 15.0
+SEND_BYTES: Final = 1024 * 1024
+"""Bodies in one write stop here: what waits for a client that does not read is in memory."""
 RETRY_MS: Final = 2_000
 _ID: Final = re.compile(r"([A-Za-z0-9_-]{16,64})(?:\.[0-9]{1,12})?", re.ASCII)
 _HEADERS: Final[tuple[Header, ...]] = (
@@ -108,10 +110,10 @@ class EventStream:
             try:
                 await self._put(send, self._greeting())
                 again = await stream.held_before()
-                if again:
-                    await self._put(send, self._events(again))
+                for delivery in again:
+                    await self._put(send, self._events([delivery]))
                 while not stream.ended:
-                    deliveries = await stream.next(HEARTBEAT_SECONDS)
+                    deliveries = await stream.next(HEARTBEAT_SECONDS, SEND_BYTES)
                     if self._request.gone():
                         # Leased just as the client left: it was not shown.
                         stream.give_back(deliveries)
