@@ -88,8 +88,9 @@ class Bare:
 
     async def sends(self, data: bytes, opcode: Opcode = Opcode.TEXT, times: int = 1) -> None:
         frame = Frame(opcode, data).serialize(mask=True)
-        for _ in range(times):
-            self.writer.write(frame)
+        at_once = min(times, 1 + 65_536 // len(frame))
+        for _ in range(0, times, at_once):
+            self.writer.write(frame * at_once)
             async with asyncio.timeout(SECONDS):
                 await self.writer.drain()
 

@@ -49,6 +49,7 @@ class Stream:
         "_bytes",
         "_bytes_held",
         "_first_until",
+        "_found_seq",
         "_held",
         "_lease_seconds",
         "_messages",
@@ -83,6 +84,8 @@ class Stream:
         self._ticket = broker.wakeups.attend(session.queue.name, session.actor.key_id)
         self._turns = turns
         self._turn_taken = False
+        # How far the leases of an earlier stream have been found.
+        self._found_seq = 0
         self.ended = False
 
     def __enter__(self) -> Self:
@@ -159,12 +162,17 @@ class Stream:
                 await self._wait_for_room(left)
         return []
 
-    async def held_before(self) -> list[Delivery]:
+    async def held_before(self, max_bytes: int = CREDIT_BYTES_MAXIMUM) -> list[Delivery]:
         """What an earlier stream of this id was handed and has not settled: it counts as this one's from now on.
 
-        The leases are the same, and go on; nothing is leased anew and no attempt is counted.
+        The leases are the same, and go on; nothing is leased anew and no attempt is counted. With ``max_bytes`` of
+        bodies together at most, the first one whatever its size: ask again, until nothing is left.
         """
-        deliveries = await self._broker.store.browse(LeasedTo(self.queue, self.id))
+        deliveries = await self._broker.store.browse(
+            LeasedTo(self.queue, self.id, self._found_seq, max_bytes)
+        )
+        if deliveries:
+            self._found_seq = deliveries[-1].ref.seq
         wall_ms = self._broker.clock.wall_ms()
         for delivery in deliveries:
             self._hold(delivery, max(0.0, (delivery.lease_until_ms - wall_ms) / 1_000))

@@ -109,9 +109,8 @@ class EventStream:
             unwatch = self._request.watch(stream.end)
             try:
                 await self._put(send, self._greeting())
-                again = await stream.held_before()
-                for delivery in again:
-                    await self._put(send, self._events([delivery]))
+                while again := await stream.held_before(SEND_BYTES):
+                    await self._put(send, self._events(again))
                 while not stream.ended:
                     deliveries = await stream.next(HEARTBEAT_SECONDS, SEND_BYTES)
                     if self._request.gone():

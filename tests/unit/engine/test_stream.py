@@ -395,6 +395,17 @@ async def test_who_comes_back_finds_what_it_held_under_the_same_leases(broker, c
     assert len(ids) == 1
 
 
+async def test_who_comes_back_may_find_what_it_held_in_parts(broker):
+    await publish(broker, b"11", b"22", b"33")
+    with await opened(broker) as stream:
+        await stream.next()
+    with await opened(broker, consumer=stream.id) as back:
+        assert bodies(await back.held_before(5)) == [b"11", b"22"]
+        assert bodies(await back.held_before(5)) == [b"33"]
+        assert await back.held_before(5) == []
+        assert back.unsettled == 3
+
+
 async def test_another_consumers_leases_are_not_found(broker):
     await publish(broker, b"1")
     with await opened(broker) as stream:
