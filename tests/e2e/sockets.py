@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
+import psutil
 from tests.e2e.conftest import ADMIN_KEY, Service, bearer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.frames import Frame, Opcode
@@ -103,6 +103,5 @@ class Bare:
 
 def memory_mib(service: Service) -> int:
     """What the server has in memory (its resident set)."""
-    lines = Path(f"/proc/{service.pid}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("VmRSS:")]
-    return int(line.split()[1]) // 1_024
+    size: int = psutil.Process(service.pid).memory_info().rss
+    return size // (1_024 * 1_024)
