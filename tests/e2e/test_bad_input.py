@@ -209,7 +209,8 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     ).json()
     before = (mailbox.receipts(), mailbox.figures()["leased"])
     # The cookie is the caller's own, and opens what its key opens; test_events.py has that.
-    open_to_all = {"/openapi.yaml", "/docs", "/docs/{file}", "/v1/cookie", "/v1/socket"}
+    open_to_all = {"/openapi.yaml", "/asyncapi.yaml", "/docs", "/docs/{file}"}
+    open_to_all |= {"/v1/cookie", "/v1/socket"}
     only_own = {"/v1/queues"}
     seen = 0
     for method, path in _routes():

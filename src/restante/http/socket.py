@@ -11,7 +11,6 @@ from restante.http.head import Head, Scope
 from restante.http.request import ReceiveMessage, SendMessage
 
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
 POLICY: Final = 1008
 INTERNAL: Final = 1011
 _KEY: Final = "restante.key."

@@ -109,8 +109,7 @@ class EventStream:
             unwatch = self._request.watch(stream.end)
             try:
                 await self._put(send, self._greeting())
-                again = await stream.held_before()
-                if again:
+                while again := await stream.held_before():
                     await self._put(send, self._events(again))
                 while not stream.ended:
                     deliveries = await stream.next(HEARTBEAT_SECONDS)
