@@ -70,7 +70,7 @@ class StreamCaller(Caller):
         link = await SocketConnection.open(target, path, self.key, "restante.v1", self._lost)
         link.on_message = self._message
         credit = {"type": "credit", "messages": self.credit}
-        link.send(link.frame(json.dumps(credit).encode()))
+        link.send(link.message(json.dumps(credit).encode()))
         return link
 
     async def _events(self, queue: str) -> EventStream:
@@ -124,7 +124,7 @@ class StreamCaller(Caller):
         answer: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
         self._settling[ref] = answer
         self.recorder.begin(call)
-        link.send(link.frame(json.dumps(frame).encode()))
+        link.send(link.message(json.dumps(frame).encode()))
         result = await answer
         if result is None:
             self.recorder.end(call, "unknown", "no_answer")

@@ -20,6 +20,7 @@ from tests.failure.server import Server, serving
 from restante.bench.http import request_bytes
 from restante.bench.specs import Target
 from restante.bench.ways import WAYS, Collecting
+from restante.bench.ways.websocket import frame, handshake
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -145,9 +146,9 @@ async def idle_and_never_reading(house: House, *, idle: int, never: int) -> None
 async def _never_reading(server: Server, key: str, queue: str) -> Ended:
     """A WebSocket with all the credit there is, that answers nothing and takes nothing."""
     link = await connect(server, reads=False)
-    link.transport.write(_handshake(f"/v1/queues/{queue}/socket", key))
+    link.transport.write(handshake(f"/v1/queues/{queue}/socket", key, "restante.v1"))
     credit = json.dumps({"type": "credit", "messages": 10_000, "bytes": 256 * MIB}).encode()
-    link.transport.write(_frame(1, credit))
+    link.transport.write(frame(1, credit))
     return link
 
 
@@ -207,8 +208,8 @@ async def large(house: House) -> None:
             assert (await _ask(server, publish + one_header)).startswith(b"HTTP/1.1 431 ")
             # The length is enough: nobody waits for what it announces.
             for announced in (2**62, 5 * MIB):
-                frame = b"\x81\xff" + announced.to_bytes(8, "big") + b"\0\0\0\0"
-                assert await _closed(server, acme, frame) == 1009
+                head = b"\x81\xff" + announced.to_bytes(8, "big") + b"\0\0\0\0"
+                assert await _closed(server, acme, head) == 1009
             # One message in pieces without end.
             piece = b"\x01\xfe\xf0\x00\0\0\0\0" + b"x" * 0xF000
             assert await _closed(server, acme, piece + (b"\x00" + piece[1:]) * 100) == 1009
@@ -231,7 +232,7 @@ async def _ask(server: Server, head: str, endless: bytes = b"") -> bytes:
 async def _closed(server: Server, key: str, frames: bytes) -> int:
     """The code with which a WebSocket is closed after such frames."""
     link = await connect(server)
-    link.transport.write(_handshake("/v1/queues/acme/socket", key))
+    link.transport.write(handshake("/v1/queues/acme/socket", key, "restante.v1"))
     await asyncio.wait_for(link.began, 30)
     link.transport.write(frames)
     await asyncio.wait_for(link.ended, 30)
@@ -250,8 +251,10 @@ async def pings(house: House) -> None:
         await house.furnish(server, ["acme", "other"])
         before = rss(server)
         link = await connect(server, reads=False)
-        link.transport.write(_handshake("/v1/queues/acme/socket", house.key_of("acme")))
-        flood = _frame(9, b"x" * 125) * 500
+        link.transport.write(
+            handshake("/v1/queues/acme/socket", house.key_of("acme"), "restante.v1")
+        )
+        flood = frame(9, b"x" * 125) * 500
         async with others(house, server):
             for _ in range(1_500):
                 # In the end it is given up, for the pongs it never takes.
@@ -343,25 +346,3 @@ async def storm(house: House, count: int) -> None:
 
 
 LIMITS = ("--connections-per-principal", "20000")
-
-
-def _handshake(path: str, key: str) -> bytes:
-    head = request_bytes(
-        "GET",
-        path,
-        key=key,
-        headers={
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-            "Sec-WebSocket-Protocol": "restante.v1",
-        },
-    )
-    return head.replace(b"Content-Length: 0\r\n", b"")
-
-
-def _frame(opcode: int, payload: bytes) -> bytes:
-    """A frame as a client sends it, masked with zeros."""
-    assert len(payload) < 126
-    return bytes((0x80 | opcode, 0x80 | len(payload))) + b"\0\0\0\0" + payload

@@ -6,18 +6,21 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from restante.bench.lanes import LoadFailed
 from restante.bench.processes import cpu_seconds
 from restante.bench.relay import Relay
-from restante.bench.restante_load import make_queues
-from restante.bench.restante_wire import xml_body
+from restante.bench.restante_load import ask_all, make_queues, open_clients
+from restante.bench.restante_wire import publish_request, xml_body
 from restante.bench.specs import Steady, SteadyFigures, Target, WireBytes, WireFigures
 from restante.bench.stats import percentile
 from restante.bench.ways import WAYS, Collecting, Way, way_of
 from restante.bench.ways.longpoll import LongPoll
+from restante.bench.ways.websocket import frame, handshake
 
 _LONGEST_SECONDS = 30.0
+_FAT_BYTES = 512 * 1024
 _WARM = 10
 """Notifications before bytes are counted: connections are made and headers said by then."""
 
@@ -62,13 +65,15 @@ class _Timed(Collecting):
 async def run_steady(spec: Steady) -> SteadyFigures:
     """Publish at a steady rate, whatever comes back; from sending the publish to the notification in hand."""
     target, way = spec.target, way_of(WAYS, spec.way)
-    await make_queues(target, "steady-", spec.lanes)
+    prefix = f"steady-beside-{spec.never_reading}-"
+    await make_queues(target, prefix, spec.lanes)
     stop = _Stop()
     ends = [_Timed(stop) for _ in range(spec.lanes)]
     publishes = [
-        await _connect(target, way, f"steady-{number}", spec.body_bytes, end, stop)
+        await _connect(target, way, f"{prefix}{number}", spec.body_bytes, end, stop)
         for number, end in enumerate(ends)
     ]
+    silent = await _never_reading(target, spec.never_reading)
     loop = asyncio.get_running_loop()
     pause = 1.0 / spec.rate
     total = int(spec.rate * spec.seconds)
@@ -91,6 +96,8 @@ async def run_steady(spec: Steady) -> SteadyFigures:
     took = time.perf_counter() - began
     cpu = cpu_seconds(target.pids) - cpu
     stop.running = False
+    if any(one.ended for one in silent):
+        raise LoadFailed("some of those who never read were gone before the end")
     seconds = [second for end in ends for second in end.seconds]
     if not seconds:
         raise LoadFailed("nothing was delivered")
@@ -112,6 +119,41 @@ async def _connect(
     )
     await way.connect_consumer(target, queue, end)
     return publish
+
+
+class _Silent(asyncio.Protocol):
+    """A connection that says one thing, and never reads."""
+
+    def __init__(self, says: bytes) -> None:
+        self._says = says
+        self.ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # By its behaviour alone: uvloop's transports do not inherit from asyncio's.
+        connected = cast("asyncio.Transport", transport)
+        connected.pause_reading()
+        connected.write(self._says)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+
+
+async def _never_reading(target: Target, count: int) -> list[_Silent]:
+    if not count:
+        return []
+    await make_queues(target, "fat-", 1)
+    body = xml_body(_FAT_BYTES)
+    clients = await open_clients(target.port, 2)
+    requests = (publish_request("fat-0", body, key=target.publisher_key) for _ in range(4 * count))
+    await ask_all(clients, requests, expect=201)
+    credit = b'{"type":"credit","messages":10000,"bytes":268435456}'
+    says = handshake("/v1/queues/fat-0/socket", target.client_key, "restante.v1") + frame(1, credit)
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: _Silent(says), "127.0.0.1", target.port)
+        for _ in range(count)
+    ]
+    return [silent for _, silent in made]
 
 
 class _Counted(Collecting):

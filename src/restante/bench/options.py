@@ -10,7 +10,7 @@ import msgspec
 from restante.bench.peers import PEERS
 from restante.bench.ways import WAYS
 
-WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "transports")
+WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "transports")
 
 
 def _own_serve_command() -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def _own_serve_command() -> tuple[str, ...]:
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Raises ValueError for a name that is unknown or a number out of bounds.
 
-    `workloads`: which of W1 to W6, and "transports". `ways`: over which transports W1, W2, W3 and
+    `workloads`: which of W1 to W7, and "transports". `ways`: over which transports W1, W2, W3 and
     "transports" are run. `peers`: which systems W1 is run against; None means every one that is
     installed, () none. `seconds` and `warmup_seconds`: the window of W1 and of "transports" (more
     than 0; the warm-up at least 0), of W1 in each of `rounds` rounds. `scale` shrinks the sizes of W2 to W6 (more than

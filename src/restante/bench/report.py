@@ -8,6 +8,7 @@ from restante.bench.results import (
     Backlog,
     FanOutResult,
     LaneResult,
+    Neighbours,
     Results,
     TransportResult,
     cpu_per_operation,
@@ -36,6 +37,8 @@ def markdown(results: Results, plot: str | None) -> str:
         parts.append(_wake(results.wakes))
     if results.idles:
         parts.append(_idle(results.idles))
+    if results.neighbours:
+        parts.append(_neighbours(results.neighbours))
     if results.transports:
         parts.append(transports_table(results.transports))
     parts.extend(_backlog(backlog) for backlog in results.backlogs)
@@ -175,6 +178,30 @@ def _idle(idles: Mapping[str, IdleFigures]) -> str:
     ]
     head = ("", "idle consumers", "server's memory before", "with them", "for each")
     return "\n".join(["## W3: idle", "", table(head, rows)])
+
+
+def _neighbours(neighbours: Mapping[str, Neighbours]) -> str:
+    rows = [
+        [
+            WAYS[way].title,
+            f"{_milli(one.alone.p50_seconds)} / {_milli(one.alone.p99_seconds)}",
+            f"{_milli(one.beside.p50_seconds)} / {_milli(one.beside.p99_seconds)}",
+            f"{one.beside.p99_seconds / one.alone.p99_seconds:.2f}",
+        ]
+        for way, one in neighbours.items()
+    ]
+    count = max(one.never_reading for one in neighbours.values())
+    head = ("publish to hand", "alone, p50 / p99", "beside them, p50 / p99", "ratio of p99")
+    return "\n".join(
+        [
+            "## W7: bad neighbours",
+            "",
+            f"A steady load over {_LANES} queues, alone and beside {count:,} WebSockets with all the "
+            "credit there is, on a queue of 512 KiB notifications, that never read.",
+            "",
+            table(head, rows),
+        ]
+    )
 
 
 def transports_table(transports: Sequence[TransportResult]) -> str:

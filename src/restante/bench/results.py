@@ -110,6 +110,14 @@ class TransportResult(msgspec.Struct):
         return (self.idle.rss_after_bytes - self.idle.rss_before_bytes) / self.idle.idle
 
 
+class Neighbours(msgspec.Struct):
+    """W7: the same steady load, alone and beside consumers that never read."""
+
+    never_reading: int
+    alone: SteadyFigures
+    beside: SteadyFigures
+
+
 class Results(msgspec.Struct):
     """One run. A workload that was not asked for, or failed, is None or empty; `wakes` and `idles` are by way."""
 
@@ -123,6 +131,7 @@ class Results(msgspec.Struct):
     wakes: dict[str, WakeFigures] = {}
     idles: dict[str, IdleFigures] = {}
     backlogs: list[Backlog] = []
+    neighbours: dict[str, Neighbours] = {}
     transports: list[TransportResult] = []
     drain: Took | None = None
     fan_out: FanOutResult | None = None

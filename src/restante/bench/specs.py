@@ -80,7 +80,11 @@ class Idle(msgspec.Struct, tag=True):
 
 
 class Steady(msgspec.Struct, tag=True):
-    """Publishes at a steady `rate` a second, spread over `lanes` queues with a consumer each."""
+    """Publishes at a steady `rate` a second, spread over `lanes` queues with a consumer each.
+
+    `never_reading` WebSockets beside them have all the credit there is, on a queue full of large
+    notifications, and take nothing.
+    """
 
     target: Target
     way: str
@@ -88,6 +92,7 @@ class Steady(msgspec.Struct, tag=True):
     rate: float
     seconds: float
     body_bytes: int
+    never_reading: int = 0
 
 
 class WireBytes(msgspec.Struct, tag=True):

@@ -1,4 +1,4 @@
-"""The standard workloads, W1 to W6, and the comparison of transports: which servers run, and what is done to them."""
+"""The standard workloads, W1 to W7, and the comparison of transports: which servers run, and what is done to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from restante.bench.load import run_load
 from restante.bench.options import BenchOptions
 from restante.bench.peers import PEERS
 from restante.bench.processes import ServerFailed
-from restante.bench.results import Backlog, FanOutResult, LaneResult, Results, TransportResult
+from restante.bench.results import (
+    Backlog,
+    FanOutResult,
+    LaneResult,
+    Neighbours,
+    Results,
+    TransportResult,
+)
 from restante.bench.server import RestanteServer
 from restante.bench.specs import (
     Drain,
@@ -40,6 +47,7 @@ BODY_BYTES = 1024
 LANES = 64
 _WAKE_IDLE, _WAKE_PROBES = 1_000, 2_000
 _IDLE = 10_000
+_NEVER_READING = 200
 _COMPARED_WAKE, _COMPARED_IDLE = 100, 2_000
 # A load that every transport carries, on a slow machine too.
 _COMPARED_RATE, _COMPARED_BYTES = 400.0, 100
@@ -215,6 +223,21 @@ def fan_out(bench: Bench, results: Results) -> None:
         results.fan_out = FanOutResult(queues, _FAN_OUT_BODY_BYTES, publishes, grown)
 
 
+def bad_neighbours(bench: Bench, results: Results) -> None:
+    """W7: what 200 consumers that never read cost the others."""
+    options = bench.options
+    for way in options.ways:
+        with bench.restante() as (server, _):
+            steady = Steady(server.target, way, LANES, _COMPARED_RATE, options.seconds, BODY_BYTES)
+            alone = run_load(steady, SteadyFigures)
+            steady.never_reading = options.scaled(_NEVER_READING)
+            beside = run_load(steady, SteadyFigures)
+            results.neighbours[way] = Neighbours(steady.never_reading, alone, beside)
+            bench.say(
+                f"W7 {way}: p99 {beside.p99_seconds / alone.p99_seconds:.2f} of what it is alone"
+            )
+
+
 def transports(bench: Bench, results: Results) -> None:
     """Each transport by itself: latency, bytes, processor time, memory."""
     options = bench.options
@@ -249,5 +272,6 @@ RUNS: dict[str, Callable[[Bench, Results], None]] = {
     "W4": backlog,
     "W5": drain,
     "W6": fan_out,
+    "W7": bad_neighbours,
     "transports": transports,
 }

@@ -8,7 +8,7 @@ from restante.bench.relay import Relay
 from restante.bench.specs import Target
 from restante.bench.ways import WAYS
 from restante.bench.ways.events import EventStream
-from restante.bench.ways.websocket import BinaryWebSocket, SocketConnection, WebSocket, _frame
+from restante.bench.ways.websocket import BinaryWebSocket, SocketConnection, WebSocket, frame
 from restante.wire import frames
 
 
@@ -32,7 +32,7 @@ async def test_messages_are_cut_out_however_they_come(size, step):
     got: list[bytes] = []
     made.on_message = got.append
     # As a server sends it: without a mask.
-    masked = _frame(1, b"x" * size)
+    masked = frame(1, b"x" * size)
     start = len(masked) - size - 4
     head = bytearray(masked[:start])
     head[1] &= 127

@@ -23,8 +23,8 @@ _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 class SocketConnection(asyncio.Protocol):
     """One connection. `on_message` gets the payload of each message, `on_error` the end of it all."""
 
-    def __init__(self, handshake: bytes, opcode: int, on_error: OnError) -> None:
-        self._handshake = handshake
+    def __init__(self, asks: bytes, opcode: int, on_error: OnError) -> None:
+        self._asks = asks
         self._opcode = opcode
         self._on_error = on_error
         self._buffer = b""
@@ -37,15 +37,11 @@ class SocketConnection(asyncio.Protocol):
         cls, target: Target, path: str, key: str, subprotocol: str, on_error: OnError
     ) -> SocketConnection:
         """Connect and complete the handshake. Raises OSError when that is refused."""
-        handshake = (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-            f"Sec-WebSocket-Protocol: {subprotocol}\r\nAuthorization: Bearer {key}\r\n\r\n"
-        ).encode()
+        asks = handshake(path, key, subprotocol)
         opcode = _BINARY if subprotocol.endswith(".binary") else _TEXT
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: cls(handshake, opcode, on_error), "127.0.0.1", target.port
+            lambda: cls(asks, opcode, on_error), "127.0.0.1", target.port
         )
         await connection._open
         return connection
@@ -53,7 +49,7 @@ class SocketConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # By its behaviour alone: uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._handshake)
+        self._transport.write(self._asks)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
@@ -85,9 +81,9 @@ class SocketConnection(asyncio.Protocol):
         if not self._open.done():
             self._open.set_exception(OSError("the server closed the connection"))
 
-    def frame(self, payload: bytes) -> bytes:
+    def message(self, payload: bytes) -> bytes:
         """A message as it goes over the wire."""
-        return _frame(self._opcode, payload)
+        return frame(self._opcode, payload)
 
     def send(self, frame: bytes) -> None:
         if self._transport is not None:
@@ -103,12 +99,22 @@ class SocketConnection(asyncio.Protocol):
         if opcode in {_TEXT, _BINARY}:
             self.on_message(payload)
         elif opcode == _PING:
-            self.send(_frame(_PONG, payload))
+            self.send(frame(_PONG, payload))
         elif opcode == _CLOSE:
             self._on_error(f"the server closed a WebSocket: {payload!r}")
 
 
-def _frame(opcode: int, payload: bytes) -> bytes:
+def handshake(path: str, key: str, subprotocol: str) -> bytes:
+    """The request that opens a WebSocket."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Sec-WebSocket-Protocol: {subprotocol}\r\nAuthorization: Bearer {key}\r\n\r\n"
+    ).encode()
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A frame as a client sends it."""
     length = len(payload)
     if length < 126:
         head = bytes((128 | opcode, 128 | length))
@@ -149,7 +155,7 @@ class WebSocket(Way):
                 on_error(f"a publish was answered {message[:300]!r}")
 
         connection.on_message = confirmed
-        frame = connection.frame(self.publish_frame(queue, body))
+        frame = connection.message(self.publish_frame(queue, body))
         return lambda: connection.send(frame)
 
     def publish_frame(self, queue: str, body: bytes) -> bytes:
@@ -177,14 +183,14 @@ class WebSocket(Way):
                     return
                 collecting.came()
                 if collecting.running:
-                    connection.send(connection.frame(self.ack_frame(lease[1])))
+                    connection.send(connection.message(self.ack_frame(lease[1])))
             elif message.startswith(b"settled", kind) and b'"ok":true' in message:
                 collecting.settled()
             else:
                 collecting.failed(f"an ack was answered {message[:300]!r}")
 
         connection.on_message = received
-        connection.send(connection.frame(self.written({"type": "credit", "messages": 1})))
+        connection.send(connection.message(self.written({"type": "credit", "messages": 1})))
 
     def ack_frame(self, lease: bytes) -> bytes:
         return b'{"type":"ack","items":[{"lease":"%b"}]}' % lease
