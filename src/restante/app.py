@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from restante.errors import ConfigurationError, PortInUse, StoreRefused
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
+from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
@@ -44,13 +45,16 @@ LEAVE_SECONDS: Final = 5.0
 OnReady = Callable[[str, str, Path | None], None]
 
 
-def build_api(broker: Broker, admin_key: str | None = None) -> Api:
+def build_api(
+    broker: Broker, admin_key: str | None = None, trusted_proxies: Sequence[str] = ()
+) -> Api:
     """The public interface over a broker."""
     routes = Routes()
     for part in (publish, longpoll, events, websocket, settle, look, administer):
         part.add_routes(routes, broker)
     docs.add_routes(routes)
-    return Api(routes, Authenticator(broker, admin_key))
+    proxies = TrustedProxies(trusted_proxies) if trusted_proxies else None
+    return Api(routes, Authenticator(broker, admin_key), proxies)
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -99,8 +103,9 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             ) as broker,
         ):
             key_file = await _first_admin_key(broker, config)
+            api = build_api(broker, config.admin_key, config.trusted_proxies)
             servers = [
-                Server(build_api(broker, config.admin_key), public, config.shutdown_seconds, tls),
+                Server(api, public, config.shutdown_seconds, tls),
                 Server(build_admin_api(broker), private, config.shutdown_seconds),
             ]
             scheme = "http" if tls is None else "https"

@@ -45,6 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     tls_client_authority: Path | None = None
     tls_client_required: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     admin_key: str | None = None
     log_level: str = "info"
     log_format: str = "console"
@@ -159,6 +160,21 @@ class _Switch:
         return found
 
 
+class _Networks:
+    allowed = "addresses or networks such as 127.0.0.1 or 10.0.0.0/8, with commas between, and not all there are"
+
+    def read(self, value: object) -> object:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list):
+            raise ValueError
+        networks = [ipaddress.ip_network(part) for part in value if isinstance(part, str)]
+        # Whoever trusts everyone lets everyone be whom they like.
+        if len(networks) != len(value) or any(network.prefixlen == 0 for network in networks):
+            raise ValueError
+        return tuple(str(network) for network in networks)
+
+
 class _Secret:
     allowed = "{} to {} printable ASCII characters without spaces".format(*ADMIN_KEY_CHARACTERS)
 
@@ -179,6 +195,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "tls_key": _File(),
     "tls_client_authority": _File(),
     "tls_client_required": _Switch(),
+    "trusted_proxies": _Networks(),
     "admin_key": _Secret(),
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),

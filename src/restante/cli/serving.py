@@ -11,7 +11,7 @@ import typer
 
 from restante.config import FILE_NAME, Config, load
 
-_TLS: Final = "TLS"
+_TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 
 
@@ -66,6 +66,14 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         typer.Option(
             "--tls-client-required",
             help="Let nobody in who shows none.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    trusted_proxies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORKS",
+            help="Whose X-Forwarded-* and Client-Cert headers are believed; with commas between.",
             rich_help_panel=_TLS,
         ),
     ] = None,
@@ -136,6 +144,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "tls_key": tls_key,
             "tls_client_authority": tls_client_authority,
             "tls_client_required": tls_client_required,
+            "trusted_proxies": trusted_proxies,
             "log_level": log_level,
             "log_format": log_format,
             "idempotency_retention_seconds": idempotency_retention_seconds,

@@ -116,6 +116,9 @@ def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told)
         ("reserve_bytes = true", ["reserve_bytes in", "whole number"]),
         ("reserve_bytes = 1.5", ["reserve_bytes"]),
         ("listen = 7070", ["listen in", "HOST:PORT"]),
+        ("trusted_proxies = [7]", ["trusted_proxies in", "networks"]),
+        ("trusted_proxies = 7", ["trusted_proxies in", "networks"]),
+        ('tls_client_required = "maybe"', ["tls_client_required in", "true or false"]),
         ('data = ""', ["data in"]),
         ("[log]\nlevel = 1", ["log in"]),
         ('admin_key = "0123456789abcdef"', ["RESTANTE_ADMIN_KEY"]),
@@ -128,6 +131,23 @@ def test_what_is_wrong_in_a_file(tmp_path, content, told):
     with pytest.raises(ConfigurationError) as refused:
         load(file, {}, {})
     for words in [*told, "restante.toml"]:
+        assert words in refused.value.detail
+
+
+def test_trusted_proxies_are_a_list_or_text_with_commas(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    assert load(file, {}, {}).trusted_proxies == ("10.0.0.0/8", "::1/128")
+    environment = {"RESTANTE_TRUSTED_PROXIES": " 127.0.0.1 ,192.0.2.0/24,"}
+    assert load(file, environment, {}).trusted_proxies == ("127.0.0.1/32", "192.0.2.0/24")
+    assert load(None, {}, {}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "proxy.example", "0.0.0.0/0", "::/0", "10.0.0"])
+def test_who_cannot_be_a_trusted_proxy(value):
+    with pytest.raises(ConfigurationError) as refused:
+        load(None, {}, {"trusted_proxies": value})
+    for words in ("--trusted-proxies", value, "10.0.0.0/8"):
         assert words in refused.value.detail
 
 
