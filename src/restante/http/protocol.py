@@ -32,6 +32,11 @@ REQUEST_SECONDS: Final = 120.0
 """From there to the end of the body."""
 WRITE_SECONDS: Final = 30.0
 """How long a full buffer may take to be taken."""
+LEFTOVER_BYTES: Final = 32 * 1024 * 1024
+"""So much of a body is thrown away once its request has been answered; at more the connection is closed.
+
+Who sends a body to its end before it looks, as nginx does, would else be cut off and never see that it is too large.
+"""
 HANDSHAKE_MESSAGE_BYTES: Final = 16 * 1024
 """Until somebody has been let in and told of a larger limit."""
 
@@ -102,6 +107,7 @@ class Protocol(HttpToolsProtocol):
 
     _deadline = 0.0
     _head_bytes = 0
+    _leftover_bytes = 0
     _in_head = False
     _refused = False
     _ignores_upgrade = False
@@ -188,14 +194,20 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
-        if not self._refused:
-            super().on_body(body)
+        if self._refused:
+            return
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._leftover_bytes += len(body)
+            if self._leftover_bytes > LEFTOVER_BYTES:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         if self._ignores_upgrade:
             return
         self._deadline = 0.0
         self._head_bytes = 0
+        self._leftover_bytes = 0
         if not self._refused:
             super().on_message_complete()
 
