@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
+import psutil
 from tests.certificates import Authority, Issued
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -94,7 +95,7 @@ class Proxy:
     def running(self) -> Iterator[None]:
         """Run it in the foreground, from the first connection that it takes."""
         with (self.folder / "log").open("w") as log:
-            process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 self._command(),
                 stdout=log,
                 stderr=log,
@@ -108,6 +109,15 @@ class Proxy:
         finally:
             process.terminate()
             process.wait(20)
+
+    def ways_to(self, address: tuple[str, int]) -> int:
+        """How many connections it holds to that address."""
+        process = psutil.Process(self._process.pid)
+        return sum(
+            tuple(connection.raddr) == address and connection.status == psutil.CONN_ESTABLISHED
+            for one in (process, *process.children())
+            for connection in one.net_connections("tcp")
+        )
 
     def log(self) -> str:
         return "".join(path.read_text() for path in self.folder.glob("*log"))

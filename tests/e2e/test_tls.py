@@ -79,6 +79,22 @@ def test_it_speaks_https_and_wss_and_nothing_plain(secure: Service) -> None:
         httpx.get(secure.url + "/openapi.yaml")
 
 
+def test_the_command_line_can_be_told_whom_to_trust(secure: Service, authority: Authority) -> None:
+    command = [sys.executable, "-m", "restante", "queue", "list", "--url", secure.url]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
+    environment["RESTANTE_KEY"] = ADMIN_KEY
+    for trusted, code in ({"SSL_CERT_FILE": str(authority.file)}, 0), ({}, 1):
+        told = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env=environment | trusted,
+        )
+        assert told.returncode == code, told.stderr
+
+
 def test_a_new_certificate_needs_no_restart_and_a_broken_one_no_care(
     secure: Service, authority: Authority, issued: Issued
 ) -> None:
