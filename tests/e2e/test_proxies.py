@@ -16,7 +16,7 @@ from tests.e2e.echo import Echo, EchoClient
 from tests.e2e.proxies import DEPLOY, PROXIES, Behind, HAProxy, address_of, free_port
 from tests.e2e.ways import PROXIED, WAYS, opened, secure_socket
 
-from restante.testing.transports import Want, drivers, transport_cases
+from restante.testing.transports import Want, shipped_drivers, transport_cases
 from restante.testing.transports.stage import Stage, ack, http_client, one
 
 MAIN: Final = frozenset(
@@ -38,7 +38,7 @@ MAIN: Final = frozenset(
     }
 )
 # What the service calls itself passes no proxy on its way in.
-CONNECTING: Final = [driver for driver in drivers() if Want.CONNECTS in driver.offers]
+CONNECTING: Final = [driver for driver in shipped_drivers() if Want.CONNECTS in driver.offers]
 CASES: Final = [
     (driver, scenario)
     for driver, scenario in transport_cases()
