@@ -4,23 +4,6 @@
 # Nothing is left running: the benchmark starts each server itself, in a fresh directory.
 set -eu
 
-POLICY=/usr/sbin/policy-rc.d
-made_policy=no
-
-cleanup() {
-    if [ "$made_policy" = yes ]; then
-        rm -f "$POLICY"
-    fi
-}
-trap cleanup EXIT INT TERM
-
-# Debian asks this file before a package may start its service; 101 means "no".
-if [ ! -e "$POLICY" ]; then
-    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
-    chmod 755 "$POLICY"
-    made_policy=yes
-fi
-
 have() {
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "$HOME/go/bin/$1" ]
 }
@@ -45,17 +28,8 @@ if [ -n "$packages" ]; then
     apt-get update -q
     # One at a time, so that a package this release of Debian lacks costs only itself.
     for package in $packages; do
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$package" ||
+        "$(dirname "$0")/../scripts/install-debian-packages.sh" "$package" ||
             echo "$package could not be installed; it will be left out of the comparison" >&2
-        # A machine whose own policy file lets services start has it running now, and at each boot.
-        case $package in
-        redis-server | beanstalkd | rabbitmq-server | nats-server)
-            if command -v systemctl >/dev/null 2>&1; then
-                systemctl disable "$package" >/dev/null 2>&1 || true
-            fi
-            service "$package" stop >/dev/null 2>&1 || true
-            ;;
-        esac
     done
 fi
 

@@ -4,13 +4,13 @@
 # With nothing missing it needs neither root nor the network. Exits 1 with a sentence when it cannot help.
 set -euo pipefail
 
-# mkfs.ext4 and the like are not on an ordinary user's path.
+# mkfs.ext4, nginx and the like are not on an ordinary user's path.
 PATH="$PATH:/usr/sbin:/sbin"
 
 # Looks for the thing itself first: it may well have come from somewhere other than a package.
 is_there() {
     case "$1" in
-        strace | curl | make | npm | chromium) command -v "$1" >/dev/null && return ;;
+        strace | curl | make | nginx | haproxy | npm | chromium) command -v "$1" >/dev/null && return ;;
         nodejs) command -v node >/dev/null && return ;;
         chromium-driver) command -v chromedriver >/dev/null && return ;;
         iproute2) command -v ip >/dev/null && return ;;
@@ -40,13 +40,12 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
 fi
 
-apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq \
-        -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 "$@" >&2
+update() {
+    "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update >&2
 }
 
 echo "Installing Debian packages: ${missing[*]}" >&2
-if ! { apt update && apt install --yes --no-install-recommends "${missing[@]}"; }; then
+if ! { update && "${as_root[@]}" "$(dirname "$0")/install-debian-packages.sh" "${missing[@]}"; }; then
     echo "Could not install ${missing[*]} with apt-get; its own message is above." >&2
     exit 1
 fi

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,10 @@ from restante.errors import ConfigurationError, PortInUse, StoreRefused
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
+from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
+from restante.http.tls import ServerContext, TlsFiles
 from restante.model import Role
 from restante.ports import Store
 from restante.queries import Keys
@@ -43,13 +45,16 @@ LEAVE_SECONDS: Final = 5.0
 OnReady = Callable[[str, str, Path | None], None]
 
 
-def build_api(broker: Broker, admin_key: str | None = None) -> Api:
+def build_api(
+    broker: Broker, admin_key: str | None = None, trusted_proxies: Sequence[str] = ()
+) -> Api:
     """The public interface over a broker."""
     routes = Routes()
     for part in (publish, longpoll, events, websocket, settle, look, administer):
         part.add_routes(routes, broker)
     docs.add_routes(routes)
-    return Api(routes, Authenticator(broker, admin_key))
+    proxies = TrustedProxies(trusted_proxies) if trusted_proxies else None
+    return Api(routes, Authenticator(broker, admin_key), proxies)
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -77,6 +82,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
     """
     _raise_file_limit()
     clock = SystemClock()
+    files = tls_files(config)
+    tls = None if files is None else ServerContext(files)
     with (
         contextlib.closing(_bind(config.listen)) as public,
         contextlib.closing(_bind(config.admin_listen)) as private,
@@ -97,23 +104,58 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             ) as broker,
         ):
             key_file = await _first_admin_key(broker, config)
+            api = build_api(broker, config.admin_key, config.trusted_proxies)
             servers = [
-                Server(build_api(broker, config.admin_key), public, config.shutdown_seconds),
+                Server(api, public, config.shutdown_seconds, tls),
                 Server(build_admin_api(broker), private, config.shutdown_seconds),
             ]
+            scheme = "http" if tls is None else "https"
             return await _run(
                 servers,
                 broker,
                 config.shutdown_seconds,
-                lambda: on_ready(_url(public), _url(private), key_file),
+                lambda: on_ready(_url(public, scheme), _url(private), key_file),
+                None if tls is None else lambda: _renew(tls),
             )
 
 
+def tls_files(config: Config) -> TlsFiles | None:
+    """The files that the public listeners speak TLS with; None: they do not."""
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(
+        certificate=config.tls_certificate,
+        key=config.tls_key,
+        client_authority=config.tls_client_authority,
+        client_required=config.tls_client_required,
+    )
+
+
+def _renew(tls: ServerContext) -> None:
+    """Speak TLS with what the files hold now; with what they held before, where that cannot be."""
+    try:
+        valid_until = tls.renew()
+    except ConfigurationError as error:
+        _log.error("tls.not_renewed", reason=error.detail)
+    else:
+        _log.info("tls.renewed", valid_until=valid_until.isoformat())
+
+
 async def _run(
-    servers: list[Server], broker: Broker, shutdown_seconds: float, ready: Callable[[], None]
+    servers: list[Server],
+    broker: Broker,
+    shutdown_seconds: float,
+    ready: Callable[[], None],
+    renew: Callable[[], None] | None,
 ) -> int:
     stopping = asyncio.Event()
-    with _signals(stopping.set):
+    handlers: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: stopping.set,
+        signal.SIGINT: stopping.set,
+    }
+    if renew is not None:
+        handlers[signal.SIGHUP] = renew
+    with _signals(handlers):
         running = [asyncio.create_task(server.run()) for server in servers]
         await asyncio.gather(*(server.up.wait() for server in servers))
         _tune_garbage_collection()
@@ -183,20 +225,20 @@ def _bind(address: Address) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://{Address(host, port)}"
+    return f"{scheme}://{Address(host, port)}"
 
 
 @contextlib.contextmanager
-def _signals(callback: Callable[[], None]) -> Iterator[None]:
+def _signals(handlers: Mapping[int, Callable[[], None]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, callback)
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)
 
 

@@ -14,13 +14,22 @@ import re
 import zlib
 from typing import Final
 
-from restante.errors import Forbidden, QueueNotFound, Unauthenticated
-from restante.model import Actor, Queue, Role
+from restante.errors import (
+    AlreadyExists,
+    Forbidden,
+    QueueNotFound,
+    TooManyKeys,
+    Unauthenticated,
+)
+from restante.model import Actor, Key, Queue, Role
 
 ID_BYTES: Final = 7
 SECRET_BYTES: Final = 20
 ACTIVE_KEYS: Final = 2
-"""A principal has at most two active keys: the one in use, and the one it is being rotated to."""
+"""A principal has at most two active keys: the one in use, and the one it is being rotated to.
+
+And as many certificates, counted apart: one can change from the one kind to the other without giving up either before.
+"""
 
 _KEY: Final = re.compile(r"rst_([a-z2-7]{10})_([a-z2-7]{32})([a-z2-7]{6})", re.ASCII)
 _DUMMY_HASH: Final = hashlib.sha256(b"no such key").digest()
@@ -49,6 +58,18 @@ def matches(kept_hash: bytes | None, presented_hash: bytes) -> bool:
 def hash_of(text: str) -> bytes:
     """The hash under which a key given by the operator's environment is kept in memory."""
     return _hash(text)
+
+
+def check_new_key(key: Key, *, active: int, taken: bool) -> None:
+    """Raise unless the key may be added, where its principal has so many active ones of its kind.
+
+    ``taken``: its id is another's, as a certificate's is while it is active.
+    """
+    what = "certificates" if key.certificate_san else "keys"
+    if taken:
+        raise AlreadyExists(f"{key.certificate_san or key.id} is in use already")
+    if active >= ACTIVE_KEYS:
+        raise TooManyKeys(f"{key.name} has {active} active {what} of this role: revoke one first")
 
 
 def require(actor: Actor, *roles: Role) -> None:

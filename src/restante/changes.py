@@ -21,7 +21,11 @@ class PutQueue(msgspec.Struct, frozen=True):
 
 
 class AddKey(msgspec.Struct, frozen=True):
-    """``TooManyKeys`` when the principal has two active ones; ``ClientNotFound`` for a client that is not there."""
+    """``TooManyKeys`` when the principal has two active ones; ``ClientNotFound`` for a client that is not there.
+
+    Keys and certificates are counted apart. A certificate takes the place of one of the same name that has ended;
+    ``AlreadyExists`` where that is still active.
+    """
 
     key: Key
 

@@ -41,6 +41,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data: Path = Path("restante-data")
     listen: Address = Address("127.0.0.1", 7070)
     admin_listen: Address = Address("127.0.0.1", 7071)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_authority: Path | None = None
+    tls_client_required: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     admin_key: str | None = None
     log_level: str = "info"
     log_format: str = "console"
@@ -140,6 +145,38 @@ class _Folder:
         return Path(value)
 
 
+class _File:
+    allowed = "the path of a file"
+
+    def read(self, value: object) -> object:
+        return _Folder().read(value)
+
+
+class _Switch:
+    allowed = "true or false"
+
+    def read(self, value: object) -> object:
+        found = {"true": True, "false": False}.get(str(value).lower())
+        if found is None:
+            raise ValueError
+        return found
+
+
+class _Networks:
+    allowed = "addresses or networks such as 127.0.0.1 or 10.0.0.0/8, with commas between, and not all there are"
+
+    def read(self, value: object) -> object:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if not isinstance(value, list):
+            raise ValueError
+        networks = [ipaddress.ip_network(part) for part in value if isinstance(part, str)]
+        # Whoever trusts everyone lets everyone be whom they like.
+        if len(networks) != len(value) or any(network.prefixlen == 0 for network in networks):
+            raise ValueError
+        return tuple(str(network) for network in networks)
+
+
 class _Secret:
     allowed = "{} to {} printable ASCII characters without spaces".format(*ADMIN_KEY_CHARACTERS)
 
@@ -156,6 +193,11 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "data": _Folder(),
     "listen": _Listen(),
     "admin_listen": _Listen(),
+    "tls_certificate": _File(),
+    "tls_key": _File(),
+    "tls_client_authority": _File(),
+    "tls_client_required": _Switch(),
+    "trusted_proxies": _Networks(),
     "admin_key": _Secret(),
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
@@ -166,6 +208,13 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "connections_per_principal": _Number(1, 1_000_000),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
 }
+_NEEDS: Final = {
+    "tls_certificate": "tls_key",
+    "tls_key": "tls_certificate",
+    "tls_client_authority": "tls_certificate",
+    "tls_client_required": "tls_client_authority",
+}
+"""Settings that mean nothing without another."""
 _SECRETS: Final = frozenset({"admin_key"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""
 
@@ -176,8 +225,8 @@ def load(
     """The settings of a file (None: there is none), of ``RESTANTE_*``, and of flags, in that rising order.
 
     A flag that is None was not given, and an empty variable counts as none. Variables that name no setting are let be:
-    other programs make them (Kubernetes sets ``RESTANTE_PORT`` for a service of that name). A relative ``data`` in the
-    file is relative to the file.
+    other programs make them (Kubernetes sets ``RESTANTE_PORT`` for a service of that name). Relative paths in the file
+    are relative to the file.
     """
     values = _from_file(file) if file is not None else {}
     for name in SETTINGS:
@@ -191,6 +240,9 @@ def load(
         raise ConfigurationError(
             f"listen and admin_listen are both {config.listen}: each needs an address of its own"
         )
+    for name, needed in _NEEDS.items():
+        if getattr(config, name) and not getattr(config, needed):
+            raise ConfigurationError(f"{name} is set and {needed} is not: it takes both")
     return config
 
 
@@ -209,9 +261,8 @@ def _from_file(file: Path) -> dict[str, object]:
             )
         if name not in SETTINGS:
             raise ConfigurationError(f"{name} in {file}: there is no such setting{_nearest(name)}")
-        values[name] = _read(name, value, f"{name} in {file}")
-    if isinstance(data := values.get("data"), Path):
-        values["data"] = file.parent / data
+        read = _read(name, value, f"{name} in {file}")
+        values[name] = file.parent / read if isinstance(read, Path) else read
     return values
 
 

@@ -153,7 +153,10 @@ class Client(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential. Only the hash of its secret is kept."""
+    """A credential. Only the hash of its secret is kept.
+
+    With ``certificate_san`` it is a client's certificate: who shows one with that name (see ``certificates.py``).
+    """
 
     id: str
     role: Role
@@ -163,6 +166,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at_ms: int | None = None
     revoked_at_ms: int | None = None
     label: str = ""
+    certificate_san: str = ""
 
     def active(self, now_ms: int) -> bool:
         return self.revoked_at_ms is None and (

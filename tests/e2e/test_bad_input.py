@@ -7,9 +7,10 @@ import socket
 
 import httpx
 import pytest
-from tests.e2e.conftest import Mailbox, Service, bearer
+from tests.e2e.conftest import Mailbox, Service, bearer, raw_post
 
 from restante.app import build_api
+from restante.http.protocol import LEFTOVER_BYTES
 
 JSON = {"content-type": "application/json"}
 FORGED = "A" * 50
@@ -137,6 +138,31 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(mailbox: Mailbox) ->
         # Closed on us while we were still sending: as good an answer.
         pass
     assert mailbox.figures()["published"] == 1
+
+
+def test_who_sends_a_too_large_body_to_its_end_is_told_and_may_go_on(
+    server: Service, mailbox: Mailbox
+) -> None:
+    """As nginx does: it looks for the answer when all has been sent."""
+    mailbox.settings(max_body_bytes=1_000)
+    path = f"/v1/queues/{mailbox.name}/notifications"
+    with socket.create_connection(server.address, 10) as connection:
+        for body in (b"x" * 8_000_000, b"<a/>"):
+            connection.sendall(raw_post(path, mailbox.publisher_key, body))
+        answers = connection.makefile("rb")
+        assert answers.readline().split()[1] == b"413"
+        assert any(b"HTTP/1.1 201" in line for line in answers)
+    assert mailbox.figures()["published"] == 1
+
+
+def test_a_body_without_end_is_cut_off(server: Service, mailbox: Mailbox) -> None:
+    path = f"/v1/queues/{mailbox.name}/notifications"
+    head = raw_post(path, mailbox.publisher_key).replace(b"Length: 0", b"Length: 999999999")
+    with socket.create_connection(server.address, 10) as connection:
+        connection.sendall(head)
+        connection.sendall(b"x" * LEFTOVER_BYTES)
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"x" * LEFTOVER_BYTES)
 
 
 def test_a_reply_over_64_kib_is_refused_and_the_lease_stands(mailbox: Mailbox) -> None:

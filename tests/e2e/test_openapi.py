@@ -21,6 +21,7 @@ from tests.e2e.conftest import ADMIN_KEY, Service
 import restante.web
 from restante import errors
 from restante.app import build_api
+from restante.certificates import SAN_CHARACTERS, SAN_PATTERN
 from restante.model import NAME, SETTING_BOUNDS, Outcome, Settings, State
 from restante.wire import messages
 
@@ -205,6 +206,12 @@ def test_settings_have_the_bounds_and_defaults_of_the_code() -> None:
         assert (described[name]["minimum"], described[name]["maximum"]) == (bound.low, bound.high)
     for name, value in described.items():
         assert value["default"] == getattr(Settings(), name)
+
+
+def test_names_of_certificates_are_those_of_the_code() -> None:
+    described = SCHEMAS["NewKey"]["properties"]["certificate_san"]
+    assert described["pattern"] == f"^{SAN_PATTERN}$"
+    assert described["maxLength"] == SAN_CHARACTERS
 
 
 def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:

@@ -72,22 +72,53 @@ async def add_key(
         float | None, typer.Option(metavar="SECONDS", help="It ends by itself after so long.")
     ] = None,
     label: Annotated[str, typer.Option(help="To tell it from others.")] = "",
+    certificate_san: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="No key but a client's certificate: its dns:, uri: or email: name.",
+        ),
+    ] = None,
     json: output.Json = False,
 ) -> None:
-    """Make a key and print it: this once, and alone on stdout. Everyone has at most two.
+    """Make a key and print it: this once, and alone on stdout. Everyone has at most two, and two certificates.
 
     Examples:
 
       restante keys add publisher orders > orders.key
 
       restante keys add client acme --label 'rotated in spring'
+
+      restante keys add client acme --certificate-san dns:backend.acme.example
     """
+    if certificate_san is not None:
+        await _add_certificate(client, role, name, certificate_san, expires_after, label, json=json)
+        return
     made = await client.add_key(role, name, expires_after_seconds=expires_after, label=label)
     if json:
         output.emit(made)
         return
     output.note(f"Key {made.id} of {made.role.value} {made.name}, which is not shown again:")
     print(made.key)
+
+
+async def _add_certificate(
+    client: Client,
+    role: Role,
+    name: str,
+    san: str,
+    expires_after: float | None,
+    label: str,
+    *,
+    json: bool,
+) -> None:
+    made = await client.add_certificate(
+        role, name, san, expires_after_seconds=expires_after, label=label
+    )
+    if json:
+        output.emit(made)
+        return
+    print(f"{made.certificate_san} stands for {made.role.value} {made.name} (key {made.id}).")
 
 
 @keys.command("list")
@@ -110,12 +141,13 @@ async def list_keys(
         output.emit(found)
         return
     output.table(
-        ["key", "role", "name", "label", "since", "expires", "revoked"],
+        ["key", "role", "name", "certificate", "label", "since", "expires", "revoked"],
         [
             (
                 key.id,
                 key.role.value,
                 key.name,
+                key.certificate_san or "-",
                 key.label,
                 output.clock(key.created_at),
                 output.clock(key.expires_at or "-"),

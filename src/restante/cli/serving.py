@@ -11,6 +11,7 @@ import typer
 
 from restante.config import FILE_NAME, Config, load
 
+_TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 
 
@@ -38,6 +39,42 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         typer.Option(
             metavar="HOST:PORT",
             help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+        ),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Speak https: the certificate with its chain, in PEM. SIGHUP reads it again.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The certificate's key, in PEM.", rich_help_panel=_TLS),
+    ] = None,
+    tls_client_authority: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Clients may show certificates that are signed by one of these, in PEM.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    tls_client_required: Annotated[
+        bool | None,
+        typer.Option(
+            "--tls-client-required",
+            help="Let nobody in who shows none.",
+            rich_help_panel=_TLS,
+        ),
+    ] = None,
+    trusted_proxies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORKS",
+            help="Whose X-Forwarded-* and Client-Cert headers are believed; with commas between.",
+            rich_help_panel=_TLS,
         ),
     ] = None,
     log_level: Annotated[
@@ -100,7 +137,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     Each setting is taken from the file, else RESTANTE_* in the environment, else its flag, in that rising order.
     RESTANTE_ADMIN_KEY sets the first administrator's key; without it the first start writes one to DIR/admin.key.
 
-    One line "ready http://HOST:PORT" on stdout says that it serves; logs go to stderr.
+    One line "ready http://HOST:PORT" (or https) on stdout says that it serves; logs go to stderr.
 
     Example: restante serve --data /var/lib/restante --listen 0.0.0.0:7070
     """
@@ -111,6 +148,11 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "data": data,
             "listen": listen,
             "admin_listen": admin_listen,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+            "tls_client_authority": tls_client_authority,
+            "tls_client_required": tls_client_required,
+            "trusted_proxies": trusted_proxies,
             "log_level": log_level,
             "log_format": log_format,
             "idempotency_retention_seconds": idempotency_retention_seconds,

@@ -14,6 +14,7 @@ from restante.wire.messages import (
     ClientOut,
     ClientPage,
     KeyMade,
+    KeyOut,
     KeyPage,
     NotificationStatus,
     QueueOut,
@@ -186,6 +187,26 @@ class Operations:
         if expires_after_seconds is not None:
             ask["expires_after_seconds"] = expires_after_seconds
         return await self._wire.call(KeyMade, "POST", "/v1/keys", ask=ask, repeatable=False)
+
+    async def add_certificate(
+        self,
+        role: Role,
+        name: str,
+        san: str,
+        *,
+        expires_after_seconds: float | None = None,
+        label: str = "",
+    ) -> KeyOut:
+        """Let in who shows a client's certificate with that name: ``dns:``, ``uri:`` or ``email:`` in front of it."""
+        ask: dict[str, object] = {
+            "role": role.value,
+            "name": name,
+            "certificate_san": san,
+            "label": label,
+        }
+        if expires_after_seconds is not None:
+            ask["expires_after_seconds"] = expires_after_seconds
+        return await self._wire.call(KeyOut, "POST", "/v1/keys", ask=ask, repeatable=False)
 
     async def keys(self, *, limit: int | None = None, after: str | None = None) -> KeyPage:
         """The keys, without their secrets."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from restante import auth
+from restante import auth, certificates
 from restante.admission import check_attribute_name
 from restante.changes import (
     AddClient,
@@ -78,16 +78,40 @@ class Administration:
         self, role: Role, name: str, expires_after_seconds: float | None, label: str
     ) -> tuple[Key, str]:
         """Make a key for a principal, at most two active; the key's text is shown this once."""
-        check_name("name", name)
-        check_bounds("length of label", len(label), 0, 255)
-        if expires_after_seconds is not None:
-            check_bounds("expires_after_seconds", expires_after_seconds, 1, KEY_SECONDS_MAXIMUM)
+        _check_key(name, expires_after_seconds, label)
         key, text = self.mint(role, name, expires_after_seconds, label)
         await self.keep(key)
         return key, text
 
+    async def add_certificate(
+        self, role: Role, name: str, san: str, expires_after_seconds: float | None, label: str
+    ) -> Key:
+        """Let in, as a principal, who shows a certificate with that name; at most two active.
+
+        Raises ``InvalidName`` for a name that no certificate can stand for (see ``certificates.py``), and
+        ``AlreadyExists`` while somebody has it.
+        """
+        _check_key(name, expires_after_seconds, label)
+        san = certificates.canonical(san)
+        now = self._broker.clock.wall_ms()
+        key = Key(
+            id=certificates.key_id(san),
+            role=role,
+            name=name,
+            secret_hash=auth.hash_of(san),
+            created_at_ms=now,
+            expires_at_ms=_expiry(now, expires_after_seconds),
+            label=label,
+            certificate_san=san,
+        )
+        await self.keep(key)
+        return key
+
     async def revoke_key(self, id: str) -> None:
-        """End a key at once. Who waits under it is answered with nothing, and who is connected is disconnected."""
+        """End a key or a certificate at once.
+
+        Who waits under it is answered with nothing, and who is connected is disconnected.
+        """
         await self._configure(RevokeKey(id, self._broker.clock.wall_ms()))
         self._broker.dismiss(id)
 
@@ -178,14 +202,13 @@ class Administration:
         id, text, secret_hash = auth.mint(
             self._random_bytes(auth.ID_BYTES), self._random_bytes(auth.SECRET_BYTES)
         )
-        expires = None if expires_after_seconds is None else now + int(expires_after_seconds * 1e3)
         key = Key(
             id=id,
             role=role,
             name=name,
             secret_hash=secret_hash,
             created_at_ms=now,
-            expires_at_ms=expires,
+            expires_at_ms=_expiry(now, expires_after_seconds),
             label=label,
         )
         return key, text
@@ -203,3 +226,14 @@ class Administration:
                     directory.forget_key(key_id)
                 case AddSubscription() | DropSubscription():
                     directory.forget_subscriptions()
+
+
+def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:
+    check_name("name", name)
+    check_bounds("length of label", len(label), 0, 255)
+    if expires_after_seconds is not None:
+        check_bounds("expires_after_seconds", expires_after_seconds, 1, KEY_SECONDS_MAXIMUM)
+
+
+def _expiry(now_ms: int, after_seconds: float | None) -> int | None:
+    return None if after_seconds is None else now_ms + int(after_seconds * 1_000)

@@ -89,9 +89,6 @@ def problem(error: RestanteError, *, as_xml: bool) -> Answer:
             bounds = error.bounds
     if error.status in (429, 503):
         headers = (*headers, (b"retry-after", b"1"))
-    if error.status == 413:
-        # What is left of the body will not be read.
-        headers = (*headers, (b"connection", b"close"))
     body = _encode(
         Problem(
             type=f"urn:restante:error:{error.code}",

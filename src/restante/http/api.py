@@ -11,6 +11,7 @@ from restante.errors import MethodNotAllowed, NotFound, RestanteError, UpgradeRe
 from restante.http.answers import problem
 from restante.http.authentication import Authenticator
 from restante.http.head import Scope
+from restante.http.proxies import TrustedProxies
 from restante.http.request import ClientGone, ReceiveMessage, Request, SendMessage
 from restante.http.socket import INTERNAL, Socket, SocketClosed
 
@@ -129,14 +130,22 @@ class Routes:
 class Api:
     """An ASGI application over some routes."""
 
-    def __init__(self, routes: Routes, authenticator: Authenticator | None) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        authenticator: Authenticator | None,
+        proxies: TrustedProxies | None = None,
+    ) -> None:
         self.routes = routes
         self._authenticator = authenticator
+        self._proxies = proxies
 
     def __call__(
         self, scope: Scope, receive: ReceiveMessage, send: SendMessage
     ) -> Coroutine[Any, Any, None]:
         # Handed on, not awaited: one frame less for each connection that waits.
+        if self._proxies is not None and scope["type"] != "lifespan":
+            self._proxies.unwrap(scope)
         match scope["type"]:
             case "http":
                 return self._http(Request(scope, receive), send)

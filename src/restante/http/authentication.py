@@ -1,12 +1,15 @@
-"""From the bearer's key to who that is."""
+"""From what a request shows to who that is: a key, a cookie made from one, or a client's certificate."""
 
 from __future__ import annotations
 
+import functools
 import hmac
+from typing import Final
 
 from restante import auth
 from restante.engine.broker import Broker
 from restante.errors import Unauthenticated
+from restante.http import client_certificates
 from restante.http.head import Head
 from restante.http.socket import Socket
 from restante.model import Actor, Role
@@ -14,6 +17,8 @@ from restante.wire import cookies
 
 ENVIRONMENT: str = "environment"
 """The id, in receipts, of the administrator's key that the environment gives."""
+CERTIFICATES: Final = 2_000
+"""So many are remembered as they were read."""
 
 
 class Authenticator:
@@ -24,22 +29,26 @@ class Authenticator:
         self._clock = broker.clock
         self._secret = broker.store.token_secret
         self._admin_hash = None if admin_key is None else auth.hash_of(admin_key)
+        self._read = functools.lru_cache(maxsize=CERTIFICATES)(client_certificates.read)
 
     async def authenticate(self, head: Head, transport: str, *, by_cookie: bool = False) -> Actor:
         """Who sent it, over what, from where; ``Unauthenticated`` without a valid key.
 
         The key stands in the ``Authorization`` header (RFC 6750), or for a WebSocket among its subprotocols.
-        ``by_cookie``: where there is neither, a cookie made from a key will do.
+        ``by_cookie``: where there is neither, a cookie made from a key will do. Without any of these it is who the
+        client's certificate stands for, as ASGI's TLS extension has it.
         """
-        client = head.scope.get("client")
-        remote = f"{client[0]}:{client[1]}" if client else ""
+        remote = _remote(head)
         text = _presented(head)
-        if text is None:
-            key_id = self._of_cookie(head) if by_cookie else None
-            if key_id is None:
-                raise Unauthenticated("send Authorization: Bearer <key>")
+        if text is not None:
+            return await self.by_key(text, transport, remote)
+        key_id = self._of_cookie(head) if by_cookie else None
+        if key_id is not None:
             return await self._actor(key_id, None, transport, remote)
-        return await self.by_key(text, transport, remote)
+        certificate = _shown(head)
+        if certificate is not None:
+            return await self.by_certificate(certificate, transport, remote)
+        raise Unauthenticated("send Authorization: Bearer <key>")
 
     async def by_key(self, text: str, transport: str, remote: str) -> Actor:
         """Who has that key."""
@@ -49,6 +58,25 @@ class Authenticator:
             return Actor("admin", Role.ADMIN, ENVIRONMENT, transport, remote)
         key_id, secret_hash = auth.parse(text)
         return await self._actor(key_id, secret_hash, transport, remote)
+
+    async def by_certificate(self, pem: str, transport: str, remote: str) -> Actor:
+        """Who that client's certificate stands for. It has been verified, by who ended the TLS connection.
+
+        Of several names the first counts that somebody has. The end of the certificate's life is looked at here: a
+        connection may outlast it.
+        """
+        shown = self._read(pem)
+        now = self._clock.wall_ms()
+        if now > shown.valid_until_ms:
+            raise Unauthenticated("the certificate has expired")
+        for san, key_id in shown.names:
+            key = await self._directory.key(key_id)
+            if key is not None and key.certificate_san == san and key.active(now):
+                return Actor(key.name, key.role, key.id, transport, remote)
+        names = ", ".join(san for san, _ in shown.names)
+        raise Unauthenticated(
+            f"the certificate stands for nobody here ({names or 'no name counts'})"
+        )
 
     async def _actor(
         self, key_id: str, secret_hash: bytes | None, transport: str, remote: str
@@ -68,6 +96,34 @@ class Authenticator:
         if value is None:
             return None
         return cookies.unseal(self._secret, value, self._clock.wall_ms() // 1_000)
+
+
+def _remote(head: Head) -> str:
+    """Where it came from, as receipts have it: an IPv6 address in brackets, a port where it is known."""
+    client = head.scope.get("client")
+    if not client:
+        return ""
+    host, port = client
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{host}:{port}" if port else host
+
+
+def _shown(head: Head) -> str | None:
+    """The client's certificate in PEM, if there is one.
+
+    A browser shows its certificate with whatever a page of anyone's makes it send: that does not count.
+    """
+    chain = (head.scope.get("extensions") or {}).get("tls", {}).get("client_cert_chain")
+    if not chain:
+        return None
+    site = head.header(b"sec-fetch-site")
+    origin = head.header(b"origin")
+    if site not in {None, "same-origin", "none"} or (
+        origin is not None and origin.partition("://")[2] != head.header(b"host")
+    ):
+        raise Unauthenticated("a certificate does not count for another site's page")
+    return str(chain[0])
 
 
 def _presented(head: Head) -> str | None:

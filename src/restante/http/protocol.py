@@ -51,6 +51,11 @@ FRAGMENTS: Final = 16_384
 """Of one message: an empty one counts for nothing in bytes and is in memory all the same."""
 JOINED_BYTES: Final = 64 * 1024
 """What is held back to be joined is flushed beyond this, so that whoever writes on hears that the buffer is full."""
+LEFTOVER_BYTES: Final = 32 * 1024 * 1024
+"""So much of a body is thrown away once its request has been answered; at more the connection is closed.
+
+Who sends a body to its end before it looks, as nginx does, would else be cut off and never see that it is too large.
+"""
 HANDSHAKE_MESSAGE_BYTES: Final = 16 * 1024
 """Until somebody has been let in and told of a larger limit."""
 
@@ -127,6 +132,7 @@ class Protocol(HttpToolsProtocol):
 
     _deadline = 0.0
     _head_bytes = 0
+    _leftover_bytes = 0
     _in_head = False
     _refused = False
     _ignores_upgrade = False
@@ -213,14 +219,20 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
-        if not self._refused:
-            super().on_body(body)
+        if self._refused:
+            return
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._leftover_bytes += len(body)
+            if self._leftover_bytes > LEFTOVER_BYTES:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         if self._ignores_upgrade:
             return
         self._deadline = 0.0
         self._head_bytes = 0
+        self._leftover_bytes = 0
         if not self._refused:
             super().on_message_complete()
 

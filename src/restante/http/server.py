@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
 from restante.http.api import Api
-from restante.http.protocol import HANDSHAKE_MESSAGE_BYTES, Protocol, SocketProtocol
+from restante.http.protocol import (
+    HANDSHAKE_MESSAGE_BYTES,
+    HEAD_SECONDS,
+    Protocol,
+    SocketProtocol,
+)
 
 BACKLOG: Final = 4_096
 KEEP_ALIVE_SECONDS: Final = 75
@@ -23,6 +29,8 @@ SILENCE_MS: Final = 25_000
 
 With heartbeats every 15 seconds a connection that is half open is noticed within 40.
 """
+FAREWELL_SECONDS: Final = 2.0
+"""How long a TLS connection that is being closed waits for the peer's good-bye: who keeps it for later says none."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -47,9 +55,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Serves an application on one socket. Signals are the process's business, not the listener's."""
+    """Serves an application on one socket. Signals are the process's business, not the listener's.
 
-    def __init__(self, app: Api, listener: socket.socket, shutdown_seconds: float) -> None:
+    With ``tls`` it speaks https and wss and nothing else.
+    """
+
+    def __init__(
+        self,
+        app: Api,
+        listener: socket.socket,
+        shutdown_seconds: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -68,6 +85,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(shutdown_seconds)),
+                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
         )
         self._listener = listener
@@ -78,8 +96,23 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn knows no time-outs for TLS, and is given no socket to listen on: its part is all the rest.
+        await super().startup([])
+        tls: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            tls = {
+                "ssl": self.config.ssl,
+                "ssl_handshake_timeout": HEAD_SECONDS,
+                "ssl_shutdown_timeout": FAREWELL_SECONDS,
+            }
+        listening = await asyncio.get_running_loop().create_server(
+            self._protocol, sock=self._listener, backlog=BACKLOG, **tls
+        )
+        self.servers = [listening]
         self.up.set()
+
+    def _protocol(self) -> Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
 
     async def run(self) -> None:  # type: ignore[override]  # uvicorn's own blocks and makes a loop; here is one
         await self.serve(sockets=[self._listener])

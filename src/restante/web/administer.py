@@ -125,6 +125,15 @@ class Administer:
     async def add_key(self, request: Request) -> Answer:
         auth.require(request.actor, Role.ADMIN)
         asked = await request.read(_KEY)
+        if asked.certificate_san is not msgspec.UNSET:
+            certificate = await self._administration.add_certificate(
+                asked.role,
+                asked.name,
+                asked.certificate_san,
+                asked.expires_after_seconds,
+                asked.label,
+            )
+            return envelope(request, _key(certificate), "key", 201)
         key, text = await self._administration.add_key(
             asked.role, asked.name, asked.expires_after_seconds, asked.label
         )
@@ -207,6 +216,7 @@ def _key(key: Key) -> KeyOut:
         role=key.role,
         name=key.name,
         label=key.label,
+        certificate_san=key.certificate_san or None,
         created_at=times.to_text(key.created_at_ms),
         expires_at=None if key.expires_at_ms is None else times.to_text(key.expires_at_ms),
         revoked_at=None if key.revoked_at_ms is None else times.to_text(key.revoked_at_ms),

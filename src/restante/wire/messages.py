@@ -294,6 +294,7 @@ class NewKey(Asked, kw_only=True):
     name: str
     expires_after_seconds: float | None = None
     label: str = ""
+    certificate_san: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyOut(Answered, kw_only=True, omit_defaults=False):
@@ -301,6 +302,7 @@ class KeyOut(Answered, kw_only=True, omit_defaults=False):
     role: Role
     name: str
     label: str
+    certificate_san: str | None = None
     created_at: str
     expires_at: str | None
     revoked_at: str | None

@@ -67,6 +67,19 @@ def test_a_relative_folder_in_a_file_is_relative_to_the_file(tmp_path):
     assert load(file, {"RESTANTE_DATA": "here"}, {}).data == Path("here")
 
 
+def test_so_are_the_files_of_tls(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('tls_certificate = "a.pem"\ntls_key = "/keys/a.key"\n')
+    config = load(file, {"RESTANTE_TLS_CLIENT_AUTHORITY": "b.pem"}, {})
+    assert config.tls_certificate == tmp_path / "a.pem"
+    assert config.tls_key == Path("/keys/a.key")
+    assert config.tls_client_authority == Path("b.pem")
+    assert not config.tls_client_required
+    file.write_text('tls_certificate = "a"\ntls_key = "b"\ntls_client_authority = "c"\n')
+    assert load(file, {"RESTANTE_TLS_CLIENT_REQUIRED": "true"}, {}).tls_client_required
+    assert load(file, {}, {"tls_client_required": True}).tls_client_required
+
+
 @pytest.mark.parametrize(
     ("environment", "flags", "told"),
     [
@@ -80,6 +93,12 @@ def test_a_relative_folder_in_a_file_is_relative_to_the_file(tmp_path):
         ({}, {"log_format": "xml"}, ["--log-format", "console or json"]),
         ({}, {"data": ""}, ["--data", "folder"]),
         ({}, {"listen": "h:1", "admin_listen": "h:1"}, ["listen", "admin_listen", "h:1"]),
+        ({}, {"tls_certificate": "a.pem"}, ["tls_certificate is set and tls_key is not"]),
+        ({}, {"tls_key": "a.key"}, ["tls_key is set and tls_certificate is not"]),
+        ({}, {"tls_client_authority": "a"}, ["tls_client_authority", "tls_certificate is not"]),
+        ({}, {"tls_client_required": True}, ["tls_client_authority is not"]),
+        ({"RESTANTE_TLS_CLIENT_REQUIRED": "yes"}, {}, ["'yes'", "true or false"]),
+        ({"RESTANTE_TLS_KEY": "a\0"}, {}, ["RESTANTE_TLS_KEY", "path of a file"]),
     ],
 )
 def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told):
@@ -97,6 +116,9 @@ def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told)
         ("reserve_bytes = true", ["reserve_bytes in", "whole number"]),
         ("reserve_bytes = 1.5", ["reserve_bytes"]),
         ("listen = 7070", ["listen in", "HOST:PORT"]),
+        ("trusted_proxies = [7]", ["trusted_proxies in", "networks"]),
+        ("trusted_proxies = 7", ["trusted_proxies in", "networks"]),
+        ('tls_client_required = "maybe"', ["tls_client_required in", "true or false"]),
         ('data = ""', ["data in"]),
         ("[log]\nlevel = 1", ["log in"]),
         ('admin_key = "0123456789abcdef"', ["RESTANTE_ADMIN_KEY"]),
@@ -109,6 +131,23 @@ def test_what_is_wrong_in_a_file(tmp_path, content, told):
     with pytest.raises(ConfigurationError) as refused:
         load(file, {}, {})
     for words in [*told, "restante.toml"]:
+        assert words in refused.value.detail
+
+
+def test_trusted_proxies_are_a_list_or_text_with_commas(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    assert load(file, {}, {}).trusted_proxies == ("10.0.0.0/8", "::1/128")
+    environment = {"RESTANTE_TRUSTED_PROXIES": " 127.0.0.1 ,192.0.2.0/24,"}
+    assert load(file, environment, {}).trusted_proxies == ("127.0.0.1/32", "192.0.2.0/24")
+    assert load(None, {}, {}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "proxy.example", "0.0.0.0/0", "::/0", "10.0.0"])
+def test_who_cannot_be_a_trusted_proxy(value):
+    with pytest.raises(ConfigurationError) as refused:
+        load(None, {}, {"trusted_proxies": value})
+    for words in ("--trusted-proxies", value, "10.0.0.0/8"):
         assert words in refused.value.detail
 
 

@@ -294,6 +294,32 @@ def test_a_key_stands_alone_on_stdout(program):
     assert "not shown again" in told.stderr
 
 
+def test_a_certificate_has_no_key_to_print(program):
+    made = {
+        "id": "san-k",
+        "role": "client",
+        "name": "acme",
+        "label": "",
+        "certificate_san": "dns:a.example",
+        "created_at": "2026-01-31T12:00:00.000Z",
+        "expires_at": None,
+        "revoked_at": None,
+    }
+    program.answer = lambda _: reply(made, 201)
+    add = ("keys", "add", "client", "acme", "--certificate-san", "dns:A.example")
+    told = program.remote(*add)
+    assert told.stdout == "dns:a.example stands for client acme (key san-k).\n"
+    assert json.loads(program.asked[0].content) == {
+        "role": "client",
+        "name": "acme",
+        "label": "",
+        "certificate_san": "dns:A.example",
+    }
+    assert json.loads(program.remote(*add, "--json").stdout) == made
+    program.answer = lambda _: reply({"keys": [made], "next": None})
+    assert "dns:a.example" in program.remote("keys", "list").stdout
+
+
 def test_subscribing_with_conditions(program):
     program.answer = lambda _: reply({"id": "s", "pattern": "a.*", "queue": "q", "filter": {}}, 201)
     program.remote("subscriptions", "add", "a.*", "q", "--where", "r=n", "--where", "r=s")

@@ -127,6 +127,11 @@ async def test_keys(admin, acme, connect):
         await admin.revoke_key(made.id)
         with pytest.raises(Unauthenticated):
             await publisher.publish("acme", b"x")
+    certificate = await admin.add_certificate(
+        Role.CLIENT, "acme", "dns:A.example", expires_after_seconds=60, label="l"
+    )
+    assert certificate.certificate_san == "dns:a.example"
+    assert certificate in (await admin.keys()).keys
     assert (await admin.client("acme")).name == "acme"
     assert [one.name for one in (await admin.clients()).clients] == ["acme"]
     assert [one.name for one in (await acme.queues()).queues] == ["acme"]

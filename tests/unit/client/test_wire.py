@@ -219,6 +219,7 @@ NOT_REPEATED: dict[str, Call] = {
     "receive": lambda c: c.receive("a"),
     "add_client": lambda c: c.add_client("a"),
     "add_key": lambda c: c.add_key(Role.CLIENT, "a"),
+    "add_certificate": lambda c: c.add_certificate(Role.CLIENT, "a", "dns:a"),
     "redrive": lambda c: c.redrive("a"),
     "revoke_key": lambda c: c.revoke_key("k"),
 }

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, letter, settings, slow, turns
 
 from restante import auth
+from restante.certificates import key_id
 from restante.engine.administration import BULK_STEP, Administration
 from restante.engine.settling import Settle
 from restante.errors import (
@@ -120,6 +121,31 @@ async def test_refused_keys(office):
     ):
         with pytest.raises(error):
             await office.add_key(role, name, seconds, label)
+
+
+async def test_a_certificate_is_added_and_revoked_as_a_key_is(office, broker, clock):
+    made = await office.add_certificate(Role.CLIENT, "acme", "dns:Back.Acme.example", 60, "their")
+    assert made.certificate_san == "dns:back.acme.example"
+    assert (made.role, made.name, made.label) == (Role.CLIENT, "acme", "their")
+    assert made.expires_at_ms == clock.wall_ms() + 60_000
+    assert await broker.directory.key(key_id("dns:back.acme.example")) == made
+    with pytest.raises(AlreadyExists, match=r"dns:back\.acme\.example is in use"):
+        await office.add_certificate(Role.PUBLISHER, "shop", "dns:back.acme.example", None, "")
+    await office.revoke_key(made.id)
+    assert not (await broker.directory.key(made.id)).active(clock.wall_ms())
+    again = await office.add_certificate(Role.PUBLISHER, "shop", "dns:back.acme.example", None, "")
+    assert await broker.directory.key(made.id) == again
+
+
+async def test_refused_certificates(office):
+    for role, name, san, seconds, error in (
+        (Role.ADMIN, "a b", "dns:a", None, InvalidName),
+        (Role.ADMIN, "op", "dns:*.a", None, InvalidName),
+        (Role.ADMIN, "op", "dns:a", 0, OutOfBounds),
+        (Role.CLIENT, "nobody", "dns:a", None, ClientNotFound),
+    ):
+        with pytest.raises(error):
+            await office.add_certificate(role, name, san, seconds, "")
 
 
 async def test_a_revoked_key_waits_no_longer(office, broker):

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
+from restante.changes import AddKey
 from restante.errors import ShuttingDown, StoreInUse, StoreRefused, StoreUnavailable
+from restante.model import Key, Role
+from restante.queries import KeyById
 from restante.stores.sqlite import FILE_NAME, SqliteStore, check_file, committer, schema
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
@@ -53,6 +57,24 @@ async def test_a_newer_store_is_refused(tmp_path):
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     assert "newer Restante" in await refusal(tmp_path)
+
+
+async def test_an_older_store_is_brought_up_to_date(tmp_path, monkeypatch):
+    """As the first release wrote it: what it held is there, and what came later has its default."""
+    monkeypatch.setattr(schema, "VERSION", 1)
+    async with SqliteStore(tmp_path, FakeClock()):
+        pass
+    monkeypatch.undo()
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    assert connection.pragma("user_version") == 1
+    connection.execute("INSERT INTO keys VALUES ('k', 'admin', 'op', x'00', 1, NULL, NULL, '')")
+    connection.close()
+    async with SqliteStore(tmp_path, FakeClock()) as store:
+        key = Key(id="k", role=Role.ADMIN, name="op", secret_hash=b"\0", created_at_ms=1)
+        assert await store.browse(KeyById("k")) == key
+        certificate = msgspec.structs.replace(key, id="san-a", certificate_san="dns:a")
+        await store.configure([AddKey(certificate)])
+        assert await store.browse(KeyById("san-a")) == certificate
 
 
 async def test_a_refused_store_can_be_opened_once_it_is_mended(tmp_path):

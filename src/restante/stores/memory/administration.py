@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from restante import auth
 from restante import changes as change
-from restante.auth import ACTIVE_KEYS
 from restante.errors import (
     AlreadyExists,
     ClientNotFound,
@@ -15,7 +15,6 @@ from restante.errors import (
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
-    TooManyKeys,
 )
 from restante.lifecycle import ENDED
 from restante.model import Key, Outcome, Role, Subscription
@@ -100,14 +99,17 @@ class Administration:
         tables = self._tables
         if key.role is Role.CLIENT and key.name not in tables.clients:
             raise ClientNotFound(f"there is no client {key.name}")
+        now = key.created_at_ms
         active = sum(
-            other.role is key.role and other.name == key.name and other.active(key.created_at_ms)
+            other.role is key.role
+            and other.name == key.name
+            and bool(other.certificate_san) is bool(key.certificate_san)
+            and other.active(now)
             for other in tables.keys.values()
         )
-        if active >= ACTIVE_KEYS:
-            raise TooManyKeys(
-                f"{key.name} has {ACTIVE_KEYS} active keys of this role: revoke one first"
-            )
+        same = tables.keys.get(key.id)
+        gives_way = same is not None and bool(key.certificate_san) and not same.active(now)
+        auth.check_new_key(key, active=active, taken=same is not None and not gives_way)
         tables.keys[key.id] = key
 
     def _add_subscription(self, added: Subscription) -> None:

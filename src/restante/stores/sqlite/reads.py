@@ -30,7 +30,8 @@ _decode_settings = msgspec.json.Decoder(Settings).decode
 _decode_filter = msgspec.json.Decoder(dict[str, list[str]]).decode
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
 _KEY: Final = (
-    "SELECT id, role, name, secret_hash, created_at, expires_at, revoked_at, label FROM keys"
+    "SELECT id, role, name, secret_hash, created_at, expires_at, revoked_at, label, certificate_san"
+    " FROM keys"
 )
 
 
@@ -286,7 +287,7 @@ class Reads:
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    id, role, name, secret_hash, created_at, expires_at, revoked_at, label = row
+    id, role, name, secret_hash, created_at, expires_at, revoked_at, label, san = row
     return Key(
         id=id,
         role=Role(role),
@@ -296,4 +297,5 @@ def _key(row: tuple[Any, ...]) -> Key:
         expires_at_ms=expires_at,
         revoked_at_ms=revoked_at,
         label=label,
+        certificate_san=san,
     )

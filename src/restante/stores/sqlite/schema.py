@@ -80,6 +80,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) WITHOUT ROWID;
     CREATE INDEX receipts_by_notification ON receipts (notification, queue);
     """,
+    "ALTER TABLE keys ADD COLUMN certificate_san TEXT NOT NULL DEFAULT '';",
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import apsw
 import msgspec
 
+from restante import auth
 from restante import changes as change
-from restante.auth import ACTIVE_KEYS
 from restante.errors import (
     AlreadyExists,
     ClientNotFound,
@@ -17,7 +17,6 @@ from restante.errors import (
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
-    TooManyKeys,
 )
 from restante.lifecycle import Decision, decide_redrive
 from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
@@ -27,6 +26,7 @@ from restante.stores.sqlite.ledger import Ledger
 
 _encode = msgspec.json.Encoder().encode
 _ENDS: Final = ("acked", "superseded", "expired", "discarded")
+_ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
 
 
 def selection_sql(selection: Selection) -> tuple[str, list[Any]]:
@@ -224,16 +224,18 @@ class Upkeep:
         ):
             raise ClientNotFound(f"there is no client {key.name}")
         active = self._execute(
-            "SELECT count(*) FROM keys WHERE role = ? AND name = ? AND revoked_at IS NULL"
-            " AND (expires_at IS NULL OR expires_at > ?)",
-            (key.role.value, key.name, key.created_at_ms),
+            f"SELECT count(*) FROM keys WHERE role = ? AND name = ? AND (certificate_san <> '') = ? AND {_ACTIVE}",  # noqa: S608 (fixed terms)
+            (key.role.value, key.name, bool(key.certificate_san), key.created_at_ms),
         ).fetchone()
-        if active is not None and active[0] >= ACTIVE_KEYS:
-            raise TooManyKeys(
-                f"{key.name} has {ACTIVE_KEYS} active keys of this role: revoke one first"
+        if key.certificate_san:
+            self._execute(
+                f"DELETE FROM keys WHERE id = ? AND NOT ({_ACTIVE})",  # noqa: S608 (fixed terms)
+                (key.id, key.created_at_ms),
             )
+        taken = self._exists("SELECT 1 FROM keys WHERE id = ?", key.id)
+        auth.check_new_key(key, active=active[0], taken=taken)
         self._execute(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key.id,
                 key.role.value,
@@ -243,6 +245,7 @@ class Upkeep:
                 key.expires_at_ms,
                 key.revoked_at_ms,
                 key.label,
+                key.certificate_san,
             ),
         )
 

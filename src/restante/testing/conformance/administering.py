@@ -136,6 +136,50 @@ async def a_principal_has_two_active_keys(stage: Stage) -> None:
     assert [key.id for key in await stage.store.browse(Keys())] == ["k1", "k2", "k3", "p1"]
 
 
+async def a_principal_has_two_active_certificates_beside_its_keys(stage: Stage) -> None:
+    for id in ("k1", "k2"):
+        await stage.configure(AddKey(_key(id)))
+    for id in ("san-a", "san-b"):
+        await stage.configure(AddKey(_key(id, certificate_san=f"dns:{id}")))
+    await refused(TooManyKeys, stage.configure(AddKey(_key("san-c", certificate_san="dns:c"))))
+    await stage.configure(RevokeKey("k1", 50))
+    await refused(TooManyKeys, stage.configure(AddKey(_key("san-c", certificate_san="dns:c"))))
+    await stage.configure(RevokeKey("san-a", 50))
+    await stage.configure(AddKey(_key("san-c", certificate_san="dns:c")))
+
+
+async def a_certificate_takes_the_place_of_one_that_has_ended(stage: Stage) -> None:
+    await stage.configure(AddClient(Client("bob")))
+    first = _key("san-a", certificate_san="dns:a", expires_at_ms=1_000)
+    await stage.configure(AddKey(first))
+    others = _key("san-a", name="bob", certificate_san="dns:a", created_at_ms=999)
+    await refused(AlreadyExists, stage.configure(AddKey(others)))
+    assert await stage.store.browse(KeyById("san-a")) == first
+    after_its_end = _key("san-a", name="bob", certificate_san="dns:a", created_at_ms=1_000)
+    await stage.configure(AddKey(after_its_end))
+    await stage.configure(RevokeKey("san-a", 1_100))
+    again = _key("san-a", certificate_san="dns:a", created_at_ms=1_200)
+    await stage.configure(AddKey(again))
+    assert await stage.store.browse(Keys()) == [again]
+
+
+async def a_refused_certificate_takes_nobodys_place(stage: Stage) -> None:
+    ended = _key("san-a", certificate_san="dns:a", expires_at_ms=11)
+    await stage.configure(AddKey(ended))
+    for id in ("san-b", "san-c"):
+        other = _key(id, certificate_san=f"dns:{id}", created_at_ms=15)
+        await stage.configure(AddKey(other))
+    third = _key("san-a", certificate_san="dns:a", created_at_ms=20)
+    await refused(TooManyKeys, stage.configure(AddKey(third)))
+    assert await stage.store.browse(KeyById("san-a")) == ended
+
+
+async def a_key_takes_nobodys_place(stage: Stage) -> None:
+    await stage.configure(AddKey(_key("k1")))
+    await stage.configure(RevokeKey("k1", 50))
+    await refused(AlreadyExists, stage.configure(AddKey(_key("k1", created_at_ms=60))))
+
+
 async def an_expired_key_is_not_active(stage: Stage) -> None:
     await stage.configure(AddKey(_key("k1", expires_at_ms=1_000)))
     await stage.configure(AddKey(_key("k2", expires_at_ms=2_000)))
@@ -153,6 +197,10 @@ async def a_key_is_kept_as_it_is(stage: Stage) -> None:
     await stage.configure(AddKey(key))
     assert await stage.store.browse(KeyById("k1")) == key
     assert await stage.store.browse(KeyById("k2")) is None
+    certificate = _key("san-a", certificate_san="uri:spiffe://acme/'backend'")
+    await stage.configure(AddKey(certificate))
+    assert await stage.store.browse(KeyById("san-a")) == certificate
+    assert await stage.store.browse(Keys()) == [key, certificate]
 
 
 async def a_key_is_revoked_once(stage: Stage) -> None:

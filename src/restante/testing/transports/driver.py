@@ -13,6 +13,7 @@ from restante.model import Verb
 class Want(enum.Enum):
     """What a scenario may need of a transport and not every one offers."""
 
+    CONNECTS = "comes to the service, by whatever stands before it; a webhook waits to be called"
     CREDIT = "says how much it takes before it settles"
     EXTEND = "prolongs a lease"
     LEASE_SECONDS = "says how long its leases run"

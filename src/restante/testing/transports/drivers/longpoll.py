@@ -20,6 +20,7 @@ from restante.testing.transports.stage import http_client
 
 _OFFERS: Final = frozenset(
     {
+        Want.CONNECTS,
         Want.EXTEND,
         Want.LEASE_SECONDS,
         Want.PUBLISH,
