@@ -115,6 +115,9 @@ class Stream:
             self._lease_seconds = self.session.lease_seconds(lease_seconds)
         self._messages = messages
         self._bytes = bytes
+        if not self._has_room():
+            # Who may take nothing more stands in nobody's way: a wake has to find another.
+            self._ticket.time_out()
         self._go_on()
 
     async def next(self, wait_seconds: float | None = None) -> list[Delivery]:
@@ -125,17 +128,18 @@ class Stream:
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
-            room = min(self._messages - len(self._held), BATCH)
-            bytes_room = self._bytes - self._bytes_held
-            if room > 0 and (bytes_room > 0 or not self._held):
-                deliveries = await self._look(room, bytes_room)
+            if self._has_room():
+                deliveries = await self._look()
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
             if left <= 0 or self.ended:
                 break
-            if room > 0 and (bytes_room > 0 or not self._held):
-                await self._ticket.wait(None if left == math.inf else left)
+            if self._has_room():
+                woken = await self._ticket.wait(None if left == math.inf else left)
+                if woken and not self._has_room():
+                    # Its credit was taken back just as it was woken: the work is another's.
+                    self._ticket.pass_on()
             else:
                 await self._wait_for_room(left)
         return []
@@ -185,16 +189,20 @@ class Stream:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _look(self, room: int, bytes_room: int) -> list[Delivery]:
+    def _has_room(self) -> bool:
+        held = len(self._held)
+        return self._messages > held and (self._bytes > self._bytes_held or not held)
+
+    async def _look(self) -> list[Delivery]:
         session, ticket = self.session, self._ticket
         ticket.look()
         leased = await session.lease(
             LeaseRequest(
                 queue=session.queue.name,
-                max=room,
+                max=min(self._messages - len(self._held), BATCH),
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=min(bytes_room, RECEIVE_BYTES),
+                max_bytes=min(self._bytes - self._bytes_held, RECEIVE_BYTES),
             )
         )
         if leased.at_limit:

@@ -201,6 +201,21 @@ async def test_credit_can_be_raised_lowered_and_taken_away(broker):
         assert await stream.next(0) == []
 
 
+@pytest.mark.parametrize("when", ["while it waits", "as it is woken"])
+async def test_a_wake_passes_by_who_had_its_credit_taken_back(broker, when):
+    with await opened(broker) as first, await opened(broker) as second:
+        without, waiting = await asking(first), await asking(second)
+        if when == "while it waits":
+            first.grant(0)
+            await turns()
+        await publish(broker, b"1")
+        first.grant(0)
+        assert bodies(await waiting) == [b"1"]
+        assert not without.done()
+        first.end()
+        assert await without == []
+
+
 @pytest.mark.parametrize(
     "wrong", [(-1,), (10_001,), (1, 0), (1, -5), (1, 2**40), (1, 100, 0), (1, 100, 43_201)]
 )
