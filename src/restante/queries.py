@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from restante.model import Client, Delivery, Figures, Key, Queue, Selection, State, Subscription
+from restante.webhooks import Webhook
 
 Answer = TypeVar("Answer")
 
@@ -108,6 +109,17 @@ class Keys(Query[list[Key]], frozen=True):
 
 class Subscriptions(Query[list[Subscription]], frozen=True):
     """All of them: routing needs them all."""
+
+
+class WebhookOf(Query[Webhook | None], frozen=True):
+    queue: str
+
+
+class Webhooks(Query[list[Webhook]], frozen=True):
+    """By the name of their queue."""
+
+    after: str = ""
+    limit: int = 100
 
 
 class NotificationById(Query[NotificationRecord | None], frozen=True):

@@ -80,6 +80,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) WITHOUT ROWID;
     CREATE INDEX receipts_by_notification ON receipts (notification, queue);
     """,
+    """
+    CREATE TABLE webhooks (
+        queue TEXT PRIMARY KEY, version INTEGER NOT NULL, webhook BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 
