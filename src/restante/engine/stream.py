@@ -120,16 +120,17 @@ class Stream:
             self._ticket.time_out()
         self._go_on()
 
-    async def next(self, wait_seconds: float | None = None) -> list[Delivery]:
+    async def next(self, wait_seconds: float | None = None, most: int = BATCH) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
+        ``most`` (1 to 1,000) is a limit for this once, whatever room there comes to be meanwhile.
         When the caller is cancelled, what was leased for it meanwhile is released.
         """
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
             if self._has_room():
-                deliveries = await self._look()
+                deliveries = await self._look(most)
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
@@ -193,13 +194,13 @@ class Stream:
         held = len(self._held)
         return self._messages > held and (self._bytes > self._bytes_held or not held)
 
-    async def _look(self) -> list[Delivery]:
+    async def _look(self, most: int) -> list[Delivery]:
         session, ticket = self.session, self._ticket
         ticket.look()
         leased = await session.lease(
             LeaseRequest(
                 queue=session.queue.name,
-                max=min(self._messages - len(self._held), BATCH),
+                max=min(self._messages - len(self._held), most),
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
                 max_bytes=min(self._bytes - self._bytes_held, RECEIVE_BYTES),
