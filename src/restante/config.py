@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from restante.addresses import parse_networks
 from restante.errors import ConfigurationError
 
 FILE_NAME: Final = "restante.toml"
@@ -50,6 +51,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 64 * _MIB
     shutdown_seconds: float = 10.0
     """How long a stop waits for answers under way."""
+    secrets_key_file: Path | None = None
+    """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
+    webhook_allow: tuple[str, ...] = ()
+    """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: the key must not be.
@@ -129,13 +134,27 @@ class _Listen:
         return parse_address(value)
 
 
-class _Folder:
-    allowed = "the path of a folder"
+class _Path(NamedTuple):
+    what: str
+
+    @property
+    def allowed(self) -> str:
+        return f"the path of a {self.what}"
 
     def read(self, value: object) -> object:
         if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
             raise ValueError
         return Path(value)
+
+
+class _Networks:
+    allowed = "networks such as 10.0.0.0/8 and fd00::/8, in a list, or in text with commas between"
+
+    def read(self, value: object) -> object:
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        return tuple(str(network) for network in parse_networks(texts))
 
 
 class _Secret:
@@ -151,7 +170,7 @@ class _Secret:
 
 
 SETTINGS: Final[Mapping[str, Kind]] = {
-    "data": _Folder(),
+    "data": _Path("folder"),
     "listen": _Listen(),
     "admin_listen": _Listen(),
     "admin_key": _Secret(),
@@ -162,6 +181,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
+    "secrets_key_file": _Path("file"),
+    "webhook_allow": _Networks(),
 }
 _SECRETS: Final = frozenset({"admin_key"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""
@@ -173,8 +194,8 @@ def load(
     """The settings of a file (None: there is none), of ``RESTANTE_*``, and of flags, in that rising order.
 
     A flag that is None was not given, and an empty variable counts as none. Variables that name no setting are let be:
-    other programs make them (Kubernetes sets ``RESTANTE_PORT`` for a service of that name). A relative ``data`` in the
-    file is relative to the file.
+    other programs make them (Kubernetes sets ``RESTANTE_PORT`` for a service of that name). A relative path in the file
+    is relative to the file.
     """
     values = _from_file(file) if file is not None else {}
     for name in SETTINGS:
@@ -207,8 +228,9 @@ def _from_file(file: Path) -> dict[str, object]:
         if name not in SETTINGS:
             raise ConfigurationError(f"{name} in {file}: there is no such setting{_nearest(name)}")
         values[name] = _read(name, value, f"{name} in {file}")
-    if isinstance(data := values.get("data"), Path):
-        values["data"] = file.parent / data
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = file.parent / value
     return values
 
 

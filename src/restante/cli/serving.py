@@ -12,6 +12,7 @@ import typer
 from restante.config import FILE_NAME, Config, load
 
 _LIMITS: Final = "Limits and intervals"
+_WEBHOOKS: Final = "Webhooks"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -86,6 +87,22 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    secrets_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The keys that seal webhooks' secrets.  [default: DIR/secrets.key, made at first start]",
+            rich_help_panel=_WEBHOOKS,
+        ),
+    ] = None,
+    webhook_allow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CIDR,...",
+            help="Networks that webhooks may go to although they are not the Internet's.",
+            rich_help_panel=_WEBHOOKS,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -110,6 +127,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "poll_interval_seconds": poll_interval_seconds,
             "reserve_bytes": reserve_bytes,
             "shutdown_seconds": shutdown_seconds,
+            "secrets_key_file": secrets_key_file,
+            "webhook_allow": webhook_allow,
         },
     )
     raise typer.Exit(run(settings))
