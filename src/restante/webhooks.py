@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
 import urllib.parse
@@ -57,6 +58,14 @@ _RESERVED: Final = frozenset(
     }
 )
 _RESERVED_PREFIXES: Final = ("ce-", "content-", "proxy-", "restante-", "webhook-")
+
+
+class Circuit(enum.StrEnum):
+    """Whether a webhook is called: as things come, not at all for a while, or once, to see whether it is back."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
 
 
 class WebhookSecret(msgspec.Struct, frozen=True, kw_only=True):
