@@ -17,22 +17,24 @@ from typing import Any, Final
 import structlog
 
 from restante import __version__
+from restante.addresses import parse_networks
 from restante.clock import SystemClock
 from restante.config import Address, Config
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
-from restante.errors import ConfigurationError, PortInUse, StoreRefused
+from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
 from restante.http.request import Request
 from restante.http.server import Server, bind
+from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import Role
 from restante.ports import Store
-from restante.queries import Keys
+from restante.queries import Keys, Webhooks
 from restante.stores.sqlite import SqliteStore
 from restante.transports import events, longpoll, websocket
-from restante.web import administer, docs, look, publish, settle
+from restante.web import administer, docs, look, publish, settle, webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,7 @@ OnReady = Callable[[str, str, Path | None], None]
 def build_api(broker: Broker, admin_key: str | None = None) -> Api:
     """The public interface over a broker."""
     routes = Routes()
-    for part in (publish, longpoll, events, websocket, settle, look, administer):
+    for part in (publish, longpoll, events, websocket, settle, look, administer, webhooks):
         part.add_routes(routes, broker)
     docs.add_routes(routes)
     return Api(routes, Authenticator(broker, admin_key))
@@ -93,7 +95,10 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 clock,
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
+                keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
+                webhook_allow=parse_networks(config.webhook_allow),
             ) as broker,
+            _calling(broker, config.shutdown_seconds),
         ):
             key_file = await _first_admin_key(broker, config)
             servers = [
@@ -106,6 +111,27 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 config.shutdown_seconds,
                 lambda: on_ready(_url(public), _url(private), key_file),
             )
+
+
+@contextlib.asynccontextmanager
+async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
+    """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
+    await broker.webhooks.seal_anew()
+    try:
+        from restante.transports.webhook.dispatcher import Dispatcher
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        if found := await broker.store.browse(Webhooks(limit=1)):
+            raise ConfigurationError(
+                f"queue {found[0].queue} has a webhook, and aiohttp is not installed:"
+                " pip install 'restante[webhooks]'"
+            ) from error
+        yield
+        return
+    agent = f"Restante/{__version__}"
+    async with Dispatcher(broker, agent=agent, shutdown_seconds=shutdown_seconds):
+        yield
 
 
 async def _run(
@@ -140,26 +166,10 @@ async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     if config.admin_key is not None or await _has_admin(broker.store):
         return None
     path = config.data / ADMIN_KEY_FILE
-    beside = path.with_suffix(".new")
-    try:
-        # What an earlier start left when it was killed here: the store knows no key of it.
-        beside.unlink(missing_ok=True)
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w") as file:
-            administration = Administration(broker)
-            key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # The file first: killed in between, the next start finds no administrator and begins again.
-        beside.replace(path)
-        folder = os.open(config.data, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
+    administration = Administration(broker)
+    key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
+    # The file first: killed in between, the next start finds no administrator and begins again.
+    write_private(path, f"{text}\n")
     await administration.keep(key)
     return path
 
@@ -217,16 +227,26 @@ def _raise_file_limit() -> None:
 async def open_broker(url: str, **settings: Any) -> AsyncIterator[Broker]:
     """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``."""
     clock = SystemClock()
-    async with open_store(url, clock) as store, Broker(store, clock, **settings) as broker:
-        yield broker
+    folder = _folder(url)
+    async with open_store(url, clock) as store:
+        keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
+        async with Broker(store, clock, keyring=keyring, **settings) as broker, _calling(broker):
+            yield broker
+
+
+def _folder(url: str) -> Path | None:
+    """The folder of a store in one. As SQLAlchemy has it: three slashes a relative path, four an absolute one."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
+        return Path(rest[1:])
+    return None
 
 
 def open_store(url: str, clock: SystemClock) -> contextlib.AbstractAsyncContextManager[Store]:
     """The store that ``url`` names, to be entered; ``ConfigurationError`` for a URL of no known kind."""
-    scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
-        # As SQLAlchemy has it: three slashes a relative path, four an absolute one.
-        return SqliteStore(Path(rest[1:]), clock)
+    folder = _folder(url)
+    if folder is not None:
+        return SqliteStore(folder, clock)
     if url == "memory://":
         from restante.stores.memory import MemoryStore
 

@@ -22,6 +22,7 @@ _OFFERS: Final = frozenset(
     {
         Want.EXTEND,
         Want.LEASE_SECONDS,
+        Want.LEASE_RUNS_OUT,
         Want.PUBLISH,
         Want.RELEASE,
         Want.REASON,
