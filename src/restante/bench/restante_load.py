@@ -29,17 +29,21 @@ async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes) -> N
     opened = [Lane(tally) for _ in range(lanes)]
     for number, lane in enumerate(opened):
         queue = f"lane-{number}"
-        await _connect_publisher(target, lane, publish_request(queue, body, key=_publisher(target)))
+        await connect_publisher(
+            target, lane, publish_request(queue, body, key=publisher_key(target))
+        )
         await _connect_consumer(target, lane, queue)
     for lane in opened:
         lane.begin()
 
 
-def _publisher(target: Target) -> str:
+def publisher_key(target: Target) -> str:
+    """The key to publish with."""
     return target.publisher_key or target.admin_key
 
 
-async def _connect_publisher(target: Target, lane: Lane, request: bytes) -> None:
+async def connect_publisher(target: Target, lane: Lane, request: bytes) -> None:
+    """Give the lane a connection that publishes by this request."""
     tally = lane.tally
 
     def confirmed(status: int, answer: bytes) -> None:
