@@ -35,20 +35,30 @@ _NOT_ALLOWED: Final = "address not allowed"
 
 
 class HttpCaller:
-    """The ``Caller`` of a running program, to be entered. ``lookup`` stands for the system's resolver."""
+    """The ``Caller`` of a running program, to be entered.
+
+    ``agent`` is what it calls itself. ``lookup`` stands for the system's resolver, ``tls`` for the certificates that it
+    trusts.
+    """
 
     def __init__(
-        self, allowed: Sequence[Network], agent: str, lookup: Lookup | None = None
+        self,
+        allowed: Sequence[Network],
+        agent: str,
+        *,
+        lookup: Lookup | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._agent = agent
         self._rules = {"https": Rule(allowed, tls=True), "http": Rule(allowed, tls=False)}
+        self._agent = agent
         self._lookup = lookup
+        self._tls = tls
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
         lookup = self._lookup or SystemLookup()
         self._sessions = {
-            scheme: _session(lookup, rule, self._agent) for scheme, rule in self._rules.items()
+            scheme: self._session(lookup, rule) for scheme, rule in self._rules.items()
         }
         return self
 
@@ -91,6 +101,26 @@ class HttpCaller:
                 version="1.1" if version is None else f"{version.major}.{version.minor}",
             )
 
+    def _session(self, lookup: Lookup, rule: Rule) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=CheckedResolver(lookup, rule),
+                use_dns_cache=False,
+                ssl=self._tls or True,
+                socket_factory=_sockets(rule),
+                # A worker never has more calls under way than its concurrency. A limit for all would let the dead ones,
+                # which take their time to fail, keep the living from being called.
+                limit=0,
+                limit_per_host=CONNECTIONS_PER_HOST,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+            ),
+            headers={"user-agent": self._agent},
+            timeout=_NO_TIMEOUT,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body, or its beginning: then nothing more is read, and the connection is not used again."""
@@ -105,26 +135,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             response.close()
             break
     return cut(b"".join(chunks), ANSWER_BYTES)
-
-
-def _session(lookup: Lookup, rule: Rule, agent: str) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            resolver=CheckedResolver(lookup, rule),
-            use_dns_cache=False,
-            socket_factory=_sockets(rule),
-            # A worker never has more calls under way than its concurrency. A limit for all would let the dead ones,
-            # which take their time to fail, keep the living from being called.
-            limit=0,
-            limit_per_host=CONNECTIONS_PER_HOST,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-        ),
-        headers={"user-agent": agent},
-        timeout=_NO_TIMEOUT,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-    )
 
 
 def _sockets(rule: Rule) -> Callable[[Any], socket.socket]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from restante.engine.broker import Broker
-from restante.engine.settling import Settle
+from restante.engine.settling import Settle, Settler
 from restante.engine.stream import Stream
 from restante.engine.webhooks import TRANSPORT, Opened
 from restante.errors import LeaseLost, RestanteError, ShuttingDown
@@ -107,6 +107,7 @@ class Worker:
         try:
             with stream:
                 self._stream = stream
+                self._settler = Settler(self._broker, stream.session.actor)
                 self._adjust()
                 while not self.stopped:
                     await self._take(stream)
@@ -156,14 +157,18 @@ class Worker:
         # Before it is settled: that makes room for the next, which may not be wanted any more.
         delay_seconds = self._note(verdict)
         settle = Settle(
-            lease=session.token(delivery),
+            lease="",
             verb=verdict.verb,
             reason=verdict.reason,
             retry_after_seconds=delay_seconds,
             reply=verdict.reply,
             reply_content_type=verdict.reply_content_type,
         )
-        (result,) = await stream.settle([settle]).results()
+        # By what the lease is, with no detour over its token.
+        settling = self._settler.begin(
+            [settle], [delivery.ref], {session.queue.name: session.queue}
+        )
+        (result,) = await settling.results()
         if isinstance(result, RestanteError) and not isinstance(result, LeaseLost):
             # The lease runs out, and it is sent again. (Lost: somebody has settled it by its token.)
             _log.warning("webhook.not_settled", queue=stream.queue, error=str(result))
