@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,13 +224,22 @@ def _raise_file_limit() -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_broker(url: str, **settings: Any) -> AsyncIterator[Broker]:
-    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``."""
+async def open_broker(
+    url: str, *, webhook_allow: Iterable[str] = (), **settings: Any
+) -> AsyncIterator[Broker]:
+    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``.
+
+    ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
+    """
     clock = SystemClock()
     folder = _folder(url)
     async with open_store(url, clock) as store:
         keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
-        async with Broker(store, clock, keyring=keyring, **settings) as broker, _calling(broker):
+        allowed = parse_networks(webhook_allow)
+        async with (
+            Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,
+            _calling(broker),
+        ):
             yield broker
 
 

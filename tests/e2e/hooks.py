@@ -23,6 +23,7 @@ class Rogue:
     def __init__(self, conduct: Conduct) -> None:
         self.connections = 0
         self.ended = 0
+        self.most_at_once = 0
         self._conduct = conduct
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -48,11 +49,15 @@ class Rogue:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def until_called(self) -> None:
+        await self.until(lambda: self.connections > 0)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.most_at_once = max(self.most_at_once, self.connections - self.ended)
         self._changed.set()
         try:
             await self._conduct(reader, writer)

@@ -152,6 +152,8 @@ class Dispatcher:
                     _log.warning("webhook.store_error", queue=queue, error=str(error))
                     self._changed.add(queue)
                     await self._broker.clock.wait(STORE_PAUSE_SECONDS)
+                except Exception:  # noqa: BLE001 (logged; the others must go on for one defect)
+                    _log.exception("webhook.failed", queue=queue)
 
     async def _serve(self, queue: str) -> None:
         webhook = await self._broker.store.browse(WebhookOf(queue))
