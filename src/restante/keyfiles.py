@@ -43,7 +43,6 @@ def load_keyring(path: Path) -> Keyring:
     """The keyring of a file, made with one new key where there is none. Raises ``ConfigurationError``."""
     if not path.exists():
         write_private(path, f"{to_line(secrets.token_bytes(KEY_BYTES))}\n")
-        _log.info("secrets.key_made", path=str(path))
     try:
         if path.stat().st_mode & 0o077:
             _log.warning("secrets.key_readable_by_others", path=str(path))

@@ -31,7 +31,8 @@ class Rogue:
     async def open(
         self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
     ) -> int:
-        self._server = await asyncio.start_server(self._serve, host, port, ssl=tls)
+        self._tls = tls
+        self._server = await asyncio.start_server(self._serve, host, port)
         found: int = self._server.sockets[0].getsockname()[1]
         return found
 
@@ -60,8 +61,11 @@ class Rogue:
         self.most_at_once = max(self.most_at_once, self.connections - self.ended)
         self._changed.set()
         try:
+            if self._tls is not None:
+                # Here and not by the server, which would leave a connection open whose handshake fails.
+                await writer.start_tls(self._tls)
             await self._conduct(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             # The other side has hung up, or the test is over.
             return
         finally:

@@ -16,6 +16,7 @@ import svix
 import trustme
 from tests.e2e.conftest import ADMIN_KEY, Service
 from tests.e2e.hooks import (
+    SECONDS,
     Hooked,
     answers,
     hooked,
@@ -25,6 +26,7 @@ from tests.e2e.hooks import (
     rogue,
     starts,
 )
+from tests.unit.engine.house import turns
 
 from restante.model import REPLY_BYTES
 from restante.testing.transports.drivers.webhook import delivered_of
@@ -458,7 +460,8 @@ async def test_killed_in_mid_delivery_it_comes_again(own_server: Service) -> Non
     async with hooked(own_server) as one, receiving() as (receiver, url):
         secret = (await one.set(url, timeout_seconds=1))["secret"]
         ids = await one.publish(b"1", b"2")
-        await next_call(receiver)
+        for _ in ids:
+            await next_call(receiver)
         own_server.end(signal.SIGKILL)
         own_server.start()
         got: set[str] = set()
@@ -490,6 +493,26 @@ async def test_a_stop_lets_the_call_under_way_end(own_server: Service) -> None:
         await receiver.answer(again, 200)
         first, second = await one.receipts("acked", 2)
         assert (first["attempt"], second["attempt"]) == (1, 1)
+
+
+async def test_embedded_in_another_program(tmp_path) -> None:
+    import restante
+
+    for url in ("memory://", f"sqlite:///{tmp_path}/mail"):
+        async with (
+            receiving() as (receiver, target),
+            restante.open(url, webhook_allow=["127.0.0.0/8"]) as office,
+        ):
+            await office.add_client("acme")
+            await office.broker.webhooks.put("acme", target, None, {})
+            await office.publish(queue="acme", body=b"<order/>")
+            call = await next_call(receiver)
+            assert call.body == b"<order/>"
+            await receiver.answer(call, 204)
+            async with asyncio.timeout(SECONDS):
+                while [one.outcome async for one in office.receipts("acme")][-1] != "acked":
+                    await turns(1)
+    assert (tmp_path / "mail" / "secrets.key").exists()
 
 
 # -- without the extra --------------------------------------------------------------------------

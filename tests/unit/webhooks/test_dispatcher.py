@@ -464,6 +464,21 @@ async def test_a_store_that_refuses_for_a_while_is_asked_again(post, endpoints, 
     assert len(endpoints.calls) == 2
 
 
+async def test_a_defect_in_one_leaves_the_others_to_be_followed(post, endpoints, monkeypatch):
+    real = post.broker.webhooks.open
+
+    def broken(webhook):
+        if webhook.queue == "acme":
+            raise ZeroDivisionError
+        return real(webhook)
+
+    monkeypatch.setattr(post.broker.webhooks, "open", broken)
+    await post.webhook("acme", "https://a.example/")
+    await post.webhook("bob", "https://b.example/")
+    await post.publish(b"1", queue="bob")
+    assert [call.url for call in endpoints.calls] == ["https://b.example/"]
+
+
 async def test_webhooks_are_called_from_the_start_on(broker, clock, endpoints):
     from tests.unit.engine.house import SHOP, letter
 
