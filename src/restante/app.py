@@ -10,18 +10,19 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from restante import __version__
+from restante.addresses import parse_networks
 from restante.clock import SystemClock
 from restante.config import Address, Config
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
-from restante.errors import ConfigurationError, PortInUse, StoreRefused
+from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
 from restante.http.authentication import Authenticator
@@ -29,12 +30,13 @@ from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
+from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import Role
 from restante.ports import Store
-from restante.queries import Keys
+from restante.queries import Keys, Webhooks
 from restante.stores.sqlite import SqliteStore
 from restante.transports import events, longpoll, websocket
-from restante.web import administer, docs, look, publish, settle
+from restante.web import administer, docs, look, publish, settle, webhooks
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +52,7 @@ def build_api(
 ) -> Api:
     """The public interface over a broker."""
     routes = Routes()
-    for part in (publish, longpoll, events, websocket, settle, look, administer):
+    for part in (publish, longpoll, events, websocket, settle, look, administer, webhooks):
         part.add_routes(routes, broker)
     docs.add_routes(routes)
     proxies = TrustedProxies(trusted_proxies) if trusted_proxies else None
@@ -101,7 +103,10 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
                 connections_per_principal=config.connections_per_principal,
+                keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
+                webhook_allow=parse_networks(config.webhook_allow),
             ) as broker,
+            _calling(broker, config.shutdown_seconds),
         ):
             key_file = await _first_admin_key(broker, config)
             api = build_api(broker, config.admin_key, config.trusted_proxies)
@@ -139,6 +144,27 @@ def _renew(tls: ServerContext) -> None:
         _log.error("tls.not_renewed", reason=error.detail)
     else:
         _log.info("tls.renewed", valid_until=valid_until.isoformat())
+
+
+@contextlib.asynccontextmanager
+async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
+    """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
+    await broker.webhooks.seal_anew()
+    try:
+        from restante.transports.webhook.dispatcher import Dispatcher
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        if found := await broker.store.browse(Webhooks(limit=1)):
+            raise ConfigurationError(
+                f"queue {found[0].queue} has a webhook, and aiohttp is not installed:"
+                " pip install 'restante[webhooks]'"
+            ) from error
+        yield
+        return
+    agent = f"Restante/{__version__}"
+    async with Dispatcher(broker, agent=agent, shutdown_seconds=shutdown_seconds):
+        yield
 
 
 async def _run(
@@ -183,26 +209,10 @@ async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     if config.admin_key is not None or await _has_admin(broker.store):
         return None
     path = config.data / ADMIN_KEY_FILE
-    beside = path.with_suffix(".new")
-    try:
-        # What an earlier start left when it was killed here: the store knows no key of it.
-        beside.unlink(missing_ok=True)
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w") as file:
-            administration = Administration(broker)
-            key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # The file first: killed in between, the next start finds no administrator and begins again.
-        beside.replace(path)
-        folder = os.open(config.data, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
+    administration = Administration(broker)
+    key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
+    # The file first: killed in between, the next start finds no administrator and begins again.
+    write_private(path, f"{text}\n")
     await administration.keep(key)
     return path
 
@@ -257,19 +267,38 @@ def _raise_file_limit() -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_broker(url: str, **settings: Any) -> AsyncIterator[Broker]:
-    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``."""
+async def open_broker(
+    url: str, *, webhook_allow: Iterable[str] = (), **settings: Any
+) -> AsyncIterator[Broker]:
+    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``.
+
+    ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
+    """
     clock = SystemClock()
-    async with open_store(url, clock) as store, Broker(store, clock, **settings) as broker:
-        yield broker
+    folder = _folder(url)
+    async with open_store(url, clock) as store:
+        keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
+        allowed = parse_networks(webhook_allow)
+        async with (
+            Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,
+            _calling(broker),
+        ):
+            yield broker
+
+
+def _folder(url: str) -> Path | None:
+    """The folder of a store in one. As SQLAlchemy has it: three slashes a relative path, four an absolute one."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
+        return Path(rest[1:])
+    return None
 
 
 def open_store(url: str, clock: SystemClock) -> contextlib.AbstractAsyncContextManager[Store]:
     """The store that ``url`` names, to be entered; ``ConfigurationError`` for a URL of no known kind."""
-    scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
-        # As SQLAlchemy has it: three slashes a relative path, four an absolute one.
-        return SqliteStore(Path(rest[1:]), clock)
+    folder = _folder(url)
+    if folder is not None:
+        return SqliteStore(folder, clock)
     if url == "memory://":
         from restante.stores.memory import MemoryStore
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from restante.model import Client, Key, Queue, Subscription
+from restante.webhooks import Webhook
 
 
 class AddClient(msgspec.Struct, frozen=True):
@@ -49,4 +50,28 @@ class DropSubscription(msgspec.Struct, frozen=True):
     id: str
 
 
-Change = AddClient | PutQueue | AddKey | RevokeKey | AddSubscription | DropSubscription
+class PutWebhook(msgspec.Struct, frozen=True):
+    """Create the queue's webhook, as version 1, or put the next version in the place of the one there.
+
+    ``QueueNotFound`` for a queue that is not there; ``WebhookChanged`` where another version is.
+    """
+
+    webhook: Webhook
+
+
+class DropWebhook(msgspec.Struct, frozen=True):
+    """``WebhookNotFound`` when the queue has none."""
+
+    queue: str
+
+
+Change = (
+    AddClient
+    | PutQueue
+    | AddKey
+    | RevokeKey
+    | AddSubscription
+    | DropSubscription
+    | PutWebhook
+    | DropWebhook
+)

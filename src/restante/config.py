@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from restante.addresses import Network, parse_networks
 from restante.errors import ConfigurationError
 
 FILE_NAME: Final = "restante.toml"
@@ -57,6 +58,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How many WebSockets and streams of events one client or publisher may have open."""
     shutdown_seconds: float = 10.0
     """How long a stop waits for answers under way."""
+    secrets_key_file: Path | None = None
+    """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
+    webhook_allow: tuple[str, ...] = ()
+    """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: the key must not be.
@@ -136,20 +141,17 @@ class _Listen:
         return parse_address(value)
 
 
-class _Folder:
-    allowed = "the path of a folder"
+class _Path(NamedTuple):
+    what: str
+
+    @property
+    def allowed(self) -> str:
+        return f"the path of a {self.what}"
 
     def read(self, value: object) -> object:
         if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
             raise ValueError
         return Path(value)
-
-
-class _File:
-    allowed = "the path of a file"
-
-    def read(self, value: object) -> object:
-        return _Folder().read(value)
 
 
 class _Switch:
@@ -163,18 +165,29 @@ class _Switch:
 
 
 class _Networks:
-    allowed = "addresses or networks such as 127.0.0.1 or 10.0.0.0/8, with commas between, and not all there are"
+    allowed = "networks such as 10.0.0.0/8 and fd00::/8, in a list, or in text with commas between"
 
     def read(self, value: object) -> object:
+        texts = value
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
-        if not isinstance(value, list):
+            texts = [part for part in value.split(",") if part.strip()]
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError
-        networks = [ipaddress.ip_network(part) for part in value if isinstance(part, str)]
+        return tuple(str(network) for network in self.parse(texts))
+
+    def parse(self, texts: Sequence[str]) -> Sequence[Network]:
+        return parse_networks(texts)
+
+
+class _Trusted(_Networks):
+    allowed = f"{_Networks.allowed}, and not all there are"
+
+    def parse(self, texts: Sequence[str]) -> Sequence[Network]:
+        networks = parse_networks(texts)
         # Whoever trusts everyone lets everyone be whom they like.
-        if len(networks) != len(value) or any(network.prefixlen == 0 for network in networks):
+        if any(network.prefixlen == 0 for network in networks):
             raise ValueError
-        return tuple(str(network) for network in networks)
+        return networks
 
 
 class _Secret:
@@ -190,14 +203,14 @@ class _Secret:
 
 
 SETTINGS: Final[Mapping[str, Kind]] = {
-    "data": _Folder(),
+    "data": _Path("folder"),
     "listen": _Listen(),
     "admin_listen": _Listen(),
-    "tls_certificate": _File(),
-    "tls_key": _File(),
-    "tls_client_authority": _File(),
+    "tls_certificate": _Path("file"),
+    "tls_key": _Path("file"),
+    "tls_client_authority": _Path("file"),
     "tls_client_required": _Switch(),
-    "trusted_proxies": _Networks(),
+    "trusted_proxies": _Trusted(),
     "admin_key": _Secret(),
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
@@ -207,6 +220,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
     "connections_per_principal": _Number(1, 1_000_000),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
+    "secrets_key_file": _Path("file"),
+    "webhook_allow": _Networks(),
 }
 _NEEDS: Final = {
     "tls_certificate": "tls_key",
@@ -261,8 +276,10 @@ def _from_file(file: Path) -> dict[str, object]:
             )
         if name not in SETTINGS:
             raise ConfigurationError(f"{name} in {file}: there is no such setting{_nearest(name)}")
-        read = _read(name, value, f"{name} in {file}")
-        values[name] = file.parent / read if isinstance(read, Path) else read
+        values[name] = _read(name, value, f"{name} in {file}")
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = file.parent / value
     return values
 
 

@@ -8,6 +8,7 @@
     │   ├── OutOfBounds         422  a number outside its bounds (named in ``bounds``)
     │   ├── InvalidName         422
     │   ├── InvalidHeader       422
+    │   ├── InvalidUrl          422  nothing may be sent there
     │   └── IdempotencyKeyReused 422 the key was used for something else
     ├── Unauthenticated         401
     ├── Forbidden               403
@@ -19,8 +20,12 @@
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
-    │   └── TooManyKeys         409
+    │   ├── TooManyKeys         409
+    │   ├── TooManySecrets      409
+    │   ├── LastSecret          409  it is the only one
+    │   └── WebhookChanged      409  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
+    ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
     │   ├── StoreUnavailable    503  not accepting now; nothing was done
@@ -100,6 +105,11 @@ class InvalidHeader(InvalidInput):
     title = "Invalid header"
 
 
+class InvalidUrl(InvalidInput):
+    code = "invalid_url"
+    title = "Invalid URL"
+
+
 class IdempotencyKeyReused(InvalidInput):
     code = "idempotency_key_reused"
     title = "Idempotency key reused"
@@ -158,6 +168,16 @@ class SubscriptionNotFound(NotFound):
     title = "No such subscription"
 
 
+class WebhookNotFound(NotFound):
+    code = "webhook_not_found"
+    title = "No webhook"
+
+
+class SecretNotFound(NotFound):
+    code = "secret_not_found"
+    title = "No such secret"
+
+
 class MethodNotAllowed(RestanteError):
     code = "method_not_allowed"
     status = 405
@@ -207,10 +227,31 @@ class TooManyKeys(Conflict):
     title = "Too many active keys"
 
 
+class TooManySecrets(Conflict):
+    code = "too_many_secrets"
+    title = "Too many active secrets"
+
+
+class LastSecret(Conflict):
+    code = "last_secret"
+    title = "The only secret"
+
+
+class WebhookChanged(Conflict):
+    code = "webhook_changed"
+    title = "Changed meanwhile"
+
+
 class TooManyConnections(RestanteError):
     code = "too_many_connections"
     status = 429
     title = "Too many connections"
+
+
+class WebhooksUnavailable(RestanteError):
+    code = "webhooks_unavailable"
+    status = 501
+    title = "No webhooks here"
 
 
 class StoreError(RestanteError):

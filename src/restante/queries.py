@@ -20,6 +20,7 @@ from restante.model import (
     State,
     Subscription,
 )
+from restante.webhooks import Webhook
 
 Answer = TypeVar("Answer")
 
@@ -118,6 +119,17 @@ class Keys(Query[list[Key]], frozen=True):
 
 class Subscriptions(Query[list[Subscription]], frozen=True):
     """All of them: routing needs them all."""
+
+
+class WebhookOf(Query[Webhook | None], frozen=True):
+    queue: str
+
+
+class Webhooks(Query[list[Webhook]], frozen=True):
+    """By the name of their queue."""
+
+    after: str = ""
+    limit: int = 100
 
 
 class NotificationById(Query[NotificationRecord | None], frozen=True):

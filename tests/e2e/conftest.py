@@ -38,7 +38,9 @@ class Service:
     def start(self, admin_key: str | None = ADMIN_KEY) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
         command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
-        command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0", *self.flags]
+        command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
+        # The receivers of webhooks are on this machine.
+        command += ["--webhook-allow", "127.0.0.0/8", *self.flags]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         with log:
             self._process = subprocess.Popen(

@@ -233,6 +233,11 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     subscription = mailbox.admin.post(
         "/v1/subscriptions", json={"pattern": mailbox.name, "queue": mailbox.name}
     ).json()
+    webhook_path = f"/v1/queues/{mailbox.name}/webhook"
+    made = mailbox.client.put(webhook_path, json={"url": "https://127.0.0.1:1024/"})
+    assert made.status_code == 201, made.text
+    mailbox.client.post(f"{webhook_path}/disable")
+    webhook = mailbox.client.get(webhook_path).json()
     before = (mailbox.receipts(), mailbox.figures()["leased"])
     # The cookie is the caller's own, and opens what its key opens; test_events.py has that.
     open_to_all = {"/openapi.yaml", "/asyncapi.yaml", "/docs", "/docs/{file}"}
@@ -254,21 +259,25 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
             ("/v1/receipts/{id}", receipt["id"]),
             ("/v1/keys/{id}", mailbox.key.split("_")[1]),
             ("/v1/subscriptions/{id}", subscription["id"]),
+            ("/v1/queues/{queue}/webhook/secrets/{id}", webhook["secrets"][0]["id"]),
         ):
             if path == placeholder:
-                filled = path.replace("{id}", str(id))
+                filled = filled.replace("{id}", str(id))
         if method == "WEBSOCKET":
             answer = other.client.get(filled, headers=HANDSHAKE)
         else:
             answer = other.client.request(method, filled)
         scoped = any(part in path for part in ("{queue}", "{lease}", "{id}", "{name}"))
-        administrators = method in ("PUT", "DELETE") or path.endswith(("redrive", "discard"))
+        administrators = path.endswith(("redrive", "discard")) or (
+            method in ("PUT", "DELETE") and "/webhook" not in path
+        )
         expected = 404 if scoped and not administrators else 403
         assert answer.status_code in (403, 404), (method, path, answer.text)
         assert answer.status_code == expected, (method, path, answer.text)
     assert seen > 20
     assert mailbox.name not in other.client.get(only_own.pop()).text
     assert (mailbox.receipts(), mailbox.figures()["leased"]) == before
+    assert mailbox.client.get(webhook_path).json() == webhook
     # A lease of one's own queue, settled in another's name, and the other way round.
     answer = other.client.post(
         f"/v1/queues/{other.name}/settle",

@@ -26,6 +26,7 @@ _HINTS: Final = {
     "store_in_use": "Stop that process, or choose another folder with --data.",
     "store_full": "Free some space on the server's disk. Collecting goes on meanwhile.",
     "lease_lost": "It was settled, or its lease ran out; it may have been handed out again.",
+    "too_many_secrets": "`restante webhook rotate QUEUE --end-old` ends the one that was replaced.",
     "too_many_keys": "See them with `restante keys list`; `restante keys revoke ID` ends one.",
 }
 

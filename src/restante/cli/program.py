@@ -22,6 +22,7 @@ from restante.cli import (
     queues,
     receipts,
     serving,
+    webhooks,
 )
 from restante.cli.failures import exit_code, report
 from restante.errors import RestanteError
@@ -99,5 +100,6 @@ for group, name in (
     (administration.clients, "client"),
     (administration.keys, "keys"),
     (administration.subscriptions, "subscriptions"),
+    (webhooks.app, "webhook"),
 ):
     app.add_typer(group, name=name, rich_help_panel=_OPERATORS, no_args_is_help=True)

@@ -13,6 +13,7 @@ from restante.config import FILE_NAME, Config, load
 
 _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
+_WEBHOOKS: Final = "Webhooks"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -131,6 +132,22 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    secrets_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The keys that seal webhooks' secrets.  [default: DIR/secrets.key, made at first start]",
+            rich_help_panel=_WEBHOOKS,
+        ),
+    ] = None,
+    webhook_allow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CIDR,...",
+            help="Networks that webhooks may go to although they are not the Internet's.",
+            rich_help_panel=_WEBHOOKS,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -161,6 +178,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "reserve_bytes": reserve_bytes,
             "connections_per_principal": connections_per_principal,
             "shutdown_seconds": shutdown_seconds,
+            "secrets_key_file": secrets_key_file,
+            "webhook_allow": webhook_allow,
         },
     )
     raise typer.Exit(run(settings))

@@ -18,9 +18,11 @@ from restante.changes import (
     Change,
     DropSubscription,
     PutQueue,
+    PutWebhook,
     RevokeKey,
 )
 from restante.engine.broker import Broker
+from restante.engine.webhooks import disabled_for
 from restante.model import (
     Actor,
     Client,
@@ -33,7 +35,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
-from restante.queries import CountDead, QueueByName, Subscriptions
+from restante.queries import CountDead, QueueByName, Subscriptions, WebhookOf
 from restante.routing import check_pattern
 
 BULK_STEP: Final = 250
@@ -69,7 +71,10 @@ class Administration:
         base = current or Queue(name, name)
         queue = Queue(name, owner or base.owner, settings or base.settings)
         queue.settings.check()
-        await self._configure(PutQueue(queue))
+        changes: list[Change] = [PutQueue(queue)]
+        if base.owner != queue.owner:
+            changes += await self._webhook_disabled(name)
+        await self._configure(*changes)
         # Settings may have let held deliveries go, or opened the flow.
         self._broker.wakeups.wake(name)
         return queue
@@ -213,6 +218,15 @@ class Administration:
         )
         return key, text
 
+    async def _webhook_disabled(self, queue: str) -> list[Change]:
+        """The one owner's notifications are not sent to the other's address."""
+        broker = self._broker
+        webhook = await broker.store.browse(WebhookOf(queue))
+        if webhook is None:
+            return []
+        disabled = disabled_for(webhook, "the queue has a new owner", broker.clock.wall_ms())
+        return [PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))]
+
     async def _configure(self, *changes: Change) -> None:
         await self._broker.store.configure(changes)
         directory = self._broker.directory
@@ -226,6 +240,8 @@ class Administration:
                     directory.forget_key(key_id)
                 case AddSubscription() | DropSubscription():
                     directory.forget_subscriptions()
+                case PutWebhook(webhook):
+                    self._broker.webhooks.refresh(webhook.queue)
 
 
 def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:

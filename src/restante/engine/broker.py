@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from restante import auth
+from restante.addresses import Network
 from restante.admission import admit, check_body
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
@@ -19,6 +20,7 @@ from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.wakeups import Wakeups
+from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
 from restante.model import (
     BATCH,
@@ -35,6 +37,7 @@ from restante.model import (
 )
 from restante.ports import Clock, Store
 from restante.wire import tokens
+from restante.wire.sealing import Keyring
 
 POLL_INTERVAL_SECONDS: Final = 15.0
 RETENTION_INTERVAL_SECONDS: Final = 60.0
@@ -55,6 +58,8 @@ class Broker:
         poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
         retention_interval_seconds: float = RETENTION_INTERVAL_SECONDS,
         connections_per_principal: int = CONNECTIONS_PER_PRINCIPAL,
+        keyring: Keyring | None = None,
+        webhook_allow: Sequence[Network] = (),
     ) -> None:
         self.store = store
         self.clock = clock
@@ -71,6 +76,7 @@ class Broker:
             poll_interval_seconds=poll_interval_seconds,
             retention_interval_seconds=retention_interval_seconds,
         )
+        self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 

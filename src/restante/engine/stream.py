@@ -137,13 +137,12 @@ class Stream:
             self._ticket.time_out()
         self._go_on()
 
-    async def next(
-        self, wait_seconds: float | None = None, max_bytes: int = BATCH_BYTES
-    ) -> list[Delivery]:
+    async def next(self, wait_seconds: float | None = None, most: int = BATCH) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
-        The bodies are ``max_bytes`` together at most; the first one comes whatever its size. When the caller is
-        cancelled, what was leased for it meanwhile is released.
+        ``most`` (1 to 1,000) is a limit for this once, whatever room there comes to be meanwhile. The bodies are
+        ``BATCH_BYTES`` together at most; the first one comes whatever its size. When the caller is cancelled, what was
+        leased for it meanwhile is released.
         """
         # Who asks for more is done with what it was handed before.
         self._end_turn()
@@ -151,7 +150,7 @@ class Stream:
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
             if self._has_room():
-                deliveries = await self._look(max_bytes)
+                deliveries = await self._look(most)
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
@@ -227,7 +226,7 @@ class Stream:
         held = len(self._held)
         return self._messages > held and (self._bytes > self._bytes_held or not held)
 
-    async def _look(self, max_bytes: int) -> list[Delivery]:
+    async def _look(self, most: int) -> list[Delivery]:
         session, ticket = self.session, self._ticket
         if not await self._take_turn():
             return []
@@ -235,10 +234,10 @@ class Stream:
         leased = await session.lease(
             LeaseRequest(
                 queue=session.queue.name,
-                max=min(self._messages - len(self._held), BATCH),
+                max=min(self._messages - len(self._held), most),
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=min(self._bytes - self._bytes_held, max_bytes),
+                max_bytes=min(self._bytes - self._bytes_held, BATCH_BYTES),
             )
         )
         if leased.at_limit:

@@ -75,6 +75,7 @@ class Entry(msgspec.Struct, frozen=True):
     fence: int = 0
     body_sha256: str = ""
     digest: str = ""
+    transport: str = ""
 
     @property
     def place(self) -> Place:

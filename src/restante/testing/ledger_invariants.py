@@ -134,6 +134,8 @@ def _published(facts: Facts, ledger: Ledger, findings: Findings) -> None:
                     _also_batch(publish, findings)
 
 
+_WEBHOOK: Final = "webhook"
+
 Fact = tuple[int, str, int]
 """The end of a lease: seq, outcome, attempt."""
 
@@ -168,7 +170,10 @@ def _settled(facts: Facts, ledger: Ledger, findings: Findings) -> None:
         if fact in refused:
             findings.add("I14", "a refused call has a receipt", refused[fact], *counted[fact])
             _also_batch(refused[fact], findings)
-        # A hang-up gives back what was leased for it, and no call of the client says so.
+        # What a webhook did not answer is settled by the service, and no call of the client says so. Neither does one
+        # where a hang-up gives back what was leased for it.
+        elif all(entry.transport == _WEBHOOK for entry in counted[fact]):
+            continue
         elif fact[1] != "released" or not (
             facts.disconnected[ledger.queue] or facts.unheard[ledger.queue]
         ):

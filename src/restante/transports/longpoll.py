@@ -6,28 +6,23 @@ there is something, or with nothing when the wait is over. A client that hangs u
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
 
 from restante.engine.broker import Broker
-from restante.engine.session import Session
 from restante.errors import Malformed
-from restante.http.answers import Answer, Header, envelope
+from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
-from restante.http.delivering import to_notification
+from restante.http.delivering import to_headers, to_notification
 from restante.http.request import Request
 from restante.http.settling import to_items, to_settles
-from restante.model import Delivery
-from restante.wire import times
 from restante.wire.messages import Receive, Received
 
 NAME: Final = "http"
 NEXT_WAIT_SECONDS: Final = 20.0
 _RECEIVE: Final = msgspec.json.Decoder(Receive)
 _RECEIVE_DEFAULT: Final = Receive()
-_HEADER_NAME: Final = re.compile(r"[a-z0-9_-]{1,128}", re.ASCII)
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
@@ -79,32 +74,5 @@ class LongPoll:
             return Answer(204)
         delivery = deliveries[0]
         return Answer(
-            200, delivery.body, delivery.content_type.encode(), _headers(session, delivery)
+            200, delivery.body, delivery.content_type.encode(), to_headers(session, delivery)
         )
-
-
-def _headers(session: Session, delivery: Delivery) -> tuple[Header, ...]:
-    headers: list[Header] = [
-        (b"restante-id", delivery.id.encode()),
-        (b"restante-queue", delivery.ref.queue.encode()),
-        (b"restante-seq", b"%d" % delivery.ref.seq),
-        (b"restante-lease", session.token(delivery).encode()),
-        (b"restante-attempt", b"%d" % delivery.attempt),
-        (b"restante-published-at", times.to_text(delivery.published_at_ms).encode()),
-        (b"restante-lease-until", times.to_text(delivery.lease_until_ms).encode()),
-    ]
-    if delivery.topic:
-        headers.append((b"restante-topic", delivery.topic.encode()))
-    if delivery.ordering_key:
-        headers.append((b"restante-ordering-key", _text(delivery.ordering_key)))
-    for name, value in delivery.attributes.items():
-        # An attribute given in JSON may have a dot, which a header's name may not: only `receive` shows those.
-        if _HEADER_NAME.fullmatch(name):
-            own = name if name.startswith("ce-") else f"restante-attribute-{name}"
-            headers.append((own.encode(), _text(value)))
-    return tuple(headers)
-
-
-def _text(value: str) -> bytes:
-    # As it came where it came in a header; text beyond Latin-1 can only have come in JSON.
-    return value.encode("latin-1", "replace")

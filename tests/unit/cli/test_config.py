@@ -80,9 +80,23 @@ def test_so_are_the_files_of_tls(tmp_path):
     assert load(file, {}, {"tls_client_required": True}).tls_client_required
 
 
+def test_networks_are_a_list_or_text_with_commas(tmp_path):
+    file = tmp_path / "restante.toml"
+    file.write_text('webhook_allow = ["10.0.0.0/8", "::1"]\nsecrets_key_file = "keys"\n')
+    config = load(file, {}, {})
+    assert config.webhook_allow == ("10.0.0.0/8", "::1/128")
+    assert config.secrets_key_file == tmp_path / "keys"
+    config = load(file, {"RESTANTE_WEBHOOK_ALLOW": "127.0.0.0/8, fd00::/8"}, {})
+    assert config.webhook_allow == ("127.0.0.0/8", "fd00::/8")
+    assert load(None, {}, {}).webhook_allow == ()
+    assert load(file, {}, {"webhook_allow": ""}).webhook_allow == ()
+
+
 @pytest.mark.parametrize(
     ("environment", "flags", "told"),
     [
+        ({"RESTANTE_WEBHOOK_ALLOW": "10.0.0.1/8"}, {}, ["RESTANTE_WEBHOOK_ALLOW", "10.0.0.0/8"]),
+        ({}, {"webhook_allow": "localhost"}, ["--webhook-allow", "'localhost'"]),
         ({"RESTANTE_LISTEN": "7070"}, {}, ["RESTANTE_LISTEN", "'7070'", "HOST:PORT"]),
         ({"RESTANTE_LOG_LEVEL": "loud"}, {}, ["RESTANTE_LOG_LEVEL", "debug or info"]),
         ({"RESTANTE_RESERVE_BYTES": "1.5"}, {}, ["RESTANTE_RESERVE_BYTES", "whole number"]),

@@ -26,6 +26,8 @@ COMMANDS = [
     *("receipts list", "receipts show", "receipts verify", "client add", "client list"),
     *("keys add", "keys list", "keys revoke"),
     *("subscriptions add", "subscriptions list", "subscriptions remove"),
+    *("webhook set", "webhook show", "webhook ping", "webhook rotate", "webhook enable"),
+    *("webhook disable", "webhook remove"),
 ]
 
 

@@ -175,6 +175,18 @@ async def test_credit_in_bytes(broker):
         assert [one.body[:1] for one in await task] == [b"z"]
 
 
+async def test_a_limit_for_once_holds_whatever_room_there_comes_to_be(broker):
+    await publish(broker, b"0")
+    with await opened(broker, 3) as stream:
+        (first,) = await stream.next(most=2)
+        task = asyncio.create_task(stream.next(most=1))
+        await turns()
+        await settle(stream.session, first)
+        await broker.publish_batch([letter(b"%d" % n) for n in (1, 2, 3)], SHOP)
+        assert bodies(await task) == [b"1"]
+        assert bodies(await stream.next()) == [b"2", b"3"]
+
+
 async def test_one_is_handed_out_whatever_its_size(broker):
     await publish(broker, b"x" * 1_000)
     with await opened(broker) as stream:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tests.unit.engine.house import ACME, SHOP, letter, turns
 
+import restante.engine.stream as stream_module
 from restante.changes import PutQueue
 from restante.model import Queue
 from restante.queries import FiguresOf
@@ -106,11 +107,12 @@ async def test_credit_taken_back_while_it_waits_for_a_turn_counts(broker, queues
         assert await task == []
 
 
-@pytest.mark.parametrize("most", [1, 3])
-async def test_a_look_is_bounded_in_bytes(broker, most):
+@pytest.mark.parametrize(("parts", "most"), [(1, 1), (3, 3), (0.5, 1)])
+async def test_a_look_is_bounded_in_bytes(broker, monkeypatch, parts, most):
+    monkeypatch.setattr(stream_module, "BATCH_BYTES", int(10 * parts))
     for number in range(4):
-        await broker.publish(letter(b"%d" % number), SHOP)
+        await broker.publish(letter(b"%010d" % number), SHOP)
     with await broker.stream("acme", ACME) as stream:
         stream.grant(10)
         # The one that crosses the limit is left for the next look; the first always comes.
-        assert len(await stream.next(max_bytes=most)) == most
+        assert len(await stream.next()) == most

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.testing import broken_deliveries, broken_ledgers
-from tests.unit.testing.broken import Broken
+from tests.unit.testing.broken import Broken, edit
 from tests.unit.testing.world import World
 
 from restante.testing.checker import check, examine, main
@@ -224,3 +224,15 @@ def test_marks_and_reads_alone_are_a_history() -> None:
     world.read_receipts()
     assert found(world.history()) == set()
     assert not any(isinstance(one, Publish | NotificationRead) for one in world.operations)
+
+
+@pytest.mark.parametrize("transport", ["webhook", "http"])
+def test_what_a_webhook_did_not_answer_has_a_receipt_and_no_call(transport: str) -> None:
+    world = World()
+    world.publish(b"1")
+    world.lease(1)
+    world.enter(1, "nacked")
+    edit(world, 2, transport=transport)
+    world.read_receipts()
+    expected = set() if transport == "webhook" else {"I14"}
+    assert found(world.history()) & {"I14"} == expected

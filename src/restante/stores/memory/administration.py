@@ -15,6 +15,8 @@ from restante.errors import (
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
+    WebhookChanged,
+    WebhookNotFound,
 )
 from restante.lifecycle import ENDED
 from restante.model import Key, Outcome, Role, Subscription
@@ -43,6 +45,7 @@ class Administration:
         tables = self._tables
         clients, keys = dict(tables.clients), dict(tables.keys)
         queues, subscriptions = dict(tables.queues), dict(tables.subscriptions)
+        webhooks = dict(tables.webhooks)
         settings = {name: table.queue for name, table in queues.items()}
         opened: list[Table] = []
         try:
@@ -51,6 +54,7 @@ class Administration:
         except RestanteError:
             tables.clients, tables.keys = clients, keys
             tables.queues, tables.subscriptions = queues, subscriptions
+            tables.webhooks = webhooks
             for name, queue in settings.items():
                 queues[name].queue = queue
             raise
@@ -80,6 +84,16 @@ class Administration:
                 if id not in tables.subscriptions:
                     raise SubscriptionNotFound(f"there is no subscription {id}")
                 del tables.subscriptions[id]
+            case change.PutWebhook(webhook):
+                tables.queue(webhook.queue)
+                current = tables.webhooks.get(webhook.queue)
+                if webhook.version != (1 if current is None else current.version + 1):
+                    raise WebhookChanged("the webhook was changed by another meanwhile")
+                tables.webhooks[webhook.queue] = webhook
+            case change.DropWebhook(queue):
+                if queue not in tables.webhooks:
+                    raise WebhookNotFound(f"queue {queue} has no webhook")
+                del tables.webhooks[queue]
 
     def _put_queue(self, item: change.PutQueue, opened: list[Table]) -> None:
         queue, tables = item.queue, self._tables

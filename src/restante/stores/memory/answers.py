@@ -20,7 +20,7 @@ class Answers:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def answer(self, asked: query.Query[Any]) -> Any:
+    def answer(self, asked: query.Query[Any]) -> Any:  # noqa: PLR0912 (a table of cases)
         tables = self._tables
         match asked:
             case query.QueueByName(name):
@@ -40,6 +40,10 @@ class Answers:
                 return _page(tables.keys, after, limit)
             case query.Subscriptions():
                 return [tables.subscriptions[id] for id in sorted(tables.subscriptions)]
+            case query.WebhookOf(name):
+                return tables.webhooks.get(name)
+            case query.Webhooks(after, limit):
+                return _page(tables.webhooks, after, limit)
             case query.NotificationById():
                 return self._notification(asked)
             case query.DeadLetters():

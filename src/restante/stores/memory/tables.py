@@ -10,6 +10,7 @@ from restante.model import Actor, Client, Key, Outcome, Queue, Receipt, State, S
 from restante.ports import Clock
 from restante.queries import StoredReceipt
 from restante.timeline import Timeline
+from restante.webhooks import Webhook
 from restante.wire import times
 from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
 
@@ -116,6 +117,7 @@ class Tables:
         self.queues: dict[str, Table] = {}
         self.keys: dict[str, Key] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.webhooks: dict[str, Webhook] = {}
         self.notifications: dict[str, Notification] = {}
         self.by_number: dict[int, Notification] = {}
         self.idempotency: dict[tuple[str, str], tuple[bytes, Notification, int]] = {}

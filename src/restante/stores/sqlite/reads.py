@@ -24,11 +24,13 @@ from restante.model import (
 from restante.stores.sqlite.ledger import Ledger
 from restante.stores.sqlite.upkeep import selection_sql
 from restante.timeline import Timeline
+from restante.webhooks import Webhook
 
 SCANNED_RECEIPTS: Final = 10_000
 _decode_settings = msgspec.json.Decoder(Settings).decode
 _decode_filter = msgspec.json.Decoder(dict[str, list[str]]).decode
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
+_decode_webhook = msgspec.json.Decoder(Webhook).decode
 _KEY: Final = (
     "SELECT id, role, name, secret_hash, created_at, expires_at, revoked_at, label, certificate_san"
     " FROM keys"
@@ -43,7 +45,7 @@ class Reads:
         self._ledger = Ledger(connection)
         self._timeline = timeline
 
-    def answer(self, asked: query.Query[Any]) -> Any:
+    def answer(self, asked: query.Query[Any]) -> Any:  # noqa: PLR0912 (a table of cases)
         match asked:
             case query.QueueByName(name):
                 return self._queue(name)
@@ -72,6 +74,17 @@ class Reads:
                         "SELECT id, pattern, queue, filter FROM subscriptions ORDER BY id"
                     )
                 ]
+            case query.WebhookOf(queue):
+                row = self._execute(
+                    "SELECT webhook FROM webhooks WHERE queue = ?", (queue,)
+                ).fetchone()
+                return None if row is None else _decode_webhook(row[0])
+            case query.Webhooks(after, limit):
+                rows = self._execute(
+                    "SELECT webhook FROM webhooks WHERE queue > ? ORDER BY queue LIMIT ?",
+                    (after, limit),
+                )
+                return [_decode_webhook(webhook) for (webhook,) in rows]
             case query.NotificationById():
                 return self._notification(asked)
             case query.DeadLetters():

@@ -81,6 +81,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX receipts_by_notification ON receipts (notification, queue);
     """,
     "ALTER TABLE keys ADD COLUMN certificate_san TEXT NOT NULL DEFAULT '';",
+    """
+    CREATE TABLE webhooks (
+        queue TEXT PRIMARY KEY, version INTEGER NOT NULL, webhook BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -17,12 +17,15 @@ from restante.errors import (
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
+    WebhookChanged,
+    WebhookNotFound,
 )
 from restante.lifecycle import Decision, decide_redrive
 from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries
 from restante.stores.sqlite.ledger import Ledger
+from restante.webhooks import Webhook
 
 _encode = msgspec.json.Encoder().encode
 _ENDS: Final = ("acked", "superseded", "expired", "discarded")
@@ -201,6 +204,12 @@ class Upkeep:
                 if not self._exists("SELECT 1 FROM subscriptions WHERE id = ?", id):
                     raise SubscriptionNotFound(f"there is no subscription {id}")
                 self._execute("DELETE FROM subscriptions WHERE id = ?", (id,))
+            case change.PutWebhook(webhook):
+                self._put_webhook(webhook)
+            case change.DropWebhook(queue):
+                if not self._exists("SELECT 1 FROM webhooks WHERE queue = ?", queue):
+                    raise WebhookNotFound(f"queue {queue} has no webhook")
+                self._execute("DELETE FROM webhooks WHERE queue = ?", (queue,))
 
     def _put_queue(self, queue: Queue, *, must_be_new: bool) -> None:
         if not self._exists("SELECT 1 FROM clients WHERE name = ?", queue.owner):
@@ -217,6 +226,18 @@ class Upkeep:
             self._books.reload(queue.name)
             if queue.settings.after_dead == "continue":
                 self._deliveries.unpark(self._books.queue(queue.name))
+
+    def _put_webhook(self, webhook: Webhook) -> None:
+        self._books.queue(webhook.queue)
+        row = self._execute(
+            "SELECT version FROM webhooks WHERE queue = ?", (webhook.queue,)
+        ).fetchone()
+        if webhook.version != (1 if row is None else row[0] + 1):
+            raise WebhookChanged("the webhook was changed by another meanwhile")
+        self._execute(
+            "INSERT OR REPLACE INTO webhooks VALUES (?, ?, ?)",
+            (webhook.queue, webhook.version, _encode(webhook)),
+        )
 
     def _add_key(self, key: Key) -> None:
         if key.role is Role.CLIENT and not self._exists(

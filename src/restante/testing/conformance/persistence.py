@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from restante.changes import AddKey, AddSubscription
+from restante.changes import AddKey, AddSubscription, PutWebhook
 from restante.errors import IdempotencyKeyReused, LeaseLost, ShuttingDown
 from restante.model import Key, Role, State, Subscription
-from restante.queries import ClientByName, DeadLetters, KeyById, QueueByName, Subscriptions
+from restante.queries import (
+    ClientByName,
+    DeadLetters,
+    KeyById,
+    QueueByName,
+    Subscriptions,
+    WebhookOf,
+)
 from restante.testing.conformance.stage import Stage, refused, seqs
+from restante.webhooks import Webhook
 
 
 async def every_state_is_there_again(stage: Stage) -> None:
@@ -42,13 +50,15 @@ async def what_was_administered_is_there_again(stage: Stage) -> None:
     await stage.put_queue("q", max_attempts=3, after_dead="park")
     key = Key(id="k", role=Role.ADMIN, name="op", secret_hash=bytes(32), created_at_ms=1)
     subscription = Subscription("s", "a.#", "q", {"x": ["1"]})
-    await stage.configure(AddKey(key), AddSubscription(subscription))
+    webhook = Webhook(queue="q", url="https://hooks.example/", sealed_headers=b"\xff\x00")
+    await stage.configure(AddKey(key), AddSubscription(subscription), PutWebhook(webhook))
     queue = await stage.store.browse(QueueByName("q"))
     await stage.reopen()
     assert await stage.store.browse(QueueByName("q")) == queue
     assert await stage.store.browse(ClientByName("acme")) is not None
     assert await stage.store.browse(KeyById("k")) == key
     assert await stage.store.browse(Subscriptions()) == [subscription]
+    assert await stage.store.browse(WebhookOf("q")) == webhook
 
 
 async def leases_and_their_tokens_live_on(stage: Stage) -> None:

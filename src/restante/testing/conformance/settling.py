@@ -47,6 +47,15 @@ async def a_reply_that_is_no_text_is_kept_as_base64(stage: Stage) -> None:
     assert (receipt.reply, receipt.reply_base64) == (None, "/wA=")
 
 
+async def a_nack_may_carry_what_was_answered(stage: Stage) -> None:
+    """What a webhook answered in place of signing stands in the history of its attempt."""
+    await stage.publish()
+    answer = b"HTTP/1.1 500 Oops\r\n\r\nsorry"
+    await stage.nack(await stage.one(), reply=answer, reply_content_type="message/http")
+    receipt = (await stage.ledger())[-1]
+    assert (receipt.reply, receipt.reply_content_type) == (answer.decode(), "message/http")
+
+
 async def an_empty_reply_is_a_reply(stage: Stage) -> None:
     await stage.publish()
     await stage.ack(await stage.one(), reply=b"")

@@ -16,6 +16,7 @@ from restante.testing.conformance import (
     retention,
     settling,
     times,
+    webhooks,
 )
 from restante.testing.conformance.stage import Scenario
 
@@ -30,6 +31,7 @@ _PARTS = (
     administering,
     browsing,
     retention,
+    webhooks,
 )
 
 

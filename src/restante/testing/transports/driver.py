@@ -17,6 +17,7 @@ class Want(enum.Enum):
     CREDIT = "says how much it takes before it settles"
     EXTEND = "prolongs a lease"
     LEASE_SECONDS = "says how long its leases run"
+    LEASE_RUNS_OUT = "may hold a lease until it runs out, and nobody ends it before"
     PUBLISH = "publishes, too"
     RELEASE = "gives back"
     REASON = "says why it does not accept"

@@ -7,6 +7,7 @@ from restante.testing.transports.driver import Want
 from restante.testing.transports.stage import Stage, ack, needs, one, settle, settled, take
 
 
+@needs(Want.LEASE_RUNS_OUT)
 async def a_lease_that_runs_out_comes_again(stage: Stage) -> None:
     await stage.settings(lease_seconds=1)
     await stage.publish(b"<a/>")

@@ -23,6 +23,7 @@ _OFFERS: Final = frozenset(
         Want.CONNECTS,
         Want.EXTEND,
         Want.LEASE_SECONDS,
+        Want.LEASE_RUNS_OUT,
         Want.PUBLISH,
         Want.RELEASE,
         Want.REASON,

@@ -102,8 +102,10 @@ class Link:
                 if self._binary:
                     body, rest = rest[: item["body_bytes"]], rest[item["body_bytes"] :]
                 self.received.put_nowait(delivered_of(item, body))
-        elif frame.get("ref") in self._answers:
-            self._answers[frame["ref"]].set_result(frame)
+        elif (answer := self._answers.get(frame.get("ref", ""))) is not None:
+            # Whoever asked may have been cancelled at this very moment.
+            if not answer.done():
+                answer.set_result(frame)
         else:
             self.frames.put_nowait(frame)
 

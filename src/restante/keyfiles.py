@@ -1,0 +1,53 @@
+"""Files that hold keys: written so that nobody else may read them, and never half."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from restante.errors import ConfigurationError, StoreRefused
+from restante.wire.sealing import KEY_BYTES, Keyring, parse_keys, to_line
+
+_log = structlog.get_logger(__name__)
+
+SECRETS_KEY_FILE: Final = "secrets.key"
+"""In the data folder, unless another is named."""
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, durably, whole or not at all. Raises ``StoreRefused``."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        # What an earlier start left when it was killed here.
+        beside.unlink(missing_ok=True)
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
+
+
+def load_keyring(path: Path) -> Keyring:
+    """The keyring of a file, made with one new key where there is none. Raises ``ConfigurationError``."""
+    if not path.exists():
+        write_private(path, f"{to_line(secrets.token_bytes(KEY_BYTES))}\n")
+    try:
+        if path.stat().st_mode & 0o077:
+            _log.warning("secrets.key_readable_by_others", path=str(path))
+        return Keyring(parse_keys(path.read_text()))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
