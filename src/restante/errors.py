@@ -19,6 +19,7 @@
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
+    │   ├── Displaced           409  another connection has taken up where this one was
     │   └── TooManyKeys         409
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── StoreError
@@ -200,6 +201,11 @@ class LeaseLost(Conflict):
 class AlreadyExists(Conflict):
     code = "already_exists"
     title = "Already exists"
+
+
+class Displaced(Conflict):
+    code = "displaced"
+    title = "Another connection has taken this one's place"
 
 
 class TooManyKeys(Conflict):

@@ -117,10 +117,13 @@ class Stream:
         self._bytes = bytes
         self._go_on()
 
-    async def next(self, wait_seconds: float | None = None) -> list[Delivery]:
+    async def next(
+        self, wait_seconds: float | None = None, max_bytes: int = RECEIVE_BYTES
+    ) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
-        When the caller is cancelled, what was leased for it meanwhile is released.
+        The bodies are ``max_bytes`` together at most; the first one comes whatever its size. When the caller is
+        cancelled, what was leased for it meanwhile is released.
         """
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
@@ -128,7 +131,7 @@ class Stream:
             room = min(self._messages - len(self._held), BATCH)
             bytes_room = self._bytes - self._bytes_held
             if room > 0 and (bytes_room > 0 or not self._held):
-                deliveries = await self._look(room, bytes_room)
+                deliveries = await self._look(room, min(bytes_room, max_bytes))
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
@@ -185,7 +188,7 @@ class Stream:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _look(self, room: int, bytes_room: int) -> list[Delivery]:
+    async def _look(self, room: int, max_bytes: int) -> list[Delivery]:
         session, ticket = self.session, self._ticket
         ticket.look()
         leased = await session.lease(
@@ -194,7 +197,7 @@ class Stream:
                 max=room,
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=min(bytes_room, RECEIVE_BYTES),
+                max_bytes=max_bytes,
             )
         )
         if leased.at_limit:

@@ -77,6 +77,13 @@ async def test_however_a_lease_ends_it_makes_room(broker, verb):
         assert len(await task) == 1
 
 
+async def test_one_batch_is_as_large_as_asked(broker):
+    await publish(broker, b"x" * 30, b"y" * 30, b"z" * 300)
+    with await opened(broker) as stream:
+        assert len(await stream.next(max_bytes=60)) == 2
+        assert len(await stream.next(max_bytes=60)) == 1, "the first whatever its size"
+
+
 async def test_settled_over_another_transport_makes_room_too(broker):
     await publish(broker, b"1", b"2")
     other = await broker.session("acme", ACME)
