@@ -11,6 +11,7 @@ import msgspec
 from restante.engine.under_way import UnderWay
 from restante.errors import LeaseLost, LeaseNotFound, RestanteError, StoreError
 from restante.model import (
+    KEY_CHARACTERS,
     LEASE_SECONDS_MAXIMUM,
     REASON_CHARACTERS,
     REPLY_BYTES,
@@ -182,6 +183,9 @@ class Settler:
     def _settlement(self, ref: LeaseRef, item: Settle) -> Settlement:
         check_bounds("length of reason", len(item.reason), 0, REASON_CHARACTERS)
         check_bounds("length of reply", len(item.reply or b""), 0, REPLY_BYTES)
+        check_bounds(
+            "length of reply_content_type", len(item.reply_content_type), 0, KEY_CHARACTERS
+        )
         if item.retry_after_seconds is not None:
             check_bounds("retry_after", item.retry_after_seconds, 0, 86_400)
         return Settlement(

@@ -323,6 +323,7 @@ async def test_each_item_is_answered_for_itself(broker):
             Settle(lease=token, verb=Verb.NACK, retry_after_seconds=-1),
             Settle(lease=token, verb=Verb.REJECT, reason="x" * 1_025),
             Settle(lease=token, verb=Verb.ACK, reply=b"x" * 65_537),
+            Settle(lease=token, verb=Verb.ACK, reply=b"x", reply_content_type="x" * 256),
             Settle(lease=token, verb=Verb.EXTEND, lease_seconds=43_201),
             Settle(lease=token, verb=Verb.ACK, reply=b"x" * 65_536),
             Settle(lease=token, verb=Verb.RELEASE),
@@ -330,7 +331,7 @@ async def test_each_item_is_answered_for_itself(broker):
     ).results()
     told = [one.outcome if isinstance(one, Settled) else type(one) for one in results]
     out = OutOfBounds
-    assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, "acked", LeaseLost]
+    assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, out, "acked", LeaseLost]
 
 
 async def test_leases_of_several_queues_are_settled_at_once(broker):
