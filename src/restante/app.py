@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -34,13 +34,39 @@ from restante.stores.sqlite import SqliteStore
 from restante.transports import events, longpoll, websocket
 from restante.web import administer, docs, look, publish, settle
 
+if TYPE_CHECKING:
+    from restante.transports import grpc as grpc_transport
+
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
 EXIT_STORAGE_FAILED: Final = 7
 LEAVE_SECONDS: Final = 5.0
 """How long a stop waits for those who are connected to settle what they hold and leave."""
-OnReady = Callable[[str, str, Path | None], None]
+
+
+class Started(NamedTuple):
+    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one."""
+
+    url: str
+    admin_url: str
+    grpc: dict[str, Address]
+    """Listeners of gRPC, by the names under which they are told of: ``grpc`` and ``grpc-admin``."""
+    key_file: Path | None
+
+
+class Listening(Protocol):
+    """A listener that has been bound."""
+
+    up: asyncio.Event
+
+    async def run(self) -> None:
+        """Serve until told to stop, and then until what is under way is answered."""
+
+    def stop(self, *, at_once: bool) -> None: ...
+
+
+OnReady = Callable[[Started], None]
 
 
 def build_api(broker: Broker, admin_key: str | None = None) -> Api:
@@ -72,8 +98,8 @@ def build_admin_api(broker: Broker) -> Api:
 async def serve(config: Config, on_ready: OnReady) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code.
 
-    ``on_ready`` is told once the listeners' URLs, and the file of the first administrator's key if this start wrote
-    one. Raises ``StartupError``. The code is 0 after a stop that was asked for, 7 when the storage failed.
+    ``on_ready`` is told once where. Raises ``StartupError``. The code is 0 after a stop that was asked for, 7 when the
+    storage failed.
     """
     _raise_file_limit()
     clock = SystemClock()
@@ -95,21 +121,25 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 retention_interval_seconds=config.retention_interval_seconds,
             ) as broker,
         ):
-            key_file = await _first_admin_key(broker, config)
-            servers = [
+            servers: list[Listening] = [
                 Server(build_api(broker, config.admin_key), public, config.shutdown_seconds),
                 Server(build_admin_api(broker), private, config.shutdown_seconds),
             ]
+            grpc: dict[str, Address] = {}
+            for name, address, listener in _grpc_listeners(broker, config):
+                servers.append(listener)
+                grpc[name] = address
+            key_file = await _first_admin_key(broker, config)
             return await _run(
                 servers,
                 broker,
                 config.shutdown_seconds,
-                lambda: on_ready(_url(public), _url(private), key_file),
+                lambda: on_ready(Started(_url(public), _url(private), grpc, key_file)),
             )
 
 
 async def _run(
-    servers: list[Server], broker: Broker, shutdown_seconds: float, ready: Callable[[], None]
+    servers: list[Listening], broker: Broker, shutdown_seconds: float, ready: Callable[[], None]
 ) -> int:
     stopping = asyncio.Event()
     with _signals(stopping.set):
@@ -180,6 +210,35 @@ def _bind(address: Address) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(f"{address} is in use by another process") from error
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
+
+
+def _grpc_listeners(broker: Broker, config: Config) -> Iterator[tuple[str, Address, Listening]]:
+    if config.grpc_listen is None and config.grpc_admin_listen is None:
+        return
+    try:
+        from restante.transports import grpc
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"gRPC needs packages that are not installed ({error.name}):"
+            " pip install 'restante[grpc]'"
+        ) from error
+
+    if config.grpc_listen is not None:
+        authenticator = Authenticator(broker, config.admin_key)
+        public = grpc.public_listener(broker, authenticator, config.shutdown_seconds)
+        yield "grpc", _bind_grpc(public, config.grpc_listen), public
+    if config.grpc_admin_listen is not None:
+        private = grpc.admin_listener(broker)
+        yield "grpc-admin", _bind_grpc(private, config.grpc_admin_listen), private
+
+
+def _bind_grpc(listener: grpc_transport.Listener, address: Address) -> Address:
+    try:
+        return Address(address.host, listener.bind(str(address)))
+    except RuntimeError as error:
+        # It does not say why; an attempt of ours does.
+        _bind(address).close()
+        raise ConfigurationError(f"cannot listen on {address} for gRPC: {error}") from error
 
 
 def _url(listener: socket.socket) -> str:

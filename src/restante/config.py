@@ -41,6 +41,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data: Path = Path("restante-data")
     listen: Address = Address("127.0.0.1", 7070)
     admin_listen: Address = Address("127.0.0.1", 7071)
+    grpc_listen: Address | None = None
+    grpc_admin_listen: Address | None = None
     admin_key: str | None = None
     log_level: str = "info"
     log_format: str = "console"
@@ -154,6 +156,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "data": _Folder(),
     "listen": _Listen(),
     "admin_listen": _Listen(),
+    "grpc_listen": _Listen(),
+    "grpc_admin_listen": _Listen(),
     "admin_key": _Secret(),
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
@@ -184,11 +188,21 @@ def load(
         if value is not None:
             values[name] = _read(name, value, f"--{name.replace('_', '-')}")
     config = msgspec.convert(values, Config, strict=False)
-    if config.listen == config.admin_listen and config.listen.port:
-        raise ConfigurationError(
-            f"listen and admin_listen are both {config.listen}: each needs an address of its own"
-        )
+    _check_addresses(config)
     return config
+
+
+def _check_addresses(config: Config) -> None:
+    taken: dict[Address, str] = {}
+    for name in ("listen", "admin_listen", "grpc_listen", "grpc_admin_listen"):
+        address: Address | None = getattr(config, name)
+        if address is None or not address.port:
+            continue
+        other = taken.setdefault(address, name)
+        if other != name:
+            raise ConfigurationError(
+                f"{other} and {name} are both {address}: each needs an address of its own"
+            )
 
 
 def _from_file(file: Path) -> dict[str, object]:

@@ -26,12 +26,20 @@ class Service:
         self.data = data
         self.url = ""
         self.admin_url = ""
+        self.grpc = ""
+        self.grpc_admin = ""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, admin_key: str | None = ADMIN_KEY) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
         command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
         command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
+        command += [
+            "--grpc-listen",
+            self.grpc or "127.0.0.1:0",
+            "--grpc-admin-listen",
+            "127.0.0.1:0",
+        ]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         with log:
             self._process = subprocess.Popen(
@@ -44,9 +52,15 @@ class Service:
             )
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("ready "):
-                self.url = line.split()[1]
-                return
+            name, _, address = line.strip().partition(" ")
+            match name:
+                case "grpc":
+                    self.grpc = address
+                case "grpc-admin":
+                    self.grpc_admin = address
+                case "ready":
+                    self.url = address
+                    return
         raise AssertionError(f"no start: {self.log()}")
 
     def _listen(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 
+import msgspec
+
 from restante import auth
 from restante.engine.broker import Broker
 from restante.errors import Unauthenticated
@@ -49,6 +51,12 @@ class Authenticator:
             return Actor("admin", Role.ADMIN, ENVIRONMENT, transport, remote)
         key_id, secret_hash = auth.parse(text)
         return await self._actor(key_id, secret_hash, transport, remote)
+
+    async def confirm(self, actor: Actor, remote: str) -> Actor:
+        """The actor of ``by_key``, when its key still holds; ``remote`` is where it turned out to be."""
+        if actor.key_id == ENVIRONMENT:
+            return msgspec.structs.replace(actor, remote_address=remote)
+        return await self._actor(actor.key_id, None, actor.transport, remote)
 
     async def _actor(
         self, key_id: str, secret_hash: bytes | None, transport: str, remote: str

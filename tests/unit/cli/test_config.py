@@ -48,6 +48,13 @@ def test_defaults():
     assert config.data == Path("restante-data")
 
 
+def test_grpc_is_nowhere_unless_it_is_said_where():
+    assert load(None, {}, {}).grpc_listen is None
+    # Any two may have port 0: these will be different ones.
+    config = load(None, {"RESTANTE_GRPC_LISTEN": "h:0"}, {"grpc_admin_listen": "h:0"})
+    assert config.grpc_listen == config.grpc_admin_listen == Address("h", 0)
+
+
 def test_file_then_environment_then_flags(tmp_path):
     file = tmp_path / "restante.toml"
     file.write_text('log_level = "debug"\npoll_interval_seconds = 3\nreserve_bytes = 7\n')
@@ -80,6 +87,8 @@ def test_a_relative_folder_in_a_file_is_relative_to_the_file(tmp_path):
         ({}, {"log_format": "xml"}, ["--log-format", "console or json"]),
         ({}, {"data": ""}, ["--data", "folder"]),
         ({}, {"listen": "h:1", "admin_listen": "h:1"}, ["listen", "admin_listen", "h:1"]),
+        ({}, {"admin_listen": "h:1", "grpc_listen": "h:1"}, ["admin_listen", "grpc_listen", "h:1"]),
+        ({}, {"grpc_admin_listen": "h"}, ["--grpc-admin-listen", "HOST:PORT"]),
     ],
 )
 def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told):
