@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import importlib.util
 import os
 import resource
 import signal
@@ -70,12 +71,17 @@ OnReady = Callable[[Started], None]
 
 
 def build_api(broker: Broker, admin_key: str | None = None) -> Api:
-    """The public interface over a broker."""
+    """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
     routes = Routes()
+    authenticator = Authenticator(broker, admin_key)
     for part in (publish, longpoll, events, websocket, settle, look, administer):
         part.add_routes(routes, broker)
+    if _installed("google.protobuf"):
+        from restante.transports import connect
+
+        connect.add_routes(routes, broker, authenticator)
     docs.add_routes(routes)
-    return Api(routes, Authenticator(broker, admin_key))
+    return Api(routes, authenticator)
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -201,6 +207,13 @@ async def _has_admin(store: Store) -> bool:
             return True
         after = page[-1].id
     return False
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False  # not even the package that it would be in
 
 
 def _bind(address: Address) -> socket.socket:
