@@ -14,8 +14,8 @@ from restante.model import Actor, Delivery, check_bounds
 from restante.rpc.messages import RESPONSE_BYTES, in_responses, to_notification
 from restante.wire.proto import restante_pb2 as pb
 
-HEARTBEAT_SECONDS: Final = 20.0
-"""Proxies cut off what is silent for longer than 60, and HTTP/2's own pings do not get past them."""
+HEARTBEAT_SECONDS: Final = 45.0
+"""Proxies cut off what is silent for 60, and HTTP/2's own pings do not get past them. Each is a message, and dear."""
 _RESUME: Final = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 
 

@@ -153,7 +153,7 @@ async def test_a_drained_publisher_has_its_answers_and_is_ended_in_the_end(broke
 async def test_silence_is_broken_now_and_then(broker, link, clock):
     await turns()
     for count in (1, 2):
-        clock.advance(20)
+        clock.advance(45)
         await turns()
         assert link.written == [pb.PublishStreamResponse()] * count
 

@@ -535,10 +535,10 @@ async def test_who_comes_back_is_sent_again_what_it_holds(broker):
 async def test_silence_is_broken_now_and_then(broker, call, clock):
     link = await call.open()
     assert len(link.written) == 1
-    clock.advance(20)
+    clock.advance(45)
     await turns()
     assert link.written[1:] == [pb.ReceiveResponse()]
-    clock.advance(20)
+    clock.advance(45)
     await turns()
     assert link.written[2:] == [pb.ReceiveResponse()]
 

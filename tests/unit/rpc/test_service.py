@@ -335,6 +335,6 @@ async def test_who_comes_back_is_sent_again_what_it_holds(broker, link, subscrib
 
 async def test_silence_is_broken_now_and_then(broker, link, clock, subscribed):
     await subscribed()
-    clock.advance(20)
+    clock.advance(45)
     await turns()
     assert link.written[1:] == [pb.SubscribeResponse()]

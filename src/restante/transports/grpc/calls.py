@@ -167,6 +167,5 @@ def _presented(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def _remote(peer: str) -> str:
-    """``host:port`` of ``ipv4:host:port`` or ``ipv6:%5Bhost%5D:port``, as receipts have it."""
-    _, _, address = urllib.parse.unquote(peer).partition(":")
-    return address.replace("[", "").replace("]", "")
+    """``host:port`` of ``ipv4:host:port``, and ``[host]:port`` of ``ipv6:%5Bhost%5D:port``."""
+    return urllib.parse.unquote(peer).partition(":")[2]
