@@ -3,13 +3,13 @@
 import pytest
 from tests.e2e.conftest import ADMIN_KEY
 
-from restante.testing.transports import Target, drivers, transport_cases
+from restante.testing.transports import Target, all_drivers, transport_cases
 
 CASES = [
     pytest.param(driver, scenario, id=f"{driver.name}-{scenario}")
     for driver, scenario in transport_cases()
 ]
-ALL = drivers()
+ALL = all_drivers()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ name in ``offers``, and the scenarios that need it are not run with it.
 """
 
 from restante.testing.transports.driver import Driver, Target, Want
-from restante.testing.transports.finding import drivers, transport_cases
+from restante.testing.transports.finding import all_drivers, transport_cases
 from restante.testing.transports.stage import Scenario
 
-__all__ = ["Driver", "Scenario", "Target", "Want", "drivers", "transport_cases"]
+__all__ = ["Driver", "Scenario", "Target", "Want", "all_drivers", "transport_cases"]

@@ -15,7 +15,7 @@ DRIVERS = "restante.testing.transports.drivers"
 _PARTS = (settling, leasing, attaching)
 
 
-def drivers() -> list[type[Driver]]:
+def all_drivers() -> list[type[Driver]]:
     """The clients of every transport. ``ModuleNotFoundError`` for a transport that has none."""
     found: list[type[Driver]] = []
     for module in pkgutil.iter_modules(transports.__path__):
@@ -39,7 +39,7 @@ def transport_cases() -> list[tuple[type[Driver], Scenario]]:
     """Every scenario with every driver that offers what it needs."""
     return [
         (driver, scenario)
-        for driver in drivers()
+        for driver in all_drivers()
         for scenario in scenarios()
         if scenario.needs <= driver.offers
     ]
