@@ -2,14 +2,16 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-# Debian packages that tests use: fault injection, a false clock, a client, file systems to break.
+# Debian packages that tests use: fault injection, a false clock, clients, file systems to break.
 # `make test TEST_PACKAGES=` leaves them out, on a machine where they cannot be installed.
-TEST_PACKAGES ?= strace libfaketime curl e2fsprogs
+TEST_PACKAGES ?= strace libfaketime curl e2fsprogs iproute2 nftables nodejs npm chromium chromium-driver
 # Handed to what the target runs: `make test ARGS='-k ledger'`, `make lock ARGS=--upgrade`.
 ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/setup.stamp
+NODE := tests/clients/node
+NODE_STAMP := $(NODE)/node_modules/setup.stamp
 
 .PHONY: help
 help: ## Show this list
@@ -43,12 +45,17 @@ format: setup ## Format the code and mend what the linter can mend
 test-packages:
 	@scripts/ensure-debian-packages.sh $(TEST_PACKAGES)
 
+# Other people's clients in JavaScript; instant when nothing changed.
+$(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json scripts/node-clients.sh | test-packages
+	@scripts/node-clients.sh
+	@touch $@
+
 .PHONY: test
-test: setup test-packages ## Run every test but the long lane
+test: setup test-packages $(NODE_STAMP) ## Run every test but the long lane
 	scripts/test.sh parallel serial -- $(ARGS)
 
 .PHONY: test-long
-test-long: setup test-packages ## Run the long lane: many cycles of every failure
+test-long: setup test-packages $(NODE_STAMP) ## Run the long lane: many cycles of every failure
 	scripts/test.sh long -- $(ARGS)
 
 .PHONY: bench
@@ -66,5 +73,5 @@ lock: setup ## Write the lock files anew from pyproject.toml
 
 .PHONY: clean
 clean: ## Remove .venv, caches and builds; data directories stay
-	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(NODE)/node_modules .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -10,7 +10,11 @@ PATH="$PATH:/usr/sbin:/sbin"
 # Looks for the thing itself first: it may well have come from somewhere other than a package.
 is_there() {
     case "$1" in
-        strace | curl | make) command -v "$1" >/dev/null && return ;;
+        strace | curl | make | npm | chromium) command -v "$1" >/dev/null && return ;;
+        nodejs) command -v node >/dev/null && return ;;
+        chromium-driver) command -v chromedriver >/dev/null && return ;;
+        iproute2) command -v ip >/dev/null && return ;;
+        nftables) command -v nft >/dev/null && return ;;
         e2fsprogs) command -v mkfs.ext4 >/dev/null && return ;;
         libfaketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null && return ;;
     esac

@@ -125,6 +125,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 clock,
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
+                connections_per_principal=config.connections_per_principal,
             ) as broker,
         ):
             servers: list[Listening] = [

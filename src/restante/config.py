@@ -50,6 +50,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention_interval_seconds: float = 60.0
     poll_interval_seconds: float = 15.0
     reserve_bytes: int = 64 * _MIB
+    connections_per_principal: int = 1_000
+    """How many WebSockets and streams of events one client or publisher may have open."""
     shutdown_seconds: float = 10.0
     """How long a stop waits for answers under way."""
 
@@ -165,6 +167,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
+    "connections_per_principal": _Number(1, 1_000_000),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
 }
 _SECRETS: Final = frozenset({"admin_key"})

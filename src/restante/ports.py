@@ -92,7 +92,10 @@ class Store(Protocol):
         """Discard up to ``limit`` selected dead letters: how many, and who became ready."""
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
-        """Answer one of the questions in ``queries.py`` from what is committed."""
+        """Answer one of the questions in ``queries.py`` from what is committed.
+
+        ``LeasedTo`` alone keeps its place among the calls that change something.
+        """
 
     def prune(self, limit: int) -> asyncio.Future[int]:
         """Delete up to about ``limit`` bodies and receipts past their retention; 0 when nothing is left to do."""

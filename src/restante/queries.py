@@ -9,7 +9,17 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from restante.model import Client, Delivery, Figures, Key, Queue, Selection, State, Subscription
+from restante.model import (
+    RECEIVE_BYTES,
+    Client,
+    Delivery,
+    Figures,
+    Key,
+    Queue,
+    Selection,
+    State,
+    Subscription,
+)
 
 Answer = TypeVar("Answer")
 
@@ -127,10 +137,16 @@ class DeadLetters(Query[list[DeadLetter]], frozen=True):
 
 
 class LeasedTo(Query[list[Delivery]], frozen=True):
-    """What is leased to one consumer (``Actor.consumer``) of the queue, by ``seq``, under the leases it has."""
+    """What is leased to one consumer (``Actor.consumer``) of the queue, by ``seq``, under the leases it has.
+
+    Those beyond ``after``, with ``max_bytes`` of bodies together at most; the first one comes whatever its size.
+    Answered in the order of calls: what was leased or settled by a call before this one counts, done or not.
+    """
 
     queue: str
     consumer: str
+    after: int = 0
+    max_bytes: int = RECEIVE_BYTES
 
 
 class CountDead(Query[int], frozen=True):

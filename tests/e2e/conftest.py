@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,10 +22,15 @@ _names = itertools.count(1)
 
 
 class Service:
-    """One ``restante serve`` on a data folder, started and ended as often as a test likes."""
+    """One ``restante serve`` on a data folder, started and ended as often as a test likes.
 
-    def __init__(self, data: Path) -> None:
+    ``flags`` are for ``serve``; with TLS, ``ca_file`` is the authority that signed its certificate.
+    """
+
+    def __init__(self, data: Path, *flags: str, ca_file: Path | None = None) -> None:
         self.data = data
+        self.flags = flags
+        self.ca_file = ca_file
         self.url = ""
         self.admin_url = ""
         self.grpc = ""
@@ -34,12 +41,8 @@ class Service:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
         command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
         command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
-        command += [
-            "--grpc-listen",
-            self.grpc or "127.0.0.1:0",
-            "--grpc-admin-listen",
-            "127.0.0.1:0",
-        ]
+        command += ["--grpc-listen", self.grpc or "127.0.0.1:0"]
+        command += ["--grpc-admin-listen", "127.0.0.1:0", *self.flags]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         with log:
             self._process = subprocess.Popen(
@@ -60,12 +63,13 @@ class Service:
                     self.grpc_admin = address
                 case "ready":
                     self.url = address
+                    self.admin_url = re.findall(r"Health is at (\S+)/healthz", self.log())[-1]
                     return
         raise AssertionError(f"no start: {self.log()}")
 
     def _listen(self) -> str:
         # The same port again after a restart, so that clients come back to it.
-        return self.url.removeprefix("http://") or "127.0.0.1:0"
+        return self.url.partition("://")[2] or "127.0.0.1:0"
 
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()
@@ -85,14 +89,20 @@ class Service:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.partition("://")[2].split(":")
         return host, int(port)
 
+    def trust(self) -> ssl.SSLContext | bool:
+        """What its certificate is checked against."""
+        return True if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
+
     def caller(self, key: str = ADMIN_KEY) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers=bearer(key), timeout=30)
+        return httpx.Client(base_url=self.url, headers=bearer(key), timeout=30, verify=self.trust())
 
     def async_caller(self, key: str) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, headers=bearer(key), timeout=90)
+        return httpx.AsyncClient(
+            base_url=self.url, headers=bearer(key), timeout=90, verify=self.trust()
+        )
 
 
 class Mailbox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 
 import httpx
@@ -208,7 +209,8 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     ).json()
     before = (mailbox.receipts(), mailbox.figures()["leased"])
     # The cookie is the caller's own, and opens what its key opens; test_events.py has that.
-    open_to_all = {"/openapi.yaml", "/docs", "/docs/{file}", "/v1/cookie", "/v1/socket"}
+    open_to_all = {"/openapi.yaml", "/asyncapi.yaml", "/docs", "/docs/{file}"}
+    open_to_all |= {"/v1/cookie", "/v1/socket"}
     only_own = {"/v1/queues"}
     seen = 0
     for method, path in _routes():
@@ -371,3 +373,19 @@ def test_a_lease_is_extended_within_its_bounds_or_not_at_all(mailbox: Mailbox) -
     for seconds in (0, -1, 43_201):
         answer = mailbox.settle(notification["lease"], "extend", lease=seconds)
         _check(answer, 422, "out_of_bounds")
+
+
+def test_a_compressed_body_is_refused(mailbox: Mailbox) -> None:
+    """It would be kept as it is, and taken for what its content type says; a bomb never unfolds."""
+    bomb = gzip.compress(bytes(10_000_000))
+    for caller, path in (
+        (mailbox.publisher, f"/v1/queues/{mailbox.name}/notifications"),
+        (mailbox.client, f"/v1/queues/{mailbox.name}/receive"),
+    ):
+        answer = caller.post(
+            path,
+            content=bomb,
+            headers={"content-encoding": "gzip", "content-type": "application/json"},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert mailbox.publish(b"x", content_encoding="identity").status_code == 201

@@ -237,7 +237,7 @@ class Caller:
         answer = await self._recorded(call, "POST", f"/v1/queues/{queue}/receive", request)
         if answer is not None:
             given = self.leases[queue] if lease is None else lease
-            call.leases = [_lease(item, given) for item in answer.json()["notifications"]]
+            call.leases = [lease_of(item, given) for item in answer.json()["notifications"]]
             self.recorder.end(call, "ok")
         return call.leases
 
@@ -374,7 +374,8 @@ class _Page(msgspec.Struct):
     next: int | str | None = None
 
 
-def _lease(item: dict[str, Any], lease_seconds: float) -> Lease:
+def lease_of(item: dict[str, Any], lease_seconds: float) -> Lease:
+    """A notification of an envelope, as histories write it."""
     body = item["body"].encode() if "body" in item else base64.b64decode(item["body_base64"])
     return Lease(
         notification=item["id"],

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.failure.clients import Caller
 from tests.failure.server import Server
+from tests.failure.streams import CALLERS
 
 from restante.testing.checker import Verdict, examine
 from restante.testing.history import History, Publish, Recorder, Role
@@ -34,16 +35,23 @@ class House:
         self._bodies = itertools.count(1)
         self.admin = self.caller("admin")
 
-    def caller(self, who: str) -> Caller:
-        """A new connection of the administrator, of the publisher ``shop``, or of a client."""
+    def caller(self, who: str, speaks: str = "http") -> Caller:
+        """A new caller: the administrator, the publisher ``shop``, or a client, which may speak ``websocket``
+        or ``events``.
+        """
+        kind = CALLERS[speaks]
         if who == "admin":
-            caller = Caller(self.recorder, self.leases)
+            caller = kind(self.recorder, self.leases)
         else:
             role: Role = "publisher" if who == "shop" else "client"
-            caller = Caller(self.recorder, self.leases, who=who, role=role, key=self._keys[who])
+            caller = kind(self.recorder, self.leases, who=who, role=role, key=self._keys[who])
         caller.port = self._callers[0].port if self._callers else 0
         self._callers.append(caller)
         return caller
+
+    def key_of(self, who: str) -> str:
+        """The key of the publisher ``shop`` or of a client."""
+        return self._keys[who]
 
     def use(self, server: Server) -> None:
         """From now on every caller talks to this server."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from tests.failure.clients import Caller
@@ -18,16 +18,27 @@ MOSTLY_ACK: tuple[Action, ...] = ("ack", "ack", "nack")
 
 
 class Load:
-    """Workers with one call in flight each. They rest while the server is down."""
+    """Workers with one call in flight each. They rest while the server is down.
+
+    ``speaking``: what the consumers speak, in turn.
+    """
 
     def __init__(
-        self, house: House, *, publishers: int, consumers: int, seed: int, topic: str | None = None
+        self,
+        house: House,
+        *,
+        publishers: int,
+        consumers: int,
+        seed: int,
+        topic: str | None = None,
+        speaking: Sequence[str] = ("http",),
     ) -> None:
         self.house = house
         self.in_flight = 0
         self.answers = 0
         self._chance = random.Random(seed)
         self._topic = topic
+        self._speaking = speaking
         self._up = asyncio.Event()
         self._progress = asyncio.Event()
         self._stopping = False
@@ -42,7 +53,14 @@ class Load:
         ]
         queues = self.house.queues
         clients = [
-            self._work(self.house.caller(queues[number % len(queues)]), self._consume)
+            self._work(
+                self.house.caller(
+                    queues[number % len(queues)],
+                    # Not in step with the queues: each queue gets each.
+                    self._speaking[number // len(queues) % len(self._speaking)],
+                ),
+                self._consume,
+            )
             for number in range(self._consumers)
         ]
         self._tasks = [asyncio.create_task(work) for work in (*shop, *clients)]

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 import uvloop
 
-from restante.bench import restante_load, scenarios
+from restante.bench import latency, restante_load, scenarios
 from restante.bench.lanes import LaneFigures, LoadFailed, Tally, measure
 from restante.bench.peers import PEERS
 from restante.bench.processes import raise_file_limit
@@ -29,9 +29,12 @@ from restante.bench.specs import (
     MakeQueues,
     Probe,
     Scenario,
+    Steady,
     Subscribe,
     Wake,
+    WireBytes,
 )
+from restante.bench.ways import WAYS, way_of
 
 Figures = TypeVar("Figures")
 _LONGEST_RUN_SECONDS = 3600
@@ -72,6 +75,10 @@ async def _run(scenario: Scenario) -> object:
             return await scenarios.run_wake(scenario)
         case Idle():
             return await scenarios.run_idle(scenario)
+        case Steady():
+            return await latency.run_steady(scenario)
+        case WireBytes():
+            return await latency.run_wire_bytes(scenario)
         case Drain():
             return await scenarios.run_drain(scenario)
         case Subscribe():
@@ -85,7 +92,8 @@ async def _run_lanes(scenario: Lanes) -> LaneFigures:
     body = xml_body(scenario.body_bytes)
     async with asyncio.timeout(_LONGEST_SETUP_SECONDS):
         if target.system == "restante":
-            await restante_load.open_lanes(target, tally, scenario.lanes, body)
+            way = way_of(WAYS, scenario.way)
+            await restante_load.open_lanes(target, tally, scenario.lanes, body, way)
         else:
             await PEERS[target.system].open_lanes(target.port, tally, scenario.lanes, body)
     # What is there now stays to the end: spare the collector from looking through it again.

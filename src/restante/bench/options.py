@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from restante.bench.peers import PEERS
+from restante.bench.ways import WAYS
 
-WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6")
+WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "transports")
 
 
 def _own_serve_command() -> tuple[str, ...]:
@@ -19,15 +20,17 @@ def _own_serve_command() -> tuple[str, ...]:
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Raises ValueError for a name that is unknown or a number out of bounds.
 
-    `workloads`: which of W1 to W6. `peers`: which systems W1 is run against; None means every one
-    that is installed, () none. `seconds` and `warmup_seconds`: W1's window, in each of `rounds`
-    rounds (more than 0; the warm-up at least 0). `scale` shrinks the sizes of W2 to W6 (more than
+    `workloads`: which of W1 to W7, and "transports". `ways`: over which transports W1, W2, W3 and
+    "transports" are run. `peers`: which systems W1 is run against; None means every one that is
+    installed, () none. `seconds` and `warmup_seconds`: the window of W1 and of "transports" (more
+    than 0; the warm-up at least 0), of W1 in each of `rounds` rounds. `scale` shrinks the sizes of W2 to W6 (more than
     0, at most 1; 0.01 is a quick look). `output`: where report.md, results.json and the plot go;
     the servers keep their data below it for as long as the run lasts, so it has to be on the disk
     that is meant. `serve_command`: what starts the server, up to and without its options.
     """
 
     workloads: tuple[str, ...] = WORKLOADS
+    ways: tuple[str, ...] = tuple(WAYS)
     peers: tuple[str, ...] | None = None
     seconds: float = 10.0
     warmup_seconds: float = 2.0
@@ -38,6 +41,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _all_known("workload", self.workloads, WORKLOADS)
+        _all_known("way", self.ways, tuple(WAYS))
         _all_known("peer", self.peers or (), tuple(PEERS))
         if self.seconds <= 0 or self.warmup_seconds < 0:
             raise ValueError("a window needs more than 0 seconds, a warm-up at least 0")

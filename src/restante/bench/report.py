@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from restante.bench.results import (
     Backlog,
     FanOutResult,
     LaneResult,
+    Neighbours,
     Results,
+    TransportResult,
     cpu_per_operation,
     median_took,
     per_operation,
 )
 from restante.bench.specs import IdleFigures, ProbeFigures, Took, WakeFigures
 from restante.bench.stats import median
+from restante.bench.ways import WAYS
 
 # From here on the generator, not the server, may be what a rate shows.
 _BUSY_GENERATOR = 0.9
@@ -22,6 +25,7 @@ _BUSY_GENERATOR = 0.9
 # threads that write to the disk use some too.
 _BUSY_MACHINE = 0.3
 _MIB = 1024 * 1024
+_LANES = 64
 
 
 def markdown(results: Results, plot: str | None) -> str:
@@ -29,10 +33,14 @@ def markdown(results: Results, plot: str | None) -> str:
     parts = [_machine(results)]
     if results.lanes:
         parts.append(_lanes(results, plot))
-    if results.wake is not None:
-        parts.append(_wake(results.wake))
-    if results.idle is not None:
-        parts.append(_idle(results.idle))
+    if results.wakes:
+        parts.append(_wake(results.wakes))
+    if results.idles:
+        parts.append(_idle(results.idles))
+    if results.neighbours:
+        parts.append(_neighbours(results.neighbours))
+    if results.transports:
+        parts.append(transports_table(results.transports))
     parts.extend(_backlog(backlog) for backlog in results.backlogs)
     if results.drain is not None:
         parts.append(_drain(results.drain))
@@ -88,7 +96,7 @@ def _lanes(results: Results, plot: str | None) -> str:
         "system",
         "lifecycles/s",
         "lowest to highest",
-        "against Restante",
+        "against the first of ours",
         "server CPU each",
         "confirm p50",
         "confirm p99",
@@ -134,30 +142,109 @@ def _lane_row(lane: LaneResult, own: LaneResult | None) -> list[str]:
     ]
 
 
-def _wake(wake: WakeFigures) -> str:
-    figures = [_milli(wake.p50_seconds), _milli(wake.p99_seconds), _milli(wake.max_seconds)]
+def _wake(wakes: Mapping[str, WakeFigures]) -> str:
+    rows = [
+        [
+            WAYS[way].title,
+            _milli(wake.p50_seconds),
+            _milli(wake.p99_seconds),
+            _milli(wake.max_seconds),
+        ]
+        for way, wake in wakes.items()
+    ]
+    probes = max(wake.probes for wake in wakes.values())
     return "\n".join(
         [
             "## W2: wake",
             "",
-            f"{wake.probes:,} publishes, one at a time, each to a random queue with an idle long "
-            "poll; from sending the request to the notification in hand.",
+            f"{probes:,} publishes over HTTP, one at a time, each to a random queue with an idle "
+            "consumer; from sending the request to the notification in hand.",
             "",
-            table(("", "p50", "p99", "longest"), [["publish to hand", *figures]]),
+            table(("publish to hand", "p50", "p99", "longest"), rows),
         ]
     )
 
 
-def _idle(idle: IdleFigures) -> str:
-    each = (idle.rss_after_bytes - idle.rss_before_bytes) / idle.polls / 1024
-    row = [
-        f"{idle.polls:,}",
-        f"{idle.rss_before_bytes / _MIB:,.0f} MiB",
-        f"{idle.rss_after_bytes / _MIB:,.0f} MiB",
-        f"{each:,.1f} KiB",
+def _idle(idles: Mapping[str, IdleFigures]) -> str:
+    rows = [
+        [
+            WAYS[way].title,
+            f"{idle.idle:,}",
+            f"{idle.rss_before_bytes / _MIB:,.0f} MiB",
+            f"{idle.rss_after_bytes / _MIB:,.0f} MiB",
+            f"{(idle.rss_after_bytes - idle.rss_before_bytes) / idle.idle / 1024:,.1f} KiB",
+        ]
+        for way, idle in idles.items()
     ]
-    head = ("idle long polls", "server's memory before", "with them", "for each")
-    return "\n".join(["## W3: idle", "", table(head, [row])])
+    head = ("", "idle consumers", "server's memory before", "with them", "for each")
+    return "\n".join(["## W3: idle", "", table(head, rows)])
+
+
+def _neighbours(neighbours: Mapping[str, Neighbours]) -> str:
+    rows = [
+        [
+            WAYS[way].title,
+            f"{_milli(one.alone.p50_seconds)} / {_milli(one.alone.p99_seconds)}",
+            f"{_milli(one.beside.p50_seconds)} / {_milli(one.beside.p99_seconds)}",
+            f"{one.beside.p99_seconds / one.alone.p99_seconds:.2f}",
+        ]
+        for way, one in neighbours.items()
+    ]
+    count = max(one.never_reading for one in neighbours.values())
+    head = ("publish to hand", "alone, p50 / p99", "beside them, p50 / p99", "ratio of p99")
+    return "\n".join(
+        [
+            "## W7: bad neighbours",
+            "",
+            f"A steady load over {_LANES} queues, alone and beside {count:,} WebSockets with all the "
+            "credit there is, on a queue of 512 KiB notifications, that never read.",
+            "",
+            table(head, rows),
+        ]
+    )
+
+
+def transports_table(transports: Sequence[TransportResult]) -> str:
+    """How the transports compare."""
+    rows = [
+        [
+            one.title,
+            f"{_milli(one.alone.p50_seconds)} / {_milli(one.alone.p99_seconds)}",
+            f"{_milli(one.steady.p50_seconds)} / {_milli(one.steady.p99_seconds)}",
+            _micro(one.cpu_seconds_each),
+            f"{one.wire_bytes_each:,.0f}",
+            one.requests,
+            f"{one.wire.connections}",
+            f"{one.idle_bytes_each / 1024:,.1f} KiB",
+        ]
+        for one in transports
+    ]
+    rate = max(one.steady.delivered / one.steady.seconds for one in transports)
+    return "\n".join(
+        [
+            "## The transports",
+            "",
+            "1 KiB notifications, published over HTTP whatever the transport, each acked by itself.",
+            "Latency is from sending the publish to the notification in hand: one at a time with 100 "
+            f"idle consumers, and at a steady {rate:,.0f} a second over {_LANES} queues. CPU is the "
+            "server's at that rate, for each notification from its publish to its ack. Bytes are what the "
+            "consumer's connections carry both ways, for each notification with its ack.",
+            "",
+            table(
+                (
+                    "",
+                    "latency alone, p50 / p99",
+                    "under load, p50 / p99",
+                    "server CPU",
+                    "bytes",
+                    "requests",
+                    "connections",
+                    "memory when idle",
+                ),
+                rows,
+            ),
+        ]
+    )
 
 
 def _backlog(backlog: Backlog) -> str:

@@ -9,81 +9,40 @@ from collections.abc import Callable, Iterable, Iterator
 from restante.bench.http import HttpConnection
 from restante.bench.lanes import Lane, LoadFailed, Tally
 from restante.bench.processes import cpu_seconds
-from restante.bench.restante_wire import (
-    ReceiveRequests,
-    UnexpectedAnswer,
-    all_settled,
-    first_lease,
-    json_request,
-    publish_request,
-)
+from restante.bench.restante_wire import json_request
 from restante.bench.specs import Target, Took
+from restante.bench.ways import Collecting, Way
 
-_POLL_SECONDS = 20
 _SETUP_CONNECTIONS = 32
 
 
-async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes) -> None:
+class _LaneEnd(Collecting):
+    """A lane's consumer, as it is told of what comes."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def settled(self) -> None:
+        self._lane.completed()
+
+    def failed(self, reason: str) -> None:
+        self._lane.tally.fail(reason)
+
+    @property
+    def running(self) -> bool:
+        return self._lane.tally.running
+
+
+async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes, way: Way) -> None:
     """Make the queues, connect everyone, and begin."""
     await make_queues(target, "lane-", lanes)
     opened = [Lane(tally) for _ in range(lanes)]
     for number, lane in enumerate(opened):
         queue = f"lane-{number}"
-        await _connect_publisher(target, lane, publish_request(queue, body, key=_publisher(target)))
-        await _connect_consumer(target, lane, queue)
+        lane.publish = await way.connect_publisher(target, queue, body, lane.confirmed, tally.fail)
+        await way.connect_consumer(target, queue, _LaneEnd(lane))
     for lane in opened:
         lane.begin()
-
-
-def _publisher(target: Target) -> str:
-    return target.publisher_key or target.admin_key
-
-
-async def _connect_publisher(target: Target, lane: Lane, request: bytes) -> None:
-    tally = lane.tally
-
-    def confirmed(status: int, answer: bytes) -> None:
-        if status == 201:
-            lane.confirmed()
-        else:
-            tally.fail(f"a publish was answered {status}: {answer[:300]!r}")
-
-    connection = await HttpConnection.open(target.port, confirmed, tally.fail)
-
-    def publish() -> None:
-        connection.send(request)
-
-    lane.publish = publish
-
-
-async def _connect_consumer(target: Target, lane: Lane, queue: str) -> None:
-    tally = lane.tally
-    requests = ReceiveRequests(queue, key=target.client_key, max=1, wait_seconds=_POLL_SECONDS)
-    connection: HttpConnection
-    acking = 0
-
-    def received(status: int, answer: bytes) -> None:
-        nonlocal acking
-        if status != 200:
-            tally.fail(f"a receive was answered {status}: {answer[:300]!r}")
-            return
-        if not all_settled(answer, acking):
-            tally.fail(f"an ack did not go well: {answer[-300:]!r}")
-            return
-        if acking:
-            lane.completed()
-        try:
-            lease = first_lease(answer)
-        except UnexpectedAnswer as error:
-            tally.fail(str(error))
-            return
-        if not tally.running:
-            return
-        acking = 0 if lease is None else 1
-        connection.send(requests.plain if lease is None else requests.acking(lease))
-
-    connection = await HttpConnection.open(target.port, received, tally.fail)
-    connection.send(requests.plain)
 
 
 class HttpClient:

@@ -7,17 +7,26 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from restante.bench.machine import MachineFacts
-from restante.bench.specs import IdleFigures, LaneFigures, ProbeFigures, Took, WakeFigures
+from restante.bench.specs import (
+    IdleFigures,
+    LaneFigures,
+    ProbeFigures,
+    SteadyFigures,
+    Took,
+    WakeFigures,
+    WireFigures,
+)
 from restante.bench.stats import median
 
 
 class LaneResult(msgspec.Struct):
-    """W1 for one system: a window for each round."""
+    """W1 for one system, of which Restante has several ways: a window for each round."""
 
     system: str
     title: str
     version: str
     settings: str
+    way: str = ""
     windows: list[LaneFigures] = []
 
     def of(self, figure: Callable[[LaneFigures], float]) -> float:
@@ -74,8 +83,43 @@ class FanOutResult(msgspec.Struct):
     grown_bytes: int
 
 
+class TransportResult(msgspec.Struct):
+    """One transport, compared with the others: see `workloads.transports`."""
+
+    way: str
+    title: str
+    requests: str
+    alone: WakeFigures
+    steady: SteadyFigures
+    wire: WireFigures
+    idle: IdleFigures
+
+    @property
+    def cpu_seconds_each(self) -> float:
+        """The server's processor time for each notification, its publish over HTTP included."""
+        return self.steady.server_cpu_seconds / max(self.steady.delivered, 1)
+
+    @property
+    def wire_bytes_each(self) -> float:
+        """Bytes both ways for each notification with its ack."""
+        return (self.wire.up_bytes + self.wire.down_bytes) / self.wire.notifications
+
+    @property
+    def idle_bytes_each(self) -> float:
+        """The server's memory for each idle consumer."""
+        return (self.idle.rss_after_bytes - self.idle.rss_before_bytes) / self.idle.idle
+
+
+class Neighbours(msgspec.Struct):
+    """W7: the same steady load, alone and beside consumers that never read."""
+
+    never_reading: int
+    alone: SteadyFigures
+    beside: SteadyFigures
+
+
 class Results(msgspec.Struct):
-    """One run. A workload that was not asked for, or failed, is None."""
+    """One run. A workload that was not asked for, or failed, is None or empty; `wakes` and `idles` are by way."""
 
     started_at: str
     seconds: float
@@ -84,9 +128,11 @@ class Results(msgspec.Struct):
     machine: MachineFacts
     lanes: list[LaneResult] = []
     missing_peers: list[str] = []
-    wake: WakeFigures | None = None
-    idle: IdleFigures | None = None
+    wakes: dict[str, WakeFigures] = {}
+    idles: dict[str, IdleFigures] = {}
     backlogs: list[Backlog] = []
+    neighbours: dict[str, Neighbours] = {}
+    transports: list[TransportResult] = []
     drain: Took | None = None
     fan_out: FanOutResult | None = None
     failures: list[str] = []

@@ -16,7 +16,7 @@ import msgspec
 from restante.bench.lanes import LoadFailed
 from restante.bench.machine import machine_facts
 from restante.bench.options import WORKLOADS, BenchOptions
-from restante.bench.plot import PlotUnavailable, draw_lanes, require_matplotlib
+from restante.bench.plot import PlotUnavailable, draw_lanes, draw_transports, require_matplotlib
 from restante.bench.processes import ServerFailed, raise_file_limit
 from restante.bench.report import markdown
 from restante.bench.results import Results
@@ -25,12 +25,13 @@ from restante.bench.workloads import RUNS, Bench
 __all__ = ["WORKLOADS", "BenchOptions", "run"]
 
 _PLOT_NAME = "lifecycles.svg"
+_TRANSPORTS_PLOT_NAME = "transports.svg"
 # For 10,000 connections and what else a server has open.
 _FILES_WANTED = 12_000
 
 
 def run(options: BenchOptions) -> int:
-    """Run the workloads and write report.md, results.json and lifecycles.svg to `options.output`.
+    """Run the workloads and write report.md, results.json and plots to `options.output`.
 
     Prints progress to standard error and the report to standard output. Returns the exit code:
     0, or 1 when a workload or a system failed (the report holds the rest and says what failed).
@@ -83,6 +84,9 @@ def _write(output: Path, results: Results) -> None:
         with contextlib.suppress(PlotUnavailable):
             draw_lanes(results.lanes, output / _PLOT_NAME)
             plot = _PLOT_NAME
+    if results.transports:
+        with contextlib.suppress(PlotUnavailable):
+            draw_transports(results.transports, output / _TRANSPORTS_PLOT_NAME)
     report = markdown(results, plot)
     (output / "report.md").write_text(report)
     encoded = msgspec.json.format(msgspec.json.encode(results), indent=2)

@@ -20,7 +20,6 @@ from restante.bench.restante_load import (
 )
 from restante.bench.restante_wire import (
     ReceiveRequests,
-    UnexpectedAnswer,
     ack_request,
     all_settled,
     batch_request,
@@ -46,12 +45,12 @@ from restante.bench.specs import (
     WakeFigures,
 )
 from restante.bench.stats import percentile
+from restante.bench.ways import WAYS, Collecting, Way, way_of
+from restante.bench.ways.longpoll import LONGEST_POLL_SECONDS
 
 _BATCH = 1000
 _BATCH_CONNECTIONS = 4
 _SETUP_CONNECTIONS = 32
-# The API's bound: an idle poll comes back, empty, after this long.
-_LONGEST_POLL_SECONDS = 60
 _CONNECTING_AT_ONCE = 100
 _QUIET_SECONDS = 60.0
 _ALONE_OPERATIONS = 200
@@ -135,73 +134,59 @@ async def _lease_and_ack(client: HttpClient, target: Target, queue: str) -> None
     await client.ask(ack_request(lease, key=target.client_key), expect=200)
 
 
-class _IdlePolls:
-    """Long polls, one on each queue; says when something arrives on one of them."""
+class _Idle:
+    """Idle consumers, one on each queue; says when something arrives at one of them."""
 
-    def __init__(self, target: Target, prefix: str, count: int) -> None:
+    def __init__(self, target: Target, prefix: str, count: int, way: Way) -> None:
         self._target = target
-        self._requests = [
-            ReceiveRequests(
-                f"{prefix}{number}",
-                key=target.client_key,
-                max=1,
-                wait_seconds=_LONGEST_POLL_SECONDS,
-            )
-            for number in range(count)
-        ]
-        self._connections: list[HttpConnection | None] = [None] * count
-        self._acking = [0] * count
+        self._prefix = prefix
+        self._count = count
+        self._way = way
         self.arrival: asyncio.Future[tuple[int, float]] | None = None
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def connect(self) -> None:
-        """Connect and poll, some at a time: the listen backlog is finite."""
-        for start in range(0, len(self._requests), _CONNECTING_AT_ONCE):
-            numbers = range(start, min(start + _CONNECTING_AT_ONCE, len(self._requests)))
+        """Connect, some at a time: the listen backlog is finite."""
+        for start in range(0, self._count, _CONNECTING_AT_ONCE):
+            numbers = range(start, min(start + _CONNECTING_AT_ONCE, self._count))
             await asyncio.gather(*(self._connect(number) for number in numbers))
 
     async def _connect(self, number: int) -> None:
-        def answered(status: int, answer: bytes) -> None:
-            self._answered(number, status, answer)
-
-        connection = await HttpConnection.open(self._target.port, answered, self.fail)
-        self._connections[number] = connection
-        connection.send(self._requests[number].plain)
+        await self._way.connect_consumer(
+            self._target, f"{self._prefix}{number}", _IdleEnd(self, number)
+        )
 
     def fail(self, reason: str) -> None:
         if not self.failure.done():
             self.failure.set_exception(LoadFailed(reason))
 
     async def or_failure(self, future: asyncio.Future[Any]) -> None:
-        """Wait for the future. Raises LoadFailed when a poll goes wrong meanwhile."""
+        """Wait for the future. Raises LoadFailed when something goes wrong meanwhile."""
         await asyncio.wait(
             [future, self.failure],
-            timeout=_LONGEST_POLL_SECONDS,
+            timeout=LONGEST_POLL_SECONDS,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if self.failure.done():
             self.failure.result()
         if not future.done():
-            raise LoadFailed(f"nothing came for {_LONGEST_POLL_SECONDS} s")
+            raise LoadFailed(f"nothing came for {LONGEST_POLL_SECONDS} s")
 
-    def _answered(self, number: int, status: int, answer: bytes) -> None:
-        now = time.perf_counter()
-        connection = self._connections[number]
-        if connection is None:
-            return
-        if status != 200 or not all_settled(answer, self._acking[number]):
-            self.fail(f"a poll was answered {status}: {answer[:300]!r}")
-            return
-        try:
-            lease = first_lease(answer)
-        except UnexpectedAnswer as error:
-            self.fail(str(error))
-            return
-        self._acking[number] = 0 if lease is None else 1
-        requests = self._requests[number]
-        connection.send(requests.plain if lease is None else requests.acking(lease))
-        if lease is not None and self.arrival is not None and not self.arrival.done():
-            self.arrival.set_result((number, now))
+
+class _IdleEnd(Collecting):
+    """One of the idle, as it is told of what comes."""
+
+    def __init__(self, idle: _Idle, number: int) -> None:
+        self._idle = idle
+        self._number = number
+
+    def came(self) -> None:
+        arrival = self._idle.arrival
+        if arrival is not None and not arrival.done():
+            arrival.set_result((self._number, time.perf_counter()))
+
+    def failed(self, reason: str) -> None:
+        self._idle.fail(reason)
 
 
 async def _quiet(target: Target) -> None:
@@ -217,8 +202,8 @@ async def _quiet(target: Target) -> None:
 
 async def run_wake(spec: Wake) -> WakeFigures:
     target = spec.target
-    polls = _IdlePolls(target, spec.prefix, spec.polls)
-    await polls.connect()
+    idle = _Idle(target, spec.prefix, spec.idle, way_of(WAYS, spec.way))
+    await idle.connect()
     await _quiet(target)
     loop = asyncio.get_running_loop()
     confirm: asyncio.Future[int] = loop.create_future()
@@ -226,19 +211,19 @@ async def run_wake(spec: Wake) -> WakeFigures:
     def confirmed(status: int, answer: bytes) -> None:
         confirm.set_result(status)
 
-    publisher = await HttpConnection.open(target.port, confirmed, polls.fail)
+    publisher = await HttpConnection.open(target.port, confirmed, idle.fail)
     body = xml_body(spec.body_bytes)
     chosen = random.Random(2)
     seconds: list[float] = []
     for _ in range(spec.probes):
-        number = chosen.randrange(spec.polls)
+        number = chosen.randrange(spec.idle)
         request = publish_request(f"{spec.prefix}{number}", body, key=target.publisher_key)
         confirm, arrival = loop.create_future(), loop.create_future()
-        polls.arrival = arrival
+        idle.arrival = arrival
         sent = time.perf_counter()
         publisher.send(request)
-        await polls.or_failure(confirm)
-        await polls.or_failure(arrival)
+        await idle.or_failure(confirm)
+        await idle.or_failure(arrival)
         status, (arrived_at, when) = confirm.result(), arrival.result()
         if status != 201 or arrived_at != number:
             raise LoadFailed(f"publish to queue {number}: {status}, arrived at {arrived_at}")
@@ -253,15 +238,15 @@ async def run_wake(spec: Wake) -> WakeFigures:
 
 async def run_idle(spec: Idle) -> IdleFigures:
     target = spec.target
-    polls = _IdlePolls(target, spec.prefix, spec.polls)
+    idle = _Idle(target, spec.prefix, spec.idle, way_of(WAYS, spec.way))
     await _quiet(target)
     before = rss_bytes(target.pids)
-    await polls.connect()
+    await idle.connect()
     await _quiet(target)
     after = rss_bytes(target.pids)
-    if polls.failure.done():
-        polls.failure.result()
-    return IdleFigures(polls=spec.polls, rss_before_bytes=before, rss_after_bytes=after)
+    if idle.failure.done():
+        idle.failure.result()
+    return IdleFigures(idle=spec.idle, rss_before_bytes=before, rss_after_bytes=after)
 
 
 async def run_drain(spec: Drain) -> Took:

@@ -20,13 +20,14 @@ class Target(msgspec.Struct):
 
 
 class Lanes(msgspec.Struct, tag=True):
-    """W1: `lanes` publishers, queues and consumers, one window after a warm-up."""
+    """W1: `lanes` publishers, queues and consumers, one window after a warm-up. `way` is Restante's alone."""
 
     target: Target
     lanes: int
     body_bytes: int
     warmup_seconds: float
     seconds: float
+    way: str = "longpoll"
 
 
 class MakeQueues(msgspec.Struct, tag=True):
@@ -59,21 +60,48 @@ class Probe(msgspec.Struct, tag=True):
 
 
 class Wake(msgspec.Struct, tag=True):
-    """W2: `polls` idle long polls, one on each queue; `probes` publishes, one at a time."""
+    """W2: `idle` consumers, one on each queue; `probes` publishes, one at a time."""
 
     target: Target
     prefix: str
-    polls: int
+    idle: int
     probes: int
     body_bytes: int
+    way: str
 
 
 class Idle(msgspec.Struct, tag=True):
-    """W3: `polls` idle long polls, one on each queue."""
+    """W3: `idle` consumers, one on each queue."""
 
     target: Target
     prefix: str
-    polls: int
+    idle: int
+    way: str
+
+
+class Steady(msgspec.Struct, tag=True):
+    """Publishes at a steady `rate` a second, spread over `lanes` queues with a consumer each.
+
+    `never_reading` WebSockets beside them have all the credit there is, on a queue full of large
+    notifications, and take nothing.
+    """
+
+    target: Target
+    way: str
+    lanes: int
+    rate: float
+    seconds: float
+    body_bytes: int
+    never_reading: int = 0
+
+
+class WireBytes(msgspec.Struct, tag=True):
+    """So many notifications, one after the other, collected and acked by one consumer."""
+
+    target: Target
+    way: str
+    notifications: int
+    body_bytes: int
 
 
 class Drain(msgspec.Struct, tag=True):
@@ -103,7 +131,19 @@ class FanOut(msgspec.Struct, tag=True):
     body_bytes: int
 
 
-Scenario = Lanes | MakeQueues | Fill | Probe | Wake | Idle | Drain | Subscribe | FanOut
+Scenario = (
+    Lanes
+    | MakeQueues
+    | Fill
+    | Probe
+    | Wake
+    | Idle
+    | Steady
+    | WireBytes
+    | Drain
+    | Subscribe
+    | FanOut
+)
 
 
 class Took(msgspec.Struct):
@@ -125,7 +165,7 @@ class ProbeFigures(msgspec.Struct):
 
 
 class WakeFigures(msgspec.Struct):
-    """W2: from sending the publish request to the notification in hand."""
+    """W2: from sending the publish request (over HTTP) to the notification in hand."""
 
     probes: int
     p50_seconds: float
@@ -133,10 +173,29 @@ class WakeFigures(msgspec.Struct):
     max_seconds: float
 
 
-class IdleFigures(msgspec.Struct):
-    """W3: the server's resident memory without and with the polls."""
+class SteadyFigures(msgspec.Struct):
+    """From sending the publish request (over HTTP) to the notification in hand, at a steady rate."""
 
-    polls: int
+    delivered: int
+    seconds: float
+    p50_seconds: float
+    p99_seconds: float
+    server_cpu_seconds: float
+
+
+class WireFigures(msgspec.Struct):
+    """What one consumer's connections carried: the payload of TCP, from the client and to it."""
+
+    notifications: int
+    up_bytes: int
+    down_bytes: int
+    connections: int
+
+
+class IdleFigures(msgspec.Struct):
+    """W3: the server's resident memory without and with the consumers."""
+
+    idle: int
     rss_before_bytes: int
     rss_after_bytes: int
 
@@ -153,9 +212,13 @@ __all__ = [
     "Probe",
     "ProbeFigures",
     "Scenario",
+    "Steady",
+    "SteadyFigures",
     "Subscribe",
     "Target",
     "Took",
     "Wake",
     "WakeFigures",
+    "WireBytes",
+    "WireFigures",
 ]

@@ -1,4 +1,4 @@
-"""The standard workloads W1 to W6: which servers run, and what is done to them in which order."""
+"""The standard workloads, W1 to W7, and the comparison of transports: which servers run, and what is done to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from restante.bench.load import run_load
 from restante.bench.options import BenchOptions
 from restante.bench.peers import PEERS
 from restante.bench.processes import ServerFailed
-from restante.bench.results import Backlog, FanOutResult, LaneResult, Results
+from restante.bench.results import (
+    Backlog,
+    FanOutResult,
+    LaneResult,
+    Neighbours,
+    Results,
+    TransportResult,
+)
 from restante.bench.server import RestanteServer
 from restante.bench.specs import (
     Drain,
@@ -24,17 +31,26 @@ from restante.bench.specs import (
     MakeQueues,
     Probe,
     ProbeFigures,
+    Steady,
+    SteadyFigures,
     Subscribe,
     Target,
     Took,
     Wake,
     WakeFigures,
+    WireBytes,
+    WireFigures,
 )
+from restante.bench.ways import WAYS, Way
 
 BODY_BYTES = 1024
 LANES = 64
-_WAKE_POLLS, _WAKE_PROBES = 1_000, 2_000
-_IDLE_POLLS = 10_000
+_WAKE_IDLE, _WAKE_PROBES = 1_000, 2_000
+_IDLE = 10_000
+_NEVER_READING = 200
+_COMPARED_WAKE, _COMPARED_IDLE = 100, 2_000
+# A load that every transport carries, on a slow machine too.
+_COMPARED_RATE, _COMPARED_BYTES = 400.0, 100
 _ONE_QUEUE_BACKLOG = 1_000_000
 _MANY_QUEUES, _EACH_OF_MANY = 100_000, 10
 _PROBE_OPERATIONS, _PROBE_CONNECTIONS = 10_000, 32
@@ -45,12 +61,7 @@ _FAN_OUT_QUEUES = 10_000
 # The largest body that a queue takes with its default settings.
 _FAN_OUT_BODY_BYTES = 1_048_576
 
-RESTANTE = LaneResult(
-    system="restante",
-    title="Restante, long poll",
-    version="",
-    settings="as it comes; the ack of one notification rides along with the request for the next",
-)
+RESTANTE = "restante"
 
 Say = Callable[[str], None]
 
@@ -83,7 +94,7 @@ class Bench:
 def lifecycles(bench: Bench, results: Results) -> None:
     """W1: each round runs every system, each on a fresh store, and begins with another one."""
     options = bench.options
-    systems = [_own_result(results)]
+    systems = [_own_result(results, WAYS[name]) for name in options.ways]
     for name, peer in PEERS.items():
         if options.peers is not None and name not in options.peers:
             continue
@@ -107,45 +118,48 @@ def lifecycles(bench: Bench, results: Results) -> None:
     results.lanes = [system for system in systems if system.windows]
 
 
-def _own_result(results: Results) -> LaneResult:
-    version = results.machine.libraries.get("restante", "")
-    return LaneResult(RESTANTE.system, RESTANTE.title, version, RESTANTE.settings)
+def _own_result(results: Results, way: Way) -> LaneResult:
+    version = results.machine.libraries.get(RESTANTE, "")
+    return LaneResult(RESTANTE, f"Restante, {way.title}", version, way.settings, way.name)
 
 
 def _lane_window(bench: Bench, system: LaneResult) -> LaneFigures:
-    if system.system == RESTANTE.system:
+    if system.system == RESTANTE:
         with bench.restante() as (server, _):
-            return run_load(_lanes(bench, server.target), LaneFigures)
+            return run_load(_lanes(bench, server.target, system.way), LaneFigures)
     with bench.directory() as directory:
         running = PEERS[system.system].start(directory)
         try:
             target = Target(system=system.system, port=running.port, pids=running.pids)
-            return run_load(_lanes(bench, target), LaneFigures)
+            return run_load(_lanes(bench, target, ""), LaneFigures)
         finally:
             running.stop()
 
 
-def _lanes(bench: Bench, target: Target) -> Lanes:
+def _lanes(bench: Bench, target: Target, way: str) -> Lanes:
     options = bench.options
-    return Lanes(target, LANES, BODY_BYTES, options.warmup_seconds, options.seconds)
+    return Lanes(target, LANES, BODY_BYTES, options.warmup_seconds, options.seconds, way)
 
 
 def wake(bench: Bench, results: Results) -> None:
-    """W2: from publish to hand, through 1,000 idle long polls."""
-    polls = bench.options.scaled(_WAKE_POLLS)
+    """W2: from publish to hand, with 1,000 idle consumers."""
+    idle = bench.options.scaled(_WAKE_IDLE)
     probes = bench.options.scaled(_WAKE_PROBES)
-    with bench.restante() as (server, _):
-        run_load(MakeQueues(server.target, "idle-", polls), Took)
-        spec = Wake(server.target, "idle-", polls, probes, BODY_BYTES)
-        results.wake = run_load(spec, WakeFigures)
+    for way in bench.options.ways:
+        with bench.restante() as (server, _):
+            run_load(MakeQueues(server.target, "idle-", idle), Took)
+            spec = Wake(server.target, "idle-", idle, probes, BODY_BYTES, way)
+            results.wakes[way] = run_load(spec, WakeFigures)
+            bench.say(f"W2 {way}: p50 {results.wakes[way].p50_seconds * 1e3:.2f} ms")
 
 
 def idle(bench: Bench, results: Results) -> None:
-    """W3: what 10,000 idle long polls cost in memory."""
-    polls = bench.options.scaled(_IDLE_POLLS)
-    with bench.restante() as (server, _):
-        run_load(MakeQueues(server.target, "idle-", polls), Took)
-        results.idle = run_load(Idle(server.target, "idle-", polls), IdleFigures)
+    """W3: what 10,000 idle consumers cost in memory."""
+    idle = bench.options.scaled(_IDLE)
+    for way in bench.options.ways:
+        with bench.restante() as (server, _):
+            run_load(MakeQueues(server.target, "idle-", idle), Took)
+            results.idles[way] = run_load(Idle(server.target, "idle-", idle, way), IdleFigures)
 
 
 def backlog(bench: Bench, results: Results) -> None:
@@ -209,6 +223,48 @@ def fan_out(bench: Bench, results: Results) -> None:
         results.fan_out = FanOutResult(queues, _FAN_OUT_BODY_BYTES, publishes, grown)
 
 
+def bad_neighbours(bench: Bench, results: Results) -> None:
+    """W7: what 200 consumers that never read cost the others."""
+    options = bench.options
+    for way in options.ways:
+        with bench.restante() as (server, _):
+            steady = Steady(server.target, way, LANES, _COMPARED_RATE, options.seconds, BODY_BYTES)
+            alone = run_load(steady, SteadyFigures)
+            steady.never_reading = options.scaled(_NEVER_READING)
+            beside = run_load(steady, SteadyFigures)
+            results.neighbours[way] = Neighbours(steady.never_reading, alone, beside)
+            bench.say(
+                f"W7 {way}: p99 {beside.p99_seconds / alone.p99_seconds:.2f} of what it is alone"
+            )
+
+
+def transports(bench: Bench, results: Results) -> None:
+    """Each transport by itself: latency, bytes, processor time, memory."""
+    options = bench.options
+    for name in options.ways:
+        way = WAYS[name]
+        with bench.restante() as (server, _):
+            target = server.target
+            run_load(MakeQueues(target, "idle-", _COMPARED_WAKE), Took)
+            idle_spec = Wake(
+                target, "idle-", _COMPARED_WAKE, options.scaled(_WAKE_PROBES), BODY_BYTES, name
+            )
+            alone = run_load(idle_spec, WakeFigures)
+            steady = run_load(
+                Steady(target, name, LANES, _COMPARED_RATE, options.seconds, BODY_BYTES),
+                SteadyFigures,
+            )
+            wire = run_load(WireBytes(target, name, _COMPARED_BYTES, BODY_BYTES), WireFigures)
+        with bench.restante() as (server, _):
+            count = options.scaled(_COMPARED_IDLE)
+            run_load(MakeQueues(server.target, "idle-", count), Took)
+            memory = run_load(Idle(server.target, "idle-", count, name), IdleFigures)
+        results.transports.append(
+            TransportResult(name, way.title, way.requests, alone, steady, wire, memory)
+        )
+        bench.say(f"transports {name}: p50 {alone.p50_seconds * 1e3:.2f} ms")
+
+
 RUNS: dict[str, Callable[[Bench, Results], None]] = {
     "W1": lifecycles,
     "W2": wake,
@@ -216,4 +272,6 @@ RUNS: dict[str, Callable[[Bench, Results], None]] = {
     "W4": backlog,
     "W5": drain,
     "W6": fan_out,
+    "W7": bad_neighbours,
+    "transports": transports,
 }

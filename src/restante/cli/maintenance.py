@@ -44,10 +44,14 @@ def check(
         print(f"{folder}: all is well")
 
 
-def bench(
+def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     workloads: Annotated[
         list[str] | None,
         typer.Argument(metavar="[WORKLOAD]...", help="W1 to W6; else all of them."),
+    ] = None,
+    way: Annotated[
+        list[str] | None,
+        typer.Option(help="Over this transport (longpoll, websocket, ...); else over all."),
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -71,7 +75,7 @@ def bench(
 
       restante bench
 
-      restante bench W1 --peer rabbitmq --rounds 5
+      restante bench W1 --way websocket --peer redis --rounds 5
     """
     from restante.bench.options import BenchOptions
     from restante.bench.runner import run
@@ -79,6 +83,7 @@ def bench(
     try:
         options = BenchOptions(
             **({"workloads": tuple(workloads)} if workloads else {}),
+            **({"ways": tuple(way)} if way else {}),
             peers=() if no_peers else tuple(peer) if peer else None,
             seconds=seconds,
             warmup_seconds=warmup_seconds,

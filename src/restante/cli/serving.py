@@ -97,6 +97,14 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    connections_per_principal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How many connections one client or publisher may keep open.  [default: 1000]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     shutdown_seconds: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +139,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "retention_interval_seconds": retention_interval_seconds,
             "poll_interval_seconds": poll_interval_seconds,
             "reserve_bytes": reserve_bytes,
+            "connections_per_principal": connections_per_principal,
             "shutdown_seconds": shutdown_seconds,
         },
     )

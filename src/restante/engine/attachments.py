@@ -14,10 +14,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
 from restante.engine.directory import Directory
 from restante.errors import ShuttingDown, TooManyConnections
 from restante.model import Actor
 from restante.ports import Clock
+
+_log = structlog.get_logger(__name__)
 
 CONNECTIONS_PER_PRINCIPAL: Final = 1_000
 RECONNECT_SECONDS: Final = (1.0, 9.0)
@@ -123,6 +127,7 @@ class Attachments:
             self.take_name(attachment, attachment.consumer)
         self._of_principal[_principal(actor)] += 1
         self._all.add(attachment)
+        _log.debug("connection.opened", **_seen(actor))
         key = self._directory.known_key(actor.key_id)
         if key is None or key.expires_at_ms is None:
             return None
@@ -140,6 +145,12 @@ class Attachments:
         if attachment not in self._all:
             return
         self._all.remove(attachment)
+        ending = attachment.ending
+        _log.debug(
+            "connection.closed",
+            by="client" if ending is None else ending.name.lower(),
+            **_seen(attachment.actor),
+        )
         if self._named.get(attachment.consumer) is attachment:
             del self._named[attachment.consumer]
         principal = _principal(attachment.actor)
@@ -187,3 +198,11 @@ class Attachments:
 
 def _principal(actor: Actor) -> str:
     return f"{actor.role.value}/{actor.name}"
+
+
+def _seen(actor: Actor) -> dict[str, str]:
+    return {
+        "principal": _principal(actor),
+        "transport": actor.transport,
+        "address": actor.remote_address,
+    }

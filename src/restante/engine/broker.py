@@ -226,12 +226,15 @@ class Broker:
         *,
         lease_seconds: float | None = None,
         consumer: str | None = None,
+        turns: asyncio.Semaphore | None = None,
     ) -> Stream:
         """A consumer that stays, to be entered. Errors as for ``session``, and ``OutOfBounds``.
 
-        ``consumer`` is the id of an earlier stream, where this one goes on.
+        ``consumer`` is the id of an earlier stream, where this one goes on. ``turns`` is for streams that share a
+        connection: each takes a turn to look, and keeps it until it asks for more, so that no more is leased than the
+        connection can take.
         """
-        return Stream(self, await self.session(queue, actor), lease_seconds, consumer)
+        return Stream(self, await self.session(queue, actor), lease_seconds, consumer, turns)
 
     async def settle(self, items: Sequence[Settle], actor: Actor) -> Settling:
         """Settle leases of any queue that the actor may collect from; begun when this returns.

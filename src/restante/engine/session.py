@@ -8,7 +8,7 @@ been sent, and might have been processed, waits for its lease to run out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from restante.model import (
     Leased,
     LeaseRequest,
     Queue,
+    Settled,
     Settlement,
     Verb,
     check_bounds,
@@ -144,15 +145,23 @@ class Session:
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back what was leased and never shown: ready again, attempt not counted."""
+        await asyncio.shield(self._release(deliveries))
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> Coroutine[None, None, None]:
+        """As ``release``, begun by the call, for who has nobody to tell that it failed."""
+        return self._note(self._release(deliveries))
+
+    def _release(
+        self, deliveries: Sequence[Delivery]
+    ) -> asyncio.Future[list[Settled | RestanteError]]:
         settlements = [
             Settlement(ref=one.ref, verb=Verb.RELEASE, actor=self.actor) for one in deliveries
         ]
-        await asyncio.shield(Settler(self._broker, self.actor).end(settlements))
+        return Settler(self._broker, self.actor).end(settlements)
 
-    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """As ``release``, for who has nobody to tell that it failed."""
+    async def _note(self, releasing: asyncio.Future[list[Settled | RestanteError]]) -> None:
         try:
-            await self.release(deliveries)
+            await releasing
         except RestanteError as error:
             # The leases, if there are any, run out by themselves.
             _log.warning("session.release_failed", queue=self.queue.name, error=str(error))

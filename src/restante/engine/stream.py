@@ -26,6 +26,8 @@ CREDIT_MESSAGES: Final = 10
 CREDIT_MESSAGES_MAXIMUM: Final = 10_000
 CREDIT_BYTES: Final = RECEIVE_BYTES
 CREDIT_BYTES_MAXIMUM: Final = 16 * RECEIVE_BYTES
+BATCH_BYTES: Final = 1024 * 1024
+"""Bodies of one batch: what a connection that takes nothing can keep in memory, and as much again."""
 _ID_BYTES: Final = 12
 
 
@@ -48,19 +50,28 @@ class Stream:
         "_broker",
         "_bytes",
         "_bytes_held",
+        "_displaced",
         "_first_until",
+        "_found_seq",
         "_held",
         "_lease_seconds",
         "_messages",
         "_pause",
         "_ticket",
+        "_turn_taken",
+        "_turns",
         "ended",
         "id",
         "session",
     )
 
     def __init__(
-        self, broker: Broker, session: Session, lease_seconds: float | None, id: str | None
+        self,
+        broker: Broker,
+        session: Session,
+        lease_seconds: float | None,
+        id: str | None,
+        turns: asyncio.Semaphore | None,
     ) -> None:
         self._broker = broker
         self.id = id or secrets.token_urlsafe(_ID_BYTES)
@@ -74,7 +85,12 @@ class Stream:
         self._first_until = math.inf
         self._pause: asyncio.Future[None] | None = None
         self._ticket = broker.wakeups.attend(session.queue.name, session.actor.key_id)
+        self._turns = turns
+        self._turn_taken = False
+        # How far the leases of an earlier stream have been found.
+        self._found_seq = 0
         self.ended = False
+        self._displaced = False
 
     def __enter__(self) -> Self:
         self._ticket.__enter__()
@@ -87,6 +103,7 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        self._end_turn()
         self._broker.holders.forget(self, self._held)
         # It may have been woken, in vain: the work is another's.
         self._ticket.pass_on()
@@ -115,40 +132,51 @@ class Stream:
             self._lease_seconds = self.session.lease_seconds(lease_seconds)
         self._messages = messages
         self._bytes = bytes
+        if not self._has_room():
+            # Who may take nothing more stands in nobody's way: a wake has to find another.
+            self._ticket.time_out()
         self._go_on()
 
     async def next(
-        self, wait_seconds: float | None = None, max_bytes: int = RECEIVE_BYTES
+        self, wait_seconds: float | None = None, max_bytes: int = BATCH_BYTES
     ) -> list[Delivery]:
         """Lease what is ready and fits in the credit, waiting for it; empty when the time is up or it has ended.
 
         The bodies are ``max_bytes`` together at most; the first one comes whatever its size. When the caller is
         cancelled, what was leased for it meanwhile is released.
         """
+        # Who asks for more is done with what it was handed before.
+        self._end_turn()
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
-            room = min(self._messages - len(self._held), BATCH)
-            bytes_room = self._bytes - self._bytes_held
-            if room > 0 and (bytes_room > 0 or not self._held):
-                deliveries = await self._look(room, min(bytes_room, max_bytes))
+            if self._has_room():
+                deliveries = await self._look(max_bytes)
                 if deliveries:
                     return deliveries
             left = until - clock.monotonic()
             if left <= 0 or self.ended:
                 break
-            if room > 0 and (bytes_room > 0 or not self._held):
-                await self._ticket.wait(None if left == math.inf else left)
+            if self._has_room():
+                woken = await self._ticket.wait(None if left == math.inf else left)
+                if woken and not self._has_room():
+                    # Its credit was taken back just as it was woken: the work is another's.
+                    self._ticket.pass_on()
             else:
                 await self._wait_for_room(left)
         return []
 
-    async def held_before(self) -> list[Delivery]:
+    async def held_before(self, max_bytes: int = BATCH_BYTES) -> list[Delivery]:
         """What an earlier stream of this id was handed and has not settled: it counts as this one's from now on.
 
-        The leases are the same, and go on; nothing is leased anew and no attempt is counted.
+        The leases are the same, and go on; nothing is leased anew and no attempt is counted. The bodies are
+        ``max_bytes`` together at most, the first one whatever its size: ask again, until nothing is left.
         """
-        deliveries = await self._broker.store.browse(LeasedTo(self.queue, self.id))
+        deliveries = await self._broker.store.browse(
+            LeasedTo(self.queue, self.id, self._found_seq, max_bytes)
+        )
+        if deliveries:
+            self._found_seq = deliveries[-1].ref.seq
         wall_ms = self._broker.clock.wall_ms()
         for delivery in deliveries:
             self._hold(delivery, max(0.0, (delivery.lease_until_ms - wall_ms) / 1_000))
@@ -159,13 +187,20 @@ class Stream:
         return self.session.settle(items)
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Release what was leased and cannot be shown any more, whoever asks and however long it takes."""
-        if deliveries:
+        """Release what was leased and cannot be shown any more, begun by the call, however long it takes.
+
+        What a displaced stream holds is its successor's, which may have been shown it already.
+        """
+        if deliveries and not self._displaced:
             self._broker.keep(self.session.give_back(deliveries))
 
-    def end(self) -> None:
-        """Hand out no more; who waits in ``next`` comes back with nothing. What is leased stays leased."""
+    def end(self, *, displaced: bool = False) -> None:
+        """Hand out no more; who waits in ``next`` comes back with nothing. What is leased stays leased.
+
+        ``displaced``: another stream of the same id goes on where this one was.
+        """
         self.ended = True
+        self._displaced = self._displaced or displaced
         self._ticket.time_out()
         self._go_on()
 
@@ -188,16 +223,22 @@ class Stream:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _look(self, room: int, max_bytes: int) -> list[Delivery]:
+    def _has_room(self) -> bool:
+        held = len(self._held)
+        return self._messages > held and (self._bytes > self._bytes_held or not held)
+
+    async def _look(self, max_bytes: int) -> list[Delivery]:
         session, ticket = self.session, self._ticket
+        if not await self._take_turn():
+            return []
         ticket.look()
         leased = await session.lease(
             LeaseRequest(
                 queue=session.queue.name,
-                max=room,
+                max=min(self._messages - len(self._held), BATCH),
                 lease_seconds=self._lease_seconds,
                 actor=session.actor,
-                max_bytes=max_bytes,
+                max_bytes=min(self._bytes - self._bytes_held, max_bytes),
             )
         )
         if leased.at_limit:
@@ -211,7 +252,28 @@ class Stream:
             for delivery in deliveries:
                 self._hold(delivery, self._lease_seconds)
             self._broker.sweeper.arm(self._lease_seconds)
+        else:
+            self._end_turn()
         return deliveries
+
+    async def _take_turn(self) -> bool:
+        """Wait for a turn to look; False where there is nothing to look for any more."""
+        if self._turns is None:
+            return True
+        if self._turns.locked():
+            # It may have been woken, and cannot say for how long it waits: whoever can look now should.
+            self._ticket.pass_on()
+        await self._turns.acquire()
+        self._turn_taken = True
+        if self.ended or not self._has_room():
+            self._end_turn()
+            return False
+        return True
+
+    def _end_turn(self) -> None:
+        if self._turns is not None and self._turn_taken:
+            self._turn_taken = False
+            self._turns.release()
 
     def _hold(self, delivery: Delivery, seconds: float) -> None:
         ref = delivery.ref

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any, Final
 
 import httptools
@@ -19,9 +21,22 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import SecurityError
+from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
 
-from restante.errors import HeadTooLarge, Malformed, RestanteError, TooSlow
+from restante.errors import (
+    HeadTooLarge,
+    Malformed,
+    MethodNotAllowed,
+    RestanteError,
+    TooSlow,
+    UpgradeRequired,
+)
 from restante.http.answers import problem
 
 HEAD_BYTES: Final = 32 * 1024
@@ -32,6 +47,10 @@ REQUEST_SECONDS: Final = 120.0
 """From there to the end of the body."""
 WRITE_SECONDS: Final = 30.0
 """How long a full buffer may take to be taken."""
+FRAGMENTS: Final = 16_384
+"""Of one message: an empty one counts for nothing in bytes and is in memory all the same."""
+JOINED_BYTES: Final = 64 * 1024
+"""What is held back to be joined is flushed beyond this, so that whoever writes on hears that the buffer is full."""
 HANDSHAKE_MESSAGE_BYTES: Final = 16 * 1024
 """Until somebody has been let in and told of a larger limit."""
 
@@ -40,6 +59,7 @@ class OneWrite:
     """A transport that joins what is written within one turn of the loop. The rest is the real transport's."""
 
     __slots__ = (
+        "_joined",
         "_loop",
         "_pending",
         "_transport",
@@ -52,6 +72,7 @@ class OneWrite:
         self._transport = transport
         self._loop = loop
         self._pending: list[bytes] = []
+        self._joined = 0
         # Called for every request: bound once.
         self.is_closing = transport.is_closing
         self.pause_reading = transport.pause_reading
@@ -61,6 +82,9 @@ class OneWrite:
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
+        self._joined += len(data)
+        if self._joined > JOINED_BYTES:
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -70,6 +94,7 @@ class OneWrite:
         if self._pending:
             data = b"".join(self._pending)
             self._pending.clear()
+            self._joined = 0
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -222,10 +247,41 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class Handshake(ServerProtocol):
+    """Refuses in the words of HTTP's errors."""
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        response = super().reject(status, text)
+        detail = text.partition("\n")[0]
+        error: RestanteError = Malformed(detail)
+        match status:
+            case 405:
+                error = MethodNotAllowed(("GET",))
+            case 414 | 431:
+                error = HeadTooLarge("a handshake has at most 128 headers, of 8 KiB each")
+            case 426:
+                error = UpgradeRequired(detail)
+            case 500:
+                error = RestanteError()
+        answer = problem(error, as_xml=False)
+        response.status_code, response.body = answer.status, answer.body
+        response.reason_phrase = HTTPStatus(answer.status).phrase
+        for name in ("Content-Type", "Content-Length"):
+            del response.headers[name]
+        response.headers["Content-Type"] = "application/problem+json"
+        response.headers["Content-Length"] = str(len(answer.body))
+        return response
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
     """WebSocket. What it adds to the scope, an application may use where it is there."""
 
     _patience: Patience
+    _pongs = b""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -242,17 +298,68 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         self._patience.end()
         super().resume_writing()
+        if self._pongs and not self.transport.is_closing():
+            self.transport.write(self._pongs)
+        self._pongs = b""
 
-    async def run_asgi(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # uvicorn waits for a head that the parser has given up. What the parser may have to say is replaced.
+            self.conn.data_to_send()
+            self._refuse_handshake(self.conn.handshake_exc)
+
+    def _refuse_handshake(self, error: Exception) -> None:
+        self.handshake_complete = self.close_sent = True
+        status = 431 if isinstance(error, SecurityError) else 400
+        self.transport.write(self.conn.reject(status, str(error)).serialize())
+        self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            # Who sends frames before it is let in has to wait: uvicorn is not made for them.
+            self.transport.pause_reading()
+
+    def handle_ping(self) -> None:
+        pongs = b"".join(self.conn.data_to_send())
+        if self.writable.is_set():
+            self.transport.write(pongs)
+        elif pongs:
+            # Who does not read is answered once, when it does (RFC 6455, section 5.5.3): no pongs pile up.
+            self._pongs = pongs
+
+    def handle_cont(self, event: Frame) -> None:
+        if self.close_sent:
+            return
+        if len(self.frames) >= FRAGMENTS:
+            self.frames = []
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS} fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
+        # No coroutine of its own around the other: an idle connection is kept small.
         extensions: dict[str, Any] = self.scope["extensions"]
         extensions |= tls_extension(self.transport)
         extensions["restante.max_message_bytes"] = self._limit
-        await super().run_asgi()
+        return super().run_asgi()
 
     async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        if self.close_sent:
+            # By the protocol itself, for a message too large or a pong that never came: the application does not
+            # know yet. ASGI would have an OSError, and uvicorn takes it for the application's mistake.
+            raise ClientDisconnected
         await super().send(message)
-        if message["type"] == "websocket.http.response.body":
-            # The handshake is over, with a refusal: uvicorn would log that it never was.
+        if message["type"] == "websocket.accept" and not self.transport.is_closing():
+            self.transport.resume_reading()
+            # The handshake is over: what was said in it takes a sixth of an idle connection's memory.
+            del self.request, self.response
+            self.scope["headers"] = []
+        elif message["type"] == "websocket.http.response.body":
+            # It is over with a refusal: uvicorn would log that it never was.
             self.handshake_complete = True
 
     def _limit(self, max_message_bytes: int) -> None:

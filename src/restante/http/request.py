@@ -37,7 +37,16 @@ class Request(Head):
         self._gone = False
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; ``BodyTooLarge`` as soon as it is known to exceed ``limit`` bytes."""
+        """The whole body; ``BodyTooLarge`` as soon as it is known to exceed ``limit`` bytes.
+
+        ``UnsupportedMedia`` for one that is compressed: nothing here unfolds, and kept as it is it would be taken for
+        something else.
+        """
+        encoding = self.header(b"content-encoding")
+        if encoding is not None and encoding.lower() != "identity":
+            raise UnsupportedMedia(
+                f"a body must not be encoded, as Content-Encoding: {encoding[:40]} says"
+            )
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
             raise BodyTooLarge(f"the body must be at most {limit} bytes")

@@ -60,6 +60,7 @@ class Server(uvicorn.Server):
                 ws_ping_timeout=PONG_SECONDS,
                 # A small message may unfold to a very large one.
                 ws_per_message_deflate=False,
+                interface="asgi3",
                 lifespan="off",
                 access_log=False,
                 log_config=None,

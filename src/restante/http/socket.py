@@ -11,7 +11,6 @@ from restante.http.head import Head, Scope
 from restante.http.request import ReceiveMessage, SendMessage
 
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
 POLICY: Final = 1008
 INTERNAL: Final = 1011
 _KEY: Final = "restante.key."
@@ -51,6 +50,8 @@ class Socket(Head):
             limit(max_message_bytes)
         await self._put({"type": "websocket.accept", "subprotocol": subprotocol})
         self._open = True
+        # Nobody asks for them any more, and an idle connection is kept small.
+        self.headers = []
 
     async def refuse(self, error: RestanteError) -> None:
         """Answer the handshake with a problem in place of an upgrade."""

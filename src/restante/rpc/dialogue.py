@@ -72,7 +72,8 @@ class Dialogue(ABC, Generic[Q, A]):
 
     def told(self, ending: Ending) -> None:
         """The service ends the call, or would have it come to its end."""
-        if ending is Ending.DRAIN and self._leave():
+        may_finish = self._leave(ending)
+        if ending is Ending.DRAIN and may_finish:
             self._drain = drain_of(self._broker)
             self._flush()
         else:
@@ -85,7 +86,7 @@ class Dialogue(ABC, Generic[Q, A]):
         """Carry out what is asked until the client has closed its side. Raises what the call ends with."""
 
     @abstractmethod
-    def _leave(self) -> bool:
+    def _leave(self, ending: Ending) -> bool:
         """Begin nothing new; False when there is nothing that a client would have to finish."""
 
     @abstractmethod

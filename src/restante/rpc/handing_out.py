@@ -11,7 +11,7 @@ from restante.engine.broker import Broker
 from restante.engine.stream import CREDIT_BYTES, CREDIT_MESSAGES_MAXIMUM, Stream
 from restante.errors import Displaced, Malformed, RestanteError, ShuttingDown, Unauthenticated
 from restante.model import Actor, Delivery, check_bounds
-from restante.rpc.messages import RESPONSE_BYTES, in_responses, to_notification
+from restante.rpc.messages import in_responses, to_notification
 from restante.wire.proto import restante_pb2 as pb
 
 HEARTBEAT_SECONDS: Final = 45.0
@@ -51,11 +51,11 @@ async def hand_out(
 
     An empty list goes out when nothing else does. What was leased and not sent is given back.
     """
-    if resumed:
-        for part in in_responses(await stream.held_before()):
+    while resumed and (again := await stream.held_before()):
+        for part in in_responses(again):
             await send(_notifications(stream, part))
     while not stream.ended:
-        deliveries = await stream.next(HEARTBEAT_SECONDS, RESPONSE_BYTES)
+        deliveries = await stream.next(HEARTBEAT_SECONDS)
         sent = 0
         try:
             for part in in_responses(deliveries):

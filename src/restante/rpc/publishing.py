@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from restante import auth
-from restante.engine.attachments import Attachment
+from restante.engine.attachments import Attachment, Ending
 from restante.errors import RestanteError
 from restante.model import Role
 from restante.rpc.dialogue import Dialogue
@@ -46,5 +46,5 @@ class PublishingStream(Dialogue[pb.PublishStreamRequest, pb.PublishAnswer]):
     def _refusal(self, ref: str, error: RestanteError) -> pb.PublishAnswer:
         return pb.PublishAnswer(ref=ref, problem=to_problem(error))
 
-    def _leave(self) -> bool:
+    def _leave(self, ending: Ending) -> bool:
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, ClassVar, Final
 
-from restante.engine.attachments import Attachment
+from restante.engine.attachments import Attachment, Ending
 from restante.engine.broker import Broker
 from restante.engine.settling import Settle
 from restante.engine.stream import Stream
@@ -89,8 +89,8 @@ class Receiving(Dialogue[pb.ReceiveRequest, pb.Answer]):
     def _refusal(self, ref: str, error: RestanteError) -> pb.Answer:
         return pb.Answer(ref=ref, problem=to_problem(error))
 
-    def _leave(self) -> bool:
+    def _leave(self, ending: Ending) -> bool:
         if self._stream is None:
             return False
-        self._stream.end()
+        self._stream.end(displaced=ending is Ending.DISPLACED)
         return True

@@ -15,9 +15,9 @@ async def subscribe(broker: Broker, actor: Actor, request: pb.SubscribeRequest, 
     """One call of Subscribe: until the client leaves (``LinkClosed``) or the service ends it (raises with what)."""
     stream: Stream | None = None
 
-    def end(_: Ending) -> None:
+    def end(ending: Ending) -> None:
         if stream is not None:
-            stream.end()
+            stream.end(displaced=ending is Ending.DISPLACED)
 
     async def send(notifications: list[pb.Notification]) -> None:
         if line.gone():

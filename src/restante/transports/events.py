@@ -100,15 +100,16 @@ class EventStream:
     async def send(self, send: SendMessage) -> None:
         stream = self._stream
         attachment = self._broker.attachments.attach(
-            self._request.actor, lambda _: stream.end(), f"{stream.queue}/{stream.id}"
+            self._request.actor,
+            lambda ending: stream.end(displaced=ending is Ending.DISPLACED),
+            f"{stream.queue}/{stream.id}",
         )
         with attachment, stream:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             unwatch = self._request.watch(stream.end)
             try:
                 await self._put(send, self._greeting())
-                again = await stream.held_before()
-                if again:
+                while again := await stream.held_before():
                     await self._put(send, self._events(again))
                 while not stream.ended:
                     deliveries = await stream.next(HEARTBEAT_SECONDS)

@@ -39,14 +39,18 @@ PUBLISHER_MESSAGE_BYTES: Final = 24 * 1024 * 1024
 """The largest body in base64, and some."""
 ITEMS_UNDER_WAY: Final = 10_000
 """Settles and publishes of one connection that have not been answered; beyond, it is not read from."""
+BYTES_UNDER_WAY: Final = 16 * 1024 * 1024
+"""As much of their replies and bodies. One message more may be under way, since it is read before it is counted."""
+TURNS: Final = 8
+"""How many of a connection's queues may have something to send at once."""
 QUEUES: Final = 1_000
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the transport."""
 
-    async def serve(socket: Socket) -> None:
-        await Connection(broker, socket).serve()
+    def serve(socket: Socket) -> Coroutine[None, None, None]:
+        return Connection(broker, socket).serve()
 
     routes.add_socket("/v1/queues/{queue}/socket", serve, NAME)
     routes.add_socket("/v1/socket", serve, NAME)
@@ -63,8 +67,10 @@ class Connection:
         self._subprotocol = ""
         self._streams: dict[str, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(TURNS)
         self._under_way = 0
-        self._room = asyncio.Event()
+        self._bytes_under_way = 0
+        self._room: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
         """From the handshake to the end of the connection."""
@@ -98,16 +104,16 @@ class Connection:
             message = await self._socket.receive()
             try:
                 incoming = frames.read(message, self._subprotocol)
-            except frames.Unreadable as error:
-                await self._send(frames.error_of(error, error.ref))
+            except frames.Unreadable as unreadable:
+                await self._send(frames.error_of(unreadable.error, unreadable.ref))
                 continue
             try:
                 await self._carry_out(incoming)
             except RestanteError as error:
                 await self._send(frames.error_of(error, incoming.frame.ref))
-            while self._under_way > ITEMS_UNDER_WAY:
-                self._room.clear()
-                await self._room.wait()
+            while self._under_way > ITEMS_UNDER_WAY or self._bytes_under_way > BYTES_UNDER_WAY:
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
 
     async def _carry_out(self, incoming: frames.Incoming) -> None:
         frame = incoming.frame
@@ -118,14 +124,12 @@ class Connection:
                 check_bounds("number of notifications", len(frame.notifications), 1, BATCH)
                 auth.require(self._actor, Role.PUBLISHER, Role.ADMIN)
                 published = self._published(frame, incoming.parts)
-                self._start(self._answer(frame.ref, len(frame.notifications), published))
+                self._answer_later(incoming, len(frame.notifications), published)
             case _:
                 check_bounds("number of items", len(frame.items), 1, BATCH)
                 # Begun here, so that frames take effect in the order in which they came.
                 settling = await self._broker.settle(_settles(incoming), self._actor)
-                self._start(
-                    self._answer(frame.ref, len(frame.items), self._settled(frame, settling))
-                )
+                self._answer_later(incoming, len(frame.items), self._settled(frame, settling))
 
     # -- collecting -----------------------------------------------------------------------------
 
@@ -141,7 +145,9 @@ class Connection:
         if self._broker.draining:
             raise ShuttingDown(Ending.DRAIN.value)
         check_bounds("number of queues", len(self._streams) + 1, 1, QUEUES)
-        stream = await self._broker.stream(name, self._actor, lease_seconds=frame.lease_seconds)
+        stream = await self._broker.stream(
+            name, self._actor, lease_seconds=frame.lease_seconds, turns=self._turns
+        )
         stream.grant(frame.messages, credit_bytes)
         self._streams[name] = stream
         self._start(self._deliver(stream))
@@ -199,10 +205,21 @@ class Connection:
             ref=frame.ref, results=[result for result in results if result is not None]
         )
 
-    async def _answer(
-        self, ref: str, items: int, work: Coroutine[None, None, frames.AnyServerFrame]
+    def _answer_later(
+        self,
+        incoming: frames.Incoming,
+        items: int,
+        work: Coroutine[None, None, frames.AnyServerFrame],
     ) -> None:
+        size = sum(len(part) for part in incoming.parts if part is not None)
+        # Counted here and not when its turn comes: before that, more may be read.
         self._under_way += items
+        self._bytes_under_way += size
+        self._start(self._answer(incoming.frame.ref, items, size, work))
+
+    async def _answer(
+        self, ref: str, items: int, size: int, work: Coroutine[None, None, frames.AnyServerFrame]
+    ) -> None:
         try:
             try:
                 frame = await work
@@ -211,7 +228,9 @@ class Connection:
             await self._send(frame)
         finally:
             self._under_way -= items
-            self._room.set()
+            self._bytes_under_way -= size
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
     # -- the connection -------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The interface's own description: the specification file as vendors are handed it, and a page that shows it."""
+"""The interface's own description: the specification files as vendors are handed them, and a page that shows one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ _POLICY: Final = b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src
 
 def add_routes(routes: Routes) -> None:
     """Attach what anyone may read, without a key."""
-    routes.add("GET", "/openapi.yaml", _specification, None)
+    routes.add("GET", "/openapi.yaml", _calls, None)
+    routes.add("GET", "/asyncapi.yaml", _streams, None)
     routes.add("GET", "/restante.proto", _proto, None)
     routes.add("GET", "/docs", _page, None)
     routes.add("GET", "/docs/{file}", _page_file, None)
 
 
-async def _specification(_: Request) -> Answer:
+async def _calls(_: Request) -> Answer:
     return _file("openapi.yaml")
+
+
+async def _streams(_: Request) -> Answer:
+    return _file("asyncapi.yaml")
 
 
 async def _proto(_: Request) -> Answer:

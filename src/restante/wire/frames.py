@@ -171,11 +171,12 @@ class _Ref(msgspec.Struct):
 _decode_ref = msgspec.json.Decoder(_Ref).decode
 
 
-class Unreadable(Malformed):
-    """A message that is no frame; ``ref`` is its mark where even so it could be found."""
+class Unreadable(Exception):
+    """A message that is no frame: why, and its mark where even so that could be found."""
 
     def __init__(self, detail: str, ref: str = "") -> None:
         super().__init__(detail)
+        self.error = Malformed(detail)
         self.ref = ref
 
 

@@ -14,8 +14,15 @@ from restante.bench.machine import MachineFacts
 from restante.bench.options import BenchOptions
 from restante.bench.plot import draw_lanes
 from restante.bench.report import markdown, table
-from restante.bench.results import Backlog, FanOutResult, LaneResult, Results
-from restante.bench.specs import IdleFigures, ProbeFigures, Took, WakeFigures
+from restante.bench.results import Backlog, FanOutResult, LaneResult, Results, TransportResult
+from restante.bench.specs import (
+    IdleFigures,
+    ProbeFigures,
+    SteadyFigures,
+    Took,
+    WakeFigures,
+    WireFigures,
+)
 
 MACHINE = MachineFacts(
     cores=2,
@@ -47,7 +54,7 @@ def window(
 
 def lane(system: str, *completed: int, **figures: float) -> LaneResult:
     windows = [window(count, **figures) for count in completed]
-    return LaneResult(system, system.title(), "1.0", "as it comes", windows)
+    return LaneResult(system, system.title(), "1.0", "as it comes", windows=windows)
 
 
 def results(**found: Any) -> Results:
@@ -88,10 +95,15 @@ def test_every_workload_has_its_part():
     took = Took(seconds=2.0, operations=1000, server_cpu_seconds=0.0, generator_cpu_seconds=1.0)
     probe = ProbeFigures(took, took, 0.001, 0.002)
     slow = ProbeFigures(msgspec.structs.replace(took, seconds=3.0), took, 0.001, 0.004)
+    wake = WakeFigures(100, 0.001, 0.002, 0.003)
+    idle = IdleFigures(1000, 2**20, 11 * 2**20)
+    steady = SteadyFigures(1000, 2.5, 0.001, 0.004, 0.5)
+    wire = WireFigures(100, 20_000, 150_000, 2)
     report = markdown(
         results(
-            wake=WakeFigures(100, 0.001, 0.002, 0.003),
-            idle=IdleFigures(1000, 2**20, 11 * 2**20),
+            wakes={"longpoll": wake, "websocket": wake},
+            idles={"longpoll": idle},
+            transports=[TransportResult("events", "events", "1", wake, steady, wire, idle)],
             backlogs=[Backlog(1, 1000, took, [probe], [slow], 0.5, 1.0, 2**21)],
             drain=took,
             fan_out=FanOutResult(10, 2**20, [took, took], 3 * 2**20),
@@ -102,7 +114,18 @@ def test_every_workload_has_its_part():
     assert row_of(report, "publish, 32")[1:] == ["2,000 µs", "3,000 µs", "1.50"]
     assert row_of(report, "publish, server")[3] == "-"
     assert row_of(report, "start to ready")[3] == "2.00"
-    assert row_of(report, "1,000 | 1 MiB")[3] == "10.2 KiB"
+    assert row_of(report, "long poll | 1,000")[4] == "10.2 KiB"
+    assert row_of(report, "WebSocket")[1:] == ["1.00 ms", "2.00 ms", "3.00 ms"]
+    assert row_of(report, "events")[1:] == [
+        "1.00 ms / 2.00 ms",
+        "1.00 ms / 4.00 ms",
+        "500 µs",
+        "1,700",
+        "1",
+        "2",
+        "10.2 KiB",
+    ]
+    assert "a steady 400 a second" in report
     assert row_of(report, "10 | 1 MiB")[4] == "1.5 MiB"
 
 
@@ -133,6 +156,7 @@ def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path):
     "wrong",
     [
         {"workloads": ("W9",)},
+        {"ways": ("pigeon",)},
         {"peers": ("kafka",)},
         {"rounds": 0},
         {"scale": 0.0},

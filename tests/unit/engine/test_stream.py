@@ -189,6 +189,13 @@ async def test_one_is_handed_out_whatever_its_size(broker):
         assert len(await stream.next()) == 1
 
 
+async def test_no_more_than_a_mebibyte_comes_at_a_time(broker):
+    """What a connection that takes nothing may keep in memory does not depend on its credit."""
+    await publish(broker, *[b"x" * 400_000] * 4, b"y" * 1_000_000)
+    with await opened(broker) as stream:
+        assert [len(await stream.next()) for _ in range(3)] == [2, 2, 1]
+
+
 async def test_credit_can_be_raised_lowered_and_taken_away(broker):
     await publish(broker, *[b"%d" % n for n in range(6)])
     with await opened(broker, 0) as stream:
@@ -206,6 +213,21 @@ async def test_credit_can_be_raised_lowered_and_taken_away(broker):
         assert bodies(await task) == [b"2", b"3"]
         stream.grant(0)
         assert await stream.next(0) == []
+
+
+@pytest.mark.parametrize("when", ["while it waits", "as it is woken"])
+async def test_a_wake_passes_by_who_had_its_credit_taken_back(broker, when):
+    with await opened(broker) as first, await opened(broker) as second:
+        without, waiting = await asking(first), await asking(second)
+        if when == "while it waits":
+            first.grant(0)
+            await turns()
+        await publish(broker, b"1")
+        first.grant(0)
+        assert bodies(await waiting) == [b"1"]
+        assert not without.done()
+        first.end()
+        assert await without == []
 
 
 @pytest.mark.parametrize(
@@ -385,6 +407,44 @@ async def test_who_comes_back_finds_what_it_held_under_the_same_leases(broker, c
         assert (await figures(broker)).leased == 2
     ids = {await_id.id for await_id in (stream, back)}
     assert len(ids) == 1
+
+
+async def test_what_the_displaced_one_was_about_to_be_handed_is_found_too(broker, store):
+    """It must not be sent by the one and given back by the other."""
+    await publish(broker, b"1")
+    store.gated = True
+    with await opened(broker) as stream:
+        task = await asking(stream)
+        stream.end(displaced=True)
+        with await opened(broker, consumer=stream.id) as back:
+            assert bodies(await back.held_before()) == [b"1"]
+            store.answer()
+            assert await task == []
+            await turns()
+            assert (await figures(broker)).leased == 1
+            stream.give_back(await back.held_before())
+            await turns()
+            assert (await figures(broker)).leased == 1
+
+
+async def test_what_was_given_back_is_not_found(broker, store, monkeypatch):
+    """Even when the store has not done it yet: what was called first is done first."""
+    await publish(broker, b"1")
+    with await opened(broker) as stream:
+        stream.give_back(await stream.next())
+        with await opened(broker, consumer=stream.id) as back:
+            assert await back.held_before() == []
+
+
+async def test_who_comes_back_may_find_what_it_held_in_parts(broker):
+    await publish(broker, b"11", b"22", b"33")
+    with await opened(broker) as stream:
+        await stream.next()
+    with await opened(broker, consumer=stream.id) as back:
+        assert bodies(await back.held_before(5)) == [b"11", b"22"]
+        assert bodies(await back.held_before(5)) == [b"33"]
+        assert await back.held_before(5) == []
+        assert back.unsettled == 3
 
 
 async def test_another_consumers_leases_are_not_found(broker):

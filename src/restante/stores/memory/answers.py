@@ -44,8 +44,8 @@ class Answers:
                 return self._notification(asked)
             case query.DeadLetters():
                 return self._dead(asked)
-            case query.LeasedTo(name, consumer):
-                return self._leased_to(name, consumer)
+            case query.LeasedTo():
+                return self._leased_to(asked)
             case query.CountDead(name, selection):
                 table = tables.queues.get(name)
                 return 0 if table is None else len(selected(table, selection))
@@ -66,19 +66,25 @@ class Answers:
         }
         return _page(mine, asked.after, asked.limit)
 
-    def _leased_to(self, name: str, consumer: str) -> list[Delivery]:
-        table = self._tables.queues.get(name)
+    def _leased_to(self, asked: query.LeasedTo) -> list[Delivery]:
+        table = self._tables.queues.get(asked.queue)
         if table is None:
             return []
         timeline = self._tables.timeline
         ahead = timeline.wall_ms() - timeline.now_ms()
-        return [
-            delivery(table, row, row.notification.body or b"", (row.due_ms or 0) + ahead)
-            for row in table.rows.values()
-            if row.standing.state is State.LEASED
-            and row.holder is not None
-            and row.holder.consumer == consumer
-        ]
+        found: list[Delivery] = []
+        room = asked.max_bytes
+        for seq, row in table.rows.items():
+            if row.standing.state is not State.LEASED or seq <= asked.after:
+                continue
+            if row.holder is None or row.holder.consumer != asked.consumer:
+                continue
+            body = row.notification.body or b""
+            room -= len(body)
+            if found and room < 0:
+                break
+            found.append(delivery(table, row, body, (row.due_ms or 0) + ahead))
+        return found
 
     def _figures(self, name: str) -> Figures | None:
         table = self._tables.queues.get(name)

@@ -27,7 +27,7 @@ from restante.model import (
     Settlement,
 )
 from restante.ports import Clock
-from restante.queries import Answer, Query
+from restante.queries import Answer, LeasedTo, Query
 from restante.stores.sqlite import schema
 from restante.stores.sqlite.books import RESERVE_BYTES, Books
 from restante.stores.sqlite.committer import Committer
@@ -104,6 +104,8 @@ class SqliteStore:
         self._committer = Committer(self._connection, books)
         self._reader = schema.open_reader(path)
         self._reads = Reads(self._reader, timeline)
+        # Over the writing connection: what it answers has its place among the writes.
+        self._ordered_reads = Reads(self._connection, timeline)
         self._reading = concurrent.futures.ThreadPoolExecutor(1, "restante-read")
 
     @property
@@ -148,6 +150,8 @@ class SqliteStore:
         return self._submit(lambda: self._upkeep.discard(queue, selection, actor, limit, reason))
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
+        if isinstance(query, LeasedTo):
+            return self._submit(lambda: self._ordered_reads.answer(query))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any]
         if self._closed:

@@ -106,38 +106,44 @@ class Reads:
             "SELECT d.seq, d.attempt, d.fence, d.due, d.ordering_key, n.n, n.id, n.topic, n.content_type, n.attributes,"
             " n.published_at, n.body FROM queues q JOIN deliveries d ON d.queue = q.id AND d.state = 3"
             " JOIN notifications n ON n.n = d.notification"
-            " WHERE q.name = ? AND d.holder ->> 'consumer' = ? ORDER BY d.seq",
-            (asked.queue, asked.consumer),
+            " WHERE q.name = ? AND d.holder ->> 'consumer' = ? AND d.seq > ? ORDER BY d.seq",
+            (asked.queue, asked.consumer, asked.after),
         )
         ahead = self._timeline.wall_ms() - self._timeline.now_ms()
-        return [
-            Delivery(
-                id=id,
-                ref=LeaseRef(asked.queue, seq, fence, n),
-                attempt=attempt,
-                topic=topic,
-                content_type=content_type,
-                body=body,
-                attributes=_decode_attributes(attributes) if attributes else {},
-                ordering_key=ordering_key or "",
-                published_at_ms=published_at,
-                lease_until_ms=due + ahead,
+        found: list[Delivery] = []
+        room = asked.max_bytes
+        for (
+            seq,
+            attempt,
+            fence,
+            due,
+            ordering_key,
+            n,
+            id,
+            topic,
+            content_type,
+            attributes,
+            at,
+            body,
+        ) in rows:
+            room -= len(body)
+            if found and room < 0:
+                break
+            found.append(
+                Delivery(
+                    id=id,
+                    ref=LeaseRef(asked.queue, seq, fence, n),
+                    attempt=attempt,
+                    topic=topic,
+                    content_type=content_type,
+                    body=body,
+                    attributes=_decode_attributes(attributes) if attributes else {},
+                    ordering_key=ordering_key or "",
+                    published_at_ms=at,
+                    lease_until_ms=due + ahead,
+                )
             )
-            for (
-                seq,
-                attempt,
-                fence,
-                due,
-                ordering_key,
-                n,
-                id,
-                topic,
-                content_type,
-                attributes,
-                published_at,
-                body,
-            ) in rows
-        ]
+        return found
 
     def _figures(self, name: str) -> Figures | None:
         row = self._execute(

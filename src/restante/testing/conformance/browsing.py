@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import msgspec
@@ -198,7 +199,23 @@ async def what_a_consumer_holds_can_be_found_again(stage: Stage) -> None:
     assert await stage.store.browse(LeasedTo("acme", "three")) == []
     assert await stage.store.browse(LeasedTo("nowhere", "one")) == []
 
-    await stage.ack(held[0])
+    # In parts: the first comes whatever its size, and the next where there is room for it.
+    for after, most, expected in (
+        (0, 1, [0]),
+        (0, 5, [0]),
+        (0, 6, [0, 1]),
+        (held[0].ref.seq, 1, [1]),
+    ):
+        part = await stage.store.browse(LeasedTo("acme", "one", after, most))
+        assert [one.ref for one in part] == [held[index].ref for index in expected]
+    assert await stage.store.browse(LeasedTo("acme", "one", held[1].ref.seq)) == []
+
+    # Asked before the answer to the ack is there, and after it was called.
+    acking = asyncio.ensure_future(stage.ack(held[0]))
+    await asyncio.sleep(0)
+    found = await stage.store.browse(LeasedTo("acme", "one"))
+    assert [one.ref for one in found] == [held[1].ref]
+    await acking
     await stage.nack(other)
     assert [one.ref for one in await stage.store.browse(LeasedTo("acme", "one"))] == [held[1].ref]
     assert await stage.store.browse(LeasedTo("acme", "two")) == []
