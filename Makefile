@@ -62,6 +62,11 @@ test-long: setup test-packages $(NODE_STAMP) ## Run the long lane: many cycles o
 bench: setup ## Run the standard workloads
 	$(BIN)/restante bench $(ARGS)
 
+.PHONY: proto
+proto: setup ## Generate the Python modules of restante.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=src/restante/web \
+		--python_out=src/restante/wire/proto --pyi_out=src/restante/wire/proto restante.proto
+
 .PHONY: lock
 lock: setup ## Write the lock files anew from pyproject.toml
 	scripts/lock.sh $(ARGS)

@@ -1,18 +1,14 @@
-"""Putting the program together: a store, the engine on it, the interfaces on that, and a process that serves them."""
+"""Putting the program together: a store, the engine on it, the interfaces on that, and the listeners of these."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import gc
-import os
-import resource
-import signal
+import importlib.util
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
@@ -33,30 +29,47 @@ from restante.http.tls import ServerContext, TlsFiles
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import Role
 from restante.ports import Store
+from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.stores.sqlite import SqliteStore
 from restante.transports import events, longpoll, websocket
 from restante.web import administer, docs, look, publish, settle, webhooks
 
+if TYPE_CHECKING:
+    from restante.transports import grpc as grpc_transport
+
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
-EXIT_STORAGE_FAILED: Final = 7
-LEAVE_SECONDS: Final = 5.0
-"""How long a stop waits for those who are connected to settle what they hold and leave."""
-OnReady = Callable[[str, str, Path | None], None]
+
+
+class Started(NamedTuple):
+    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one."""
+
+    url: str
+    admin_url: str
+    grpc: dict[str, Address]
+    """Listeners of gRPC, by the names under which they are told of: ``grpc`` and ``grpc-admin``."""
+    key_file: Path | None
+
+
+OnReady = Callable[[Started], None]
 
 
 def build_api(
-    broker: Broker, admin_key: str | None = None, trusted_proxies: Sequence[str] = ()
+    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
 ) -> Api:
-    """The public interface over a broker."""
+    """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
     routes = Routes()
+    authenticator = Authenticator(broker, admin_key)
     for part in (publish, longpoll, events, websocket, settle, look, administer, webhooks):
         part.add_routes(routes, broker)
+    if _installed("google.protobuf"):
+        from restante.transports import connect
+
+        connect.add_routes(routes, broker, authenticator)
     docs.add_routes(routes)
-    proxies = TrustedProxies(trusted_proxies) if trusted_proxies else None
-    return Api(routes, Authenticator(broker, admin_key), proxies)
+    return Api(routes, authenticator, trusted)
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -79,10 +92,10 @@ def build_admin_api(broker: Broker) -> Api:
 async def serve(config: Config, on_ready: OnReady) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code.
 
-    ``on_ready`` is told once the listeners' URLs, and the file of the first administrator's key if this start wrote
-    one. Raises ``StartupError``. The code is 0 after a stop that was asked for, 7 when the storage failed.
+    ``on_ready`` is told once where. Raises ``StartupError``. The code is 0 after a stop that was asked for, 7 when the
+    storage failed.
     """
-    _raise_file_limit()
+    raise_file_limit()
     clock = SystemClock()
     files = tls_files(config)
     tls = None if files is None else ServerContext(files)
@@ -108,19 +121,24 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             ) as broker,
             _calling(broker, config.shutdown_seconds),
         ):
-            key_file = await _first_admin_key(broker, config)
-            api = build_api(broker, config.admin_key, config.trusted_proxies)
-            servers = [
+            trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
+            api = build_api(broker, config.admin_key, trusted)
+            listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
                 Server(build_admin_api(broker), private, config.shutdown_seconds),
             ]
-            scheme = "http" if tls is None else "https"
-            return await _run(
-                servers,
+            grpc: dict[str, Address] = {}
+            for name, address, listener in _grpc_listeners(broker, config, trusted, tls):
+                listeners.append(listener)
+                grpc[name] = address
+            key_file = await _first_admin_key(broker, config)
+            url = _url(public, "http" if tls is None else "https")
+            return await run(
+                listeners,
                 broker,
                 config.shutdown_seconds,
-                lambda: on_ready(_url(public, scheme), _url(private), key_file),
-                None if tls is None else lambda: _renew(tls),
+                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file)),
+                on_hangup=None if tls is None else lambda: _renew(tls),
             )
 
 
@@ -167,43 +185,6 @@ async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> A
         yield
 
 
-async def _run(
-    servers: list[Server],
-    broker: Broker,
-    shutdown_seconds: float,
-    ready: Callable[[], None],
-    renew: Callable[[], None] | None,
-) -> int:
-    stopping = asyncio.Event()
-    handlers: dict[int, Callable[[], None]] = {
-        signal.SIGTERM: stopping.set,
-        signal.SIGINT: stopping.set,
-    }
-    if renew is not None:
-        handlers[signal.SIGHUP] = renew
-    with _signals(handlers):
-        running = [asyncio.create_task(server.run()) for server in servers]
-        await asyncio.gather(*(server.up.wait() for server in servers))
-        _tune_garbage_collection()
-        _log.info("serve.ready", version=__version__, pid=os.getpid())
-        ready()
-        stop = asyncio.create_task(stopping.wait())
-        ends: list[asyncio.Future[Any]] = [stop, broker.store.failed]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        failed = broker.store.failed.done()
-        _log.info("serve.stopping", reason="storage failed" if failed else "signal")
-        # Who waits is answered now, and who is connected is told to leave; what they hold they may still settle.
-        # Then each server lets its last answers out.
-        broker.drain()
-        if not failed:
-            await broker.attachments.gone(min(shutdown_seconds, LEAVE_SECONDS))
-        for server in servers:
-            server.stop(at_once=failed)
-        await asyncio.gather(*running)
-        stop.cancel()
-    return EXIT_STORAGE_FAILED if failed else 0
-
-
 async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     """Where nobody could administer, make a key and write it where only the owner may read it."""
     if config.admin_key is not None or await _has_admin(broker.store):
@@ -226,6 +207,13 @@ async def _has_admin(store: Store) -> bool:
     return False
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False  # not even the package that it would be in
+
+
 def _bind(address: Address) -> socket.socket:
     try:
         return bind(address.host, address.port)
@@ -235,35 +223,45 @@ def _bind(address: Address) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror}") from error
 
 
+def _grpc_listeners(
+    broker: Broker,
+    config: Config,
+    trusted: TrustedProxies | None,
+    tls: ServerContext | None,
+) -> Iterator[tuple[str, Address, Listening]]:
+    if config.grpc_listen is None and config.grpc_admin_listen is None:
+        return
+    try:
+        from restante.transports import grpc
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"gRPC needs packages that are not installed ({error.name}):"
+            " pip install 'restante[grpc]'"
+        ) from error
+
+    if config.grpc_listen is not None:
+        authenticator = Authenticator(broker, config.admin_key)
+        public = grpc.public_listener(broker, authenticator, config.shutdown_seconds, trusted)
+        yield "grpc", _bind_grpc(public, config.grpc_listen, tls), public
+    if config.grpc_admin_listen is not None:
+        private = grpc.admin_listener(broker)
+        yield "grpc-admin", _bind_grpc(private, config.grpc_admin_listen), private
+
+
+def _bind_grpc(
+    listener: grpc_transport.Listener, address: Address, tls: ServerContext | None = None
+) -> Address:
+    try:
+        return Address(address.host, listener.bind(str(address), tls))
+    except RuntimeError as error:
+        # It does not say why; an attempt of ours does.
+        _bind(address).close()
+        raise ConfigurationError(f"cannot listen on {address} for gRPC: {error}") from error
+
+
 def _url(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
     return f"{scheme}://{Address(host, port)}"
-
-
-@contextlib.contextmanager
-def _signals(handlers: Mapping[int, Callable[[], None]]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
-
-
-def _tune_garbage_collection() -> None:
-    """What is there now stays; what comes is freed by reference counts, and hardly ever forms a cycle."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-def _raise_file_limit() -> None:
-    """One connection is one descriptor: take as many as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.asynccontextmanager

@@ -42,6 +42,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data: Path = Path("restante-data")
     listen: Address = Address("127.0.0.1", 7070)
     admin_listen: Address = Address("127.0.0.1", 7071)
+    grpc_listen: Address | None = None
+    grpc_admin_listen: Address | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_authority: Path | None = None
@@ -206,6 +208,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "data": _Path("folder"),
     "listen": _Listen(),
     "admin_listen": _Listen(),
+    "grpc_listen": _Listen(),
+    "grpc_admin_listen": _Listen(),
     "tls_certificate": _Path("file"),
     "tls_key": _Path("file"),
     "tls_client_authority": _Path("file"),
@@ -251,14 +255,24 @@ def load(
         if value is not None:
             values[name] = _read(name, value, f"--{name.replace('_', '-')}")
     config = msgspec.convert(values, Config, strict=False)
-    if config.listen == config.admin_listen and config.listen.port:
-        raise ConfigurationError(
-            f"listen and admin_listen are both {config.listen}: each needs an address of its own"
-        )
+    _check_addresses(config)
     for name, needed in _NEEDS.items():
         if getattr(config, name) and not getattr(config, needed):
             raise ConfigurationError(f"{name} is set and {needed} is not: it takes both")
     return config
+
+
+def _check_addresses(config: Config) -> None:
+    taken: dict[Address, str] = {}
+    for name in ("listen", "admin_listen", "grpc_listen", "grpc_admin_listen"):
+        address: Address | None = getattr(config, name)
+        if address is None or not address.port:
+            continue
+        other = taken.setdefault(address, name)
+        if other != name:
+            raise ConfigurationError(
+                f"{other} and {name} are both {address}: each needs an address of its own"
+            )
 
 
 def _from_file(file: Path) -> dict[str, object]:

@@ -20,6 +20,7 @@
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
+    │   ├── Displaced           409  another connection has taken up where this one was
     │   ├── TooManyKeys         409
     │   ├── TooManySecrets      409
     │   ├── LastSecret          409  it is the only one
@@ -220,6 +221,11 @@ class LeaseLost(Conflict):
 class AlreadyExists(Conflict):
     code = "already_exists"
     title = "Already exists"
+
+
+class Displaced(Conflict):
+    code = "displaced"
+    title = "Another connection has taken this one's place"
 
 
 class TooManyKeys(Conflict):

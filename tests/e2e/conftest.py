@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.certificates import Issued
 
 ADMIN_KEY = "admin-key-of-the-end-to-end-tests"
 _names = itertools.count(1)
@@ -24,15 +25,19 @@ _names = itertools.count(1)
 class Service:
     """One ``restante serve`` on a data folder, started and ended as often as a test likes.
 
-    ``flags`` are for ``serve``; with TLS, ``ca_file`` is the authority that signed its certificate.
+    ``flags`` are for ``serve``; with TLS, ``ca_file`` is the authority that signed its certificate, and ``shown`` what
+    its callers show.
     """
 
     def __init__(self, data: Path, *flags: str, ca_file: Path | None = None) -> None:
         self.data = data
         self.flags = flags
         self.ca_file = ca_file
+        self.shown: Issued | None = None
         self.url = ""
         self.admin_url = ""
+        self.grpc = ""
+        self.grpc_admin = ""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, admin_key: str | None = ADMIN_KEY) -> None:
@@ -40,7 +45,9 @@ class Service:
         command = [sys.executable, "-m", "restante", "serve", "--data", str(self.data)]
         command += ["--listen", self._listen(), "--admin-listen", "127.0.0.1:0"]
         # The receivers of webhooks are on this machine.
-        command += ["--webhook-allow", "127.0.0.0/8", *self.flags]
+        command += ["--webhook-allow", "127.0.0.0/8"]
+        command += ["--grpc-listen", self.grpc or "127.0.0.1:0"]
+        command += ["--grpc-admin-listen", "127.0.0.1:0", *self.flags]
         log = (self.data.parent / f"{self.data.name}.log").open("a")
         with log:
             self._process = subprocess.Popen(
@@ -53,10 +60,16 @@ class Service:
             )
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("ready "):
-                self.url = line.split()[1]
-                self.admin_url = re.findall(r"Health is at (\S+)/healthz", self.log())[-1]
-                return
+            name, _, address = line.strip().partition(" ")
+            match name:
+                case "grpc":
+                    self.grpc = address
+                case "grpc-admin":
+                    self.grpc_admin = address
+                case "ready":
+                    self.url = address
+                    self.admin_url = re.findall(r"Health is at (\S+)/healthz", self.log())[-1]
+                    return
         raise AssertionError(f"no start: {self.log()}")
 
     def _listen(self) -> str:
@@ -85,8 +98,13 @@ class Service:
         return host, int(port)
 
     def trust(self) -> ssl.SSLContext | bool:
-        """What its certificate is checked against."""
-        return True if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
+        """What its certificate is checked against, and what is shown to it."""
+        if self.ca_file is None:
+            return True
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.shown is not None:
+            context.load_cert_chain(self.shown.certificate, self.shown.key)
+        return context
 
     def caller(self, key: str = ADMIN_KEY) -> httpx.Client:
         return httpx.Client(base_url=self.url, headers=bearer(key), timeout=30, verify=self.trust())

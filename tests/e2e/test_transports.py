@@ -14,7 +14,7 @@ ALL = all_drivers()
 
 @pytest.fixture(scope="session")
 def target(server):
-    return Target(url=server.url, admin_key=ADMIN_KEY)
+    return Target(url=server.url, admin_key=ADMIN_KEY, grpc=server.grpc)
 
 
 @pytest.mark.parametrize(("driver", "scenario"), CASES)

@@ -22,7 +22,7 @@ _HINTS: Final = {
     ),
     "forbidden": "Use a key of another role: `restante keys add` makes one.",
     "outcome_unknown": "Look before you try again, or repeat it with the same --idempotency-key.",
-    "port_in_use": "Choose other ports with --listen and --admin-listen, or stop that process.",
+    "port_in_use": "Choose other ports with --listen, --admin-listen and --grpc-listen, or stop that process.",
     "store_in_use": "Stop that process, or choose another folder with --data.",
     "store_full": "Free some space on the server's disk. Collecting goes on meanwhile.",
     "lease_lost": "It was settled, or its lease ran out; it may have been handed out again.",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from restante.config import FILE_NAME, Config, load
+
+if TYPE_CHECKING:
+    from restante.app import Started
 
 _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
@@ -40,6 +43,22 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         typer.Option(
             metavar="HOST:PORT",
             help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+        ),
+    ] = None,
+    grpc_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to serve gRPC; port 0 takes a free one.  [default: nowhere]",
+            show_default=False,
+        ),
+    ] = None,
+    grpc_admin_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where gRPC's health and reflection are.  [default: nowhere]",
+            show_default=False,
         ),
     ] = None,
     tls_certificate: Annotated[
@@ -154,7 +173,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     Each setting is taken from the file, else RESTANTE_* in the environment, else its flag, in that rising order.
     RESTANTE_ADMIN_KEY sets the first administrator's key; without it the first start writes one to DIR/admin.key.
 
-    One line "ready http://HOST:PORT" (or https) on stdout says that it serves; logs go to stderr.
+    One line "ready http://HOST:PORT" (or https) on stdout says that it serves, after "grpc HOST:PORT" and
+    "grpc-admin HOST:PORT" for listeners of gRPC; logs go to stderr.
 
     Example: restante serve --data /var/lib/restante --listen 0.0.0.0:7070
     """
@@ -165,6 +185,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "data": data,
             "listen": listen,
             "admin_listen": admin_listen,
+            "grpc_listen": grpc_listen,
+            "grpc_admin_listen": grpc_admin_listen,
             "tls_certificate": tls_certificate,
             "tls_key": tls_key,
             "tls_client_authority": tls_client_authority,
@@ -196,12 +218,14 @@ def run(config: Config) -> int:
     return uvloop.run(serve_app(config, _ready))
 
 
-def _ready(address: str, admin_address: str, admin_key_file: Path | None) -> None:
-    if admin_key_file is not None:
+def _ready(started: Started) -> None:
+    if started.key_file is not None:
         # The path and never the key: logs are read by many.
-        print(f"The administrator's key is in {admin_key_file.resolve()}", file=sys.stderr)
-    print(f"Health is at {admin_address}/healthz", file=sys.stderr, flush=True)
-    print(f"ready {address}", flush=True)
+        print(f"The administrator's key is in {started.key_file.resolve()}", file=sys.stderr)
+    print(f"Health is at {started.admin_url}/healthz", file=sys.stderr, flush=True)
+    for name, address in started.grpc.items():
+        print(f"{name} {address}")
+    print(f"ready {started.url}", flush=True)
 
 
 def _file(named: Path | None) -> Path | None:

@@ -69,6 +69,10 @@ class Attachment:
             self._cancel_expiry()
         self._attachments.remove(self)
 
+    def become(self, consumer: str) -> None:
+        """Give the connection a name that it did not have when it was attached; an earlier one of it is displaced."""
+        self._attachments.take_name(self, consumer)
+
     def end(self, ending: Ending) -> None:
         """Tell the connection that it has to end; only the first reason counts."""
         if self.ending is None:
@@ -120,10 +124,7 @@ class Attachments:
         actor = attachment.actor
         self.admit(actor)
         if attachment.consumer:
-            earlier = self._named.get(attachment.consumer)
-            self._named[attachment.consumer] = attachment
-            if earlier is not None:
-                earlier.end(Ending.DISPLACED)
+            self.take_name(attachment, attachment.consumer)
         self._of_principal[_principal(actor)] += 1
         self._all.add(attachment)
         _log.debug("connection.opened", **_seen(actor))
@@ -132,6 +133,13 @@ class Attachments:
             return None
         left_seconds = (key.expires_at_ms - self._clock.wall_ms()) / 1_000
         return self._clock.call_later(left_seconds, lambda: attachment.end(Ending.KEY_ENDED))
+
+    def take_name(self, attachment: Attachment, consumer: str) -> None:
+        earlier = self._named.get(consumer)
+        self._named[consumer] = attachment
+        attachment.consumer = consumer
+        if earlier is not None:
+            earlier.end(Ending.DISPLACED)
 
     def remove(self, attachment: Attachment) -> None:
         if attachment not in self._all:

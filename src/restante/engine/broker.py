@@ -15,6 +15,7 @@ from restante.admission import admit, check_body
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
+from restante.engine.publishing import Publishing
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
@@ -129,9 +130,13 @@ class Broker:
         self, publications: Sequence[Publication], actor: Actor
     ) -> list[Appended | RestanteError]:
         """Store up to 1,000 notifications in one transaction; each stands or fails by itself."""
+        return await (await self.begin_batch(publications, actor)).results()
+
+    async def begin_batch(self, publications: Sequence[Publication], actor: Actor) -> Publishing:
+        """As ``publish_batch``, begun when this returns: those begun one after the other are stored in that order."""
         check_bounds("number of notifications", len(publications), 1, BATCH)
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
-        results: list[Appended | RestanteError | None] = [None] * len(publications)
+        publishing = Publishing(len(publications))
         drafts: list[Draft] = []
         places: list[int] = []
         for index, publication in enumerate(publications):
@@ -139,10 +144,10 @@ class Broker:
                 drafts.append(await self._checked(publication, actor))
                 places.append(index)
             except RestanteError as error:
-                results[index] = error
-        for index, result in zip(places, await self._append(drafts) if drafts else [], strict=True):
-            results[index] = result
-        return [result for result in results if result is not None]
+                publishing.refuse(index, error)
+        if drafts:
+            publishing.stores(places, self._begin(drafts))
+        return publishing
 
     async def _checked(self, publication: Publication, actor: Actor) -> Draft:
         if bool(publication.queue) == bool(publication.topic):
@@ -191,10 +196,13 @@ class Broker:
         return draft
 
     async def _append(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
+        # The publisher may leave: what is being committed is committed, and its consumers are woken.
+        return await asyncio.shield(self._begin(drafts))
+
+    def _begin(self, drafts: list[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
         future = self.store.append(drafts)
         future.add_done_callback(lambda done: self._appended(drafts, done))
-        # The publisher may leave: what is being committed is committed, and its consumers are woken.
-        return await asyncio.shield(future)
+        return future
 
     def _appended(
         self, drafts: list[Draft], done: asyncio.Future[list[Appended | RestanteError]]

@@ -19,6 +19,7 @@ from restante.engine.settling import Settle, Settler, Settling
 from restante.errors import RestanteError
 from restante.model import (
     BATCH,
+    RECEIVE_BYTES,
     WAIT_SECONDS_MAXIMUM,
     Actor,
     Delivery,
@@ -83,17 +84,23 @@ class Session:
         max: int = 10,
         wait_seconds: float = 0.0,
         lease_seconds: float | None = None,
+        max_bytes: int = RECEIVE_BYTES,
         hangup: Hangup | None = None,
     ) -> list[Delivery]:
         """Lease up to ``max`` (1 to 1,000) deliveries; wait up to ``wait_seconds`` (0 to 60) for the first.
 
+        Their bodies are ``max_bytes`` together at most; the first one comes whatever its size.
         When the consumer hangs up, the wait ends, and what was leased meanwhile is released again. Cancelling does
         the same. Raises ``OutOfBounds``.
         """
         lease_seconds = self.check(max, wait_seconds, lease_seconds)
         broker = self._broker
         request = LeaseRequest(
-            queue=self.queue.name, max=max, lease_seconds=lease_seconds, actor=self.actor
+            queue=self.queue.name,
+            max=max,
+            lease_seconds=lease_seconds,
+            actor=self.actor,
+            max_bytes=max_bytes,
         )
         until = broker.clock.monotonic() + wait_seconds
         unwatch: Callable[[], None] | None = None

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from restante.engine.under_way import UnderWay
 from restante.errors import LeaseLost, LeaseNotFound, RestanteError, StoreError
 from restante.model import (
+    KEY_CHARACTERS,
     LEASE_SECONDS_MAXIMUM,
     REASON_CHARACTERS,
     REPLY_BYTES,
@@ -41,28 +43,25 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     reply_content_type: str = ""
 
 
-class Settling:
-    """Settlements under way. Ask for ``results`` once, now or later; not asking undoes nothing.
+class Settling(UnderWay[Settled]):
+    """Settlements under way. Not asking for their results undoes nothing.
 
     ``queues`` names the queue of each item, and is empty for one that is not the actor's.
     """
 
-    __slots__ = ("_extending", "_places", "_results", "_settled", "queues")
+    __slots__ = ("_extending", "_places", "_settled", "queues")
 
     def __init__(self, count: int) -> None:
+        super().__init__(count)
         self.queues = [""] * count
-        self._results: list[Settled | RestanteError | None] = [None] * count
         self._places: list[int] = []
         self._settled: asyncio.Future[list[Settled | RestanteError]] | None = None
         self._extending: list[tuple[int, asyncio.Future[Settled]]] = []
 
-    def refuse(self, index: int, error: RestanteError) -> None:
-        """That item's result is this."""
-        self._results[index] = error
-
     def extends(self, index: int, future: asyncio.Future[Settled]) -> None:
         """That item's result will be the future's."""
         self._extending.append((index, future))
+        self._futures.append(future)
 
     def ends(
         self, places: list[int], future: asyncio.Future[list[Settled | RestanteError]]
@@ -70,18 +69,19 @@ class Settling:
         """The results of the items at those places will be the future's, in that order."""
         self._places = places
         self._settled = future
+        self._futures.append(future)
 
-    async def results(self) -> list[Settled | RestanteError]:
+    def known(self) -> list[Settled | RestanteError]:
         """For each item its result, or why not: its own reason, or the store's for all it could not do."""
         results = self._results
         for index, future in self._extending:
             try:
-                results[index] = await asyncio.shield(future)
+                results[index] = future.result()
             except RestanteError as error:
                 results[index] = error
         if self._settled is not None:
             try:
-                settled: Sequence[Settled | RestanteError] = await asyncio.shield(self._settled)
+                settled: Sequence[Settled | RestanteError] = self._settled.result()
             except StoreError as error:
                 settled = [error] * len(self._places)
             for index, result in zip(self._places, settled, strict=True):
@@ -183,6 +183,9 @@ class Settler:
     def _settlement(self, ref: LeaseRef, item: Settle) -> Settlement:
         check_bounds("length of reason", len(item.reason), 0, REASON_CHARACTERS)
         check_bounds("length of reply", len(item.reply or b""), 0, REPLY_BYTES)
+        check_bounds(
+            "length of reply_content_type", len(item.reply_content_type), 0, KEY_CHARACTERS
+        )
         if item.retry_after_seconds is not None:
             check_bounds("retry_after", item.retry_after_seconds, 0, 86_400)
         return Settlement(

@@ -6,6 +6,8 @@ import functools
 import hmac
 from typing import Final
 
+import msgspec
+
 from restante import auth
 from restante.engine.broker import Broker
 from restante.errors import Unauthenticated
@@ -77,6 +79,12 @@ class Authenticator:
         raise Unauthenticated(
             f"the certificate stands for nobody here ({names or 'no name counts'})"
         )
+
+    async def confirm(self, actor: Actor, remote: str) -> Actor:
+        """The actor of ``by_key``, when its key still holds; ``remote`` is where it turned out to be."""
+        if actor.key_id == ENVIRONMENT:
+            return msgspec.structs.replace(actor, remote_address=remote)
+        return await self._actor(actor.key_id, None, actor.transport, remote)
 
     async def _actor(
         self, key_id: str, secret_hash: bytes | None, transport: str, remote: str

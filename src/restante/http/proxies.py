@@ -14,7 +14,7 @@ import functools
 import ipaddress
 import ssl
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -37,7 +37,9 @@ class TrustedProxies:
 
     def __init__(self, networks: Sequence[str]) -> None:
         self._networks = [ipaddress.ip_network(network) for network in networks]
-        self._trusts = functools.lru_cache(maxsize=ADDRESSES)(self._is_trusted)
+        self.trusts: Callable[[str], bool] = functools.lru_cache(maxsize=ADDRESSES)(
+            self._is_trusted
+        )
 
     def unwrap(self, scope: Scope) -> None:
         """Have an ASGI scope say of the client what its proxy says. Untouched where the peer is not trusted.
@@ -46,7 +48,7 @@ class TrustedProxies:
         nobody else's: it is taken away.
         """
         client = scope.get("client")
-        if not client or not self._trusts(client[0]):
+        if not client or not self.trusts(client[0]):
             return
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
@@ -79,7 +81,7 @@ class TrustedProxies:
             if address is None:
                 return peer
             peer = address
-            if not self._trusts(peer):
+            if not self.trusts(peer):
                 return peer
         return peer
 

@@ -68,22 +68,26 @@ def read(files: TlsFiles) -> Pem:
 class ServerContext(ssl.SSLContext):
     """A context whose files can be renewed: each connection is made by those that were last found good.
 
-    Sessions are resumed within one set of files only, so that no client outlives the authority that let it in.
+    ``files`` are named and ``pem`` is what was in them, for a listener that has TLS of its own. Sessions are resumed
+    within one set of files only, so that no client outlives the authority that let it in.
     """
 
+    files: TlsFiles
+    pem: Pem
     _current: ssl.SSLContext
 
     def __new__(cls, files: TlsFiles) -> ServerContext:
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
 
     def __init__(self, files: TlsFiles) -> None:
-        self._files = files
+        self.files = files
         self.renew()
 
     def renew(self) -> datetime.datetime:
         """Read the files again; when the certificate ends. Raises ``ConfigurationError``, and nothing has changed."""
-        pem = read(self._files)
-        self._current = _context(self._files, pem)
+        pem = read(self.files)
+        self._current = _context(self.files, pem)
+        self.pem = pem
         return pem.valid_until
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:

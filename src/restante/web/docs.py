@@ -14,6 +14,7 @@ _TYPES: Final = {
     "css": b"text/css; charset=utf-8",
     "html": b"text/html; charset=utf-8",
     "js": b"text/javascript; charset=utf-8",
+    "proto": b"text/plain; charset=utf-8",
     "yaml": b"application/yaml",
 }
 _PAGE_FILES: Final = {
@@ -29,6 +30,7 @@ def add_routes(routes: Routes) -> None:
     """Attach what anyone may read, without a key."""
     routes.add("GET", "/openapi.yaml", _calls, None)
     routes.add("GET", "/asyncapi.yaml", _streams, None)
+    routes.add("GET", "/restante.proto", _proto, None)
     routes.add("GET", "/docs", _page, None)
     routes.add("GET", "/docs/{file}", _page_file, None)
 
@@ -39,6 +41,10 @@ async def _calls(_: Request) -> Answer:
 
 async def _streams(_: Request) -> Answer:
     return _file("asyncapi.yaml")
+
+
+async def _proto(_: Request) -> Answer:
+    return _file("restante.proto")
 
 
 async def _page(_: Request) -> Answer:

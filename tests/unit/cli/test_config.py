@@ -48,6 +48,13 @@ def test_defaults():
     assert config.data == Path("restante-data")
 
 
+def test_grpc_is_nowhere_unless_it_is_said_where():
+    assert load(None, {}, {}).grpc_listen is None
+    # Any two may have port 0: these will be different ones.
+    config = load(None, {"RESTANTE_GRPC_LISTEN": "h:0"}, {"grpc_admin_listen": "h:0"})
+    assert config.grpc_listen == config.grpc_admin_listen == Address("h", 0)
+
+
 def test_file_then_environment_then_flags(tmp_path):
     file = tmp_path / "restante.toml"
     file.write_text('log_level = "debug"\npoll_interval_seconds = 3\nreserve_bytes = 7\n')
@@ -113,6 +120,8 @@ def test_networks_are_a_list_or_text_with_commas(tmp_path):
         ({}, {"tls_client_required": True}, ["tls_client_authority is not"]),
         ({"RESTANTE_TLS_CLIENT_REQUIRED": "yes"}, {}, ["'yes'", "true or false"]),
         ({"RESTANTE_TLS_KEY": "a\0"}, {}, ["RESTANTE_TLS_KEY", "path of a file"]),
+        ({}, {"admin_listen": "h:1", "grpc_listen": "h:1"}, ["admin_listen", "grpc_listen", "h:1"]),
+        ({}, {"grpc_admin_listen": "h"}, ["--grpc-admin-listen", "HOST:PORT"]),
     ],
 )
 def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told):

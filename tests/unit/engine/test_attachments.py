@@ -92,6 +92,17 @@ async def test_only_the_first_reason_counts(broker):
         assert line.endings == [Ending.DISPLACED]
 
 
+async def test_a_connection_that_gets_its_name_later_displaces_the_one_that_had_it(broker):
+    with (old := Line(broker)).attachment, (new := Line(broker)).attachment:
+        old.attachment.become("acme/1")
+        assert old.endings == []
+        new.attachment.become("acme/1")
+        assert (old.endings, new.endings) == ([Ending.DISPLACED], [])
+    with (last := Line(broker)).attachment:
+        last.attachment.become("acme/1")
+    assert new.endings == []
+
+
 async def test_waiting_until_all_are_gone(broker, clock):
     assert await broker.attachments.gone(10)
     with Line(broker).attachment:

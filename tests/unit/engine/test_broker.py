@@ -17,6 +17,7 @@ from restante.errors import (
     OutOfBounds,
     QueueNotFound,
     RestanteError,
+    StoreUnavailable,
 )
 from restante.model import Appended, Place, Publication, Queue, Settings, Subscription
 from restante.queries import FiguresOf
@@ -199,6 +200,39 @@ async def test_a_batch_answers_each_for_itself(broker):
     assert results[7].replayed
     assert await published(broker) == 2
     assert await published(broker, "bob") == 1
+
+
+async def test_batches_are_stored_in_the_order_in_which_they_were_begun(broker, monkeypatch):
+    slow(monkeypatch, broker.store, "append")
+    begun = [
+        await broker.begin_batch([letter(b"%d" % number), Publication(body=b"")], SHOP)
+        for number in range(3)
+    ]
+    told = []
+    for number, publishing in enumerate(begun):
+        publishing.when_known(lambda number=number: told.append(number))
+    assert told == []
+    await turns(40)
+    assert told == [0, 1, 2]
+    results = [publishing.known() for publishing in begun]
+    assert [stored.deliveries[0].seq for stored, _ in results] == [1, 2, 3]
+    assert {type(refused) for _, refused in results} == {Malformed}
+
+
+async def test_a_batch_that_stores_nothing_is_known_at_once(broker):
+    publishing = await broker.begin_batch([Publication(body=b"")], SHOP)
+    told = []
+    publishing.when_known(lambda: told.append(True))
+    assert told == [True]
+    assert isinstance(publishing.known()[0], Malformed)
+
+
+async def test_what_the_store_says_of_a_whole_batch_is_raised(broker, monkeypatch):
+    failed = asyncio.get_running_loop().create_future()
+    failed.set_exception(StoreUnavailable())
+    monkeypatch.setattr(broker.store, "append", lambda _: failed)
+    with pytest.raises(StoreUnavailable):
+        await broker.publish_batch([letter(), letter(queue="nowhere")], SHOP)
 
 
 async def test_a_batch_has_bounds(broker):

@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 import pytest
-from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, letter, settings, turns
+from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, letter, settings, slow, turns
 
 from restante.changes import PutQueue
 from restante.engine.settling import Settle
@@ -65,6 +65,14 @@ async def test_what_comes_is_received_as_it_comes(broker):
     assert not task.done()
     await broker.publish(letter(), SHOP)
     assert [one.ref.seq for one in await task] == [1]
+
+
+async def test_one_answer_is_as_large_as_asked(broker):
+    for size in (30, 30, 300):
+        await broker.publish(letter(b"x" * size), SHOP)
+    session = await broker.session("acme", ACME)
+    assert len(await session.receive(max_bytes=60)) == 2
+    assert len(await session.receive(max_bytes=60)) == 1, "the first whatever its size"
 
 
 async def test_the_wait_ends_with_nothing(broker, clock):
@@ -315,6 +323,7 @@ async def test_each_item_is_answered_for_itself(broker):
             Settle(lease=token, verb=Verb.NACK, retry_after_seconds=-1),
             Settle(lease=token, verb=Verb.REJECT, reason="x" * 1_025),
             Settle(lease=token, verb=Verb.ACK, reply=b"x" * 65_537),
+            Settle(lease=token, verb=Verb.ACK, reply=b"x", reply_content_type="x" * 256),
             Settle(lease=token, verb=Verb.EXTEND, lease_seconds=43_201),
             Settle(lease=token, verb=Verb.ACK, reply=b"x" * 65_536),
             Settle(lease=token, verb=Verb.RELEASE),
@@ -322,7 +331,7 @@ async def test_each_item_is_answered_for_itself(broker):
     ).results()
     told = [one.outcome if isinstance(one, Settled) else type(one) for one in results]
     out = OutOfBounds
-    assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, "acked", LeaseLost]
+    assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, out, "acked", LeaseLost]
 
 
 async def test_leases_of_several_queues_are_settled_at_once(broker):
@@ -349,6 +358,28 @@ async def test_settling_begins_with_the_call(broker):
     (delivery,) = await session.receive()
     session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)])
     assert (await figures(broker)).acked == 1
+
+
+async def test_what_comes_of_it_is_told_to_who_does_not_wait(broker, monkeypatch):
+    for verb in ("settle", "extend"):
+        slow(monkeypatch, broker.store, verb)
+    for _ in range(2):
+        await broker.publish(letter(), SHOP)
+    session = await broker.session("acme", ACME)
+    first, second = [session.token(one) for one in await session.receive()]
+    settling = session.settle(
+        [
+            Settle(lease=first, verb=Verb.ACK),
+            Settle(lease=second, verb=Verb.EXTEND),
+            Settle(lease="nonsense", verb=Verb.ACK),
+        ]
+    )
+    told = []
+    settling.when_known(lambda: told.extend(settling.known()))
+    assert told == []
+    await turns()
+    results = [getattr(one, "outcome", type(one)) for one in told]
+    assert results == ["acked", "extended", LeaseNotFound]
 
 
 async def test_an_extension_nobody_asks_about_makes_no_noise(broker):

@@ -1,0 +1,103 @@
+"""A process that serves: its listeners side by side, its signals, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from restante import __version__
+from restante.engine.broker import Broker
+
+_log = structlog.get_logger(__name__)
+
+EXIT_STORAGE_FAILED: Final = 7
+LEAVE_SECONDS: Final = 5.0
+"""How long a stop waits for those who are connected to settle what they hold and leave."""
+
+
+class Listening(Protocol):
+    """A listener that has been bound."""
+
+    up: asyncio.Event
+
+    async def run(self) -> None:
+        """Serve until told to stop, and then until what is under way is answered."""
+
+    def stop(self, *, at_once: bool) -> None: ...
+
+
+async def run(
+    listeners: Sequence[Listening],
+    broker: Broker,
+    shutdown_seconds: float,
+    *,
+    on_ready: Callable[[], None],
+    on_hangup: Callable[[], None] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT (code 0), or until the storage fails (code 7).
+
+    ``on_ready`` is told when every listener takes connections; ``on_hangup`` at each SIGHUP, which ends the
+    process where there is none.
+    """
+    stopping = asyncio.Event()
+    handlers: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: stopping.set,
+        signal.SIGINT: stopping.set,
+    }
+    if on_hangup is not None:
+        handlers[signal.SIGHUP] = on_hangup
+    with _signals(handlers):
+        running = [asyncio.create_task(listener.run()) for listener in listeners]
+        await asyncio.gather(*(listener.up.wait() for listener in listeners))
+        _tune_garbage_collection()
+        _log.info("serve.ready", version=__version__, pid=os.getpid())
+        on_ready()
+        stop = asyncio.create_task(stopping.wait())
+        ends: list[asyncio.Future[Any]] = [stop, broker.store.failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        failed = broker.store.failed.done()
+        _log.info("serve.stopping", reason="storage failed" if failed else "signal")
+        # Who waits is answered now, and who is connected is told to leave; what they hold they may still settle.
+        # Then each listener lets its last answers out.
+        broker.drain()
+        if not failed:
+            await broker.attachments.gone(min(shutdown_seconds, LEAVE_SECONDS))
+        for listener in listeners:
+            listener.stop(at_once=failed)
+        await asyncio.gather(*running)
+        stop.cancel()
+    return EXIT_STORAGE_FAILED if failed else 0
+
+
+def raise_file_limit() -> None:
+    """One connection is one descriptor: take as many as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _signals(handlers: Mapping[int, Callable[[], None]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _tune_garbage_collection() -> None:
+    """What is there now stays; what comes is freed by reference counts, and hardly ever forms a cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
