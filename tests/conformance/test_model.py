@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -50,6 +51,8 @@ SHOP = Actor("shop", Role.PUBLISHER, "k1", "http", "192.0.2.1")
 ACME = Actor("acme", Role.CLIENT, "k2", "http", "192.0.2.2")
 OPERATOR = Actor("op", Role.ADMIN)
 QUEUES = ("a", "b")
+# One test, of thousands of transactions.
+pytestmark = pytest.mark.timeout(300)
 ON_ITS_WAY = {State.READY, State.SCHEDULED, State.LEASED}
 
 queues = st.sampled_from(["a", "a", "a", "b"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-import httpx
-
 from restante.testing.transports.driver import (
     Answer,
     Delivered,
@@ -77,32 +75,11 @@ class NextPoll(_Poll):
             response = await self._http.post(f"/v1/queues/{self._queue}/next?{query}")
             assert response.status_code in {200, 204}, response.text
             if response.status_code == 200:
-                got.append(_delivered(response))
+                got.append(over_http.in_headers(response.headers, "restante-id", response.content))
         return got
 
     async def settle(self, delivered: Delivered, answer: Answer) -> Outcome:
         return await over_http.settle(self._settles, delivered, answer)
-
-
-def _delivered(response: httpx.Response) -> Delivered:
-    headers = response.headers
-    prefix = "restante-attribute-"
-    return Delivered(
-        id=headers["restante-id"],
-        queue=headers["restante-queue"],
-        seq=int(headers["restante-seq"]),
-        lease=headers["restante-lease"],
-        attempt=int(headers["restante-attempt"]),
-        content_type=headers["content-type"],
-        body=response.content,
-        topic=headers.get("restante-topic", ""),
-        attributes={
-            name.removeprefix(prefix): value
-            for name, value in headers.items()
-            if name.startswith(prefix)
-        },
-        ordering_key=headers.get("restante-ordering-key", ""),
-    )
 
 
 class Receive:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from restante.model import Verb
 from restante.testing.transports.driver import Answer, Delivered, Outcome
+
+_ATTRIBUTE: Final = "restante-attribute-"
 
 
 def delivered_of(item: Mapping[str, Any], body: bytes | None = None) -> Delivered:
@@ -28,6 +30,26 @@ def delivered_of(item: Mapping[str, Any], body: bytes | None = None) -> Delivere
         topic=item.get("topic", ""),
         attributes=item.get("attributes", {}),
         ordering_key=item.get("ordering_key", ""),
+    )
+
+
+def in_headers(headers: Mapping[str, str], id_header: str, body: bytes) -> Delivered:
+    """A notification that is a message of its own, its id in the header of that name."""
+    return Delivered(
+        id=headers[id_header],
+        queue=headers["restante-queue"],
+        seq=int(headers["restante-seq"]),
+        lease=headers["restante-lease"],
+        attempt=int(headers["restante-attempt"]),
+        content_type=headers["content-type"],
+        body=body,
+        topic=headers.get("restante-topic", ""),
+        attributes={
+            name.removeprefix(_ATTRIBUTE): value
+            for name, value in headers.items()
+            if name.startswith(_ATTRIBUTE)
+        },
+        ordering_key=headers.get("restante-ordering-key", ""),
     )
 
 

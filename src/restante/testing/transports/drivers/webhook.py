@@ -23,10 +23,10 @@ from restante.testing.transports.driver import (
     Target,
     Want,
 )
+from restante.testing.transports.drivers.over_http import in_headers
 from restante.testing.transports.stage import http_client
 
 _TIMEOUT_SECONDS: Final = 15
-_ATTRIBUTE: Final = "restante-attribute-"
 _ENDS: Final = frozenset({"acked", "nacked", "rejected"})
 
 
@@ -167,23 +167,7 @@ class Hook:
 
 def delivered_of(request: Request) -> Delivered:
     """A notification as a call brought it."""
-    headers = request.headers
-    return Delivered(
-        id=headers["webhook-id"],
-        queue=headers["restante-queue"],
-        seq=int(headers["restante-seq"]),
-        lease=headers["restante-lease"],
-        attempt=int(headers["restante-attempt"]),
-        content_type=headers["content-type"],
-        body=request.body,
-        topic=headers.get("restante-topic", ""),
-        attributes={
-            name.removeprefix(_ATTRIBUTE): value
-            for name, value in headers.items()
-            if name.startswith(_ATTRIBUTE)
-        },
-        ordering_key=headers.get("restante-ordering-key", ""),
-    )
+    return in_headers(request.headers, "webhook-id", request.body)
 
 
 class Webhook:
