@@ -236,11 +236,31 @@ class Protocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        if self._is_left_over() and self._announced() > LEFTOVER_BYTES:
+            self.transport.close()
+        super().on_response_complete()
+
     def overdue(self, now: float) -> None:
         """Close the connection when what it has begun to send did not come in its time."""
         if self._deadline and now > self._deadline:
+            left_over = self._is_left_over()
             self._deadline = 0.0
-            self._refuse(TooSlow("the request did not arrive in time"))
+            if left_over:
+                self.transport.close()
+            else:
+                self._refuse(TooSlow("the request did not arrive in time"))
+
+    def _is_left_over(self) -> bool:
+        """Whether what is still to come belongs to a request that has been answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return bool(self._deadline and not self._in_head and cycle and cycle.response_complete)
+
+    def _announced(self) -> int:
+        """The length that the request says its body has; 0 when it does not say."""
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        # The parser has taken it for a number.
+        return int(lengths[0]) if lengths else 0
 
     def _refuse(self, error: RestanteError) -> None:
         """Answer what never came to be a request, and close the connection."""

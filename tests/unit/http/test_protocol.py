@@ -11,7 +11,13 @@ from tests.unit.http.wire import Wire, settled
 from uvicorn.server import ServerState
 
 from restante.http import protocol
-from restante.http.protocol import HEAD_BYTES, HEAD_SECONDS, REQUEST_SECONDS, Protocol
+from restante.http.protocol import (
+    HEAD_BYTES,
+    HEAD_SECONDS,
+    LEFTOVER_BYTES,
+    REQUEST_SECONDS,
+    Protocol,
+)
 
 GET = b"GET /path HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -340,3 +346,26 @@ async def test_who_takes_it_in_time_is_not(connection, monkeypatch):
     connection.protocol.resume_writing()
     await settled()
     assert not connection.wire.closed
+
+
+# -- what comes after the answer ----------------------------------------------------------------
+
+
+async def test_who_announces_more_than_is_thrown_away_is_let_go_with_the_answer(connection):
+    length = b"Content-Length: %d\r\n\r\n"
+    answer = await connection.sends(
+        b"POST /early HTTP/1.1\r\nHost: x\r\n" + length % LEFTOVER_BYTES
+    )
+    assert answer.endswith(b"POST /early ")
+    assert not connection.wire.closed
+    another = Connection()
+    await another.sends(b"POST /early HTTP/1.1\r\nHost: x\r\n" + length % (LEFTOVER_BYTES + 1))
+    assert another.wire.closed
+    another.protocol.connection_lost(None)
+    await settled()
+
+
+async def test_who_has_been_answered_and_never_sends_the_rest_is_told_nothing_more(connection):
+    await connection.sends(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+    assert connection.after(REQUEST_SECONDS + 1) == b""
+    assert connection.wire.closed
