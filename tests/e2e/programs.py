@@ -69,19 +69,30 @@ async def running(
 
 def environment_of(mailbox: Mailbox) -> dict[str, str]:
     """What each example is told."""
-    return {"URL": mailbox.service.url, "QUEUE": mailbox.name, "KEY": mailbox.key}
+    service = mailbox.service
+    return {
+        "URL": service.url,
+        "GRPC": service.grpc,
+        "QUEUE": mailbox.name,
+        "KEY": mailbox.key,
+    }
 
 
 def node(
     script: str, folder: Path, environment: dict[str, str]
 ) -> contextlib.AbstractAsyncContextManager[Program]:
     """An example in JavaScript, in a folder where its packages are, as if they had been installed there."""
+    return running(installed(EXAMPLES / "node" / script, folder), folder, environment)
+
+
+def installed(script: Path, folder: Path) -> list[str]:
+    """The command that runs it there."""
     program = shutil.which("node")
     assert program is not None, "needs Node.js: run `make test`, or install the package nodejs"
     assert NODE_MODULES.is_dir(), "needs its packages: run scripts/node-clients.sh"
-    shutil.copy(EXAMPLES / "node" / script, folder)
+    shutil.copy(script, folder)
     (folder / "node_modules").symlink_to(NODE_MODULES, target_is_directory=True)
-    return running([program, script], folder, environment)
+    return [program, script.name]
 
 
 def python(

@@ -63,7 +63,8 @@ def check_receipts(mailbox: Mailbox, program: Program, transport: str, replies: 
 
 
 @pytest.mark.parametrize(
-    ("script", "transport"), [("ws.mjs", "websocket"), ("eventsource.mjs", "http")]
+    ("script", "transport"),
+    [("ws.mjs", "websocket"), ("eventsource.mjs", "http"), ("grpc.mjs", "grpc")],
 )
 async def test_in_javascript(
     own_server: Service, mailbox: Mailbox, tmp_path: Path, script: str, transport: str
