@@ -3,7 +3,7 @@
     .venv/bin/python bench/webhooks.py --dead 1000
     .venv/bin/python bench/webhooks.py --dead 200 --hang
 
-Compare with `restante bench W1` (long poll) of the same run. Prints a line for each window.
+Compare with `restante bench W1 --way longpoll --way webhook` of the same run. Prints a line for each window.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import uvloop
 
 from restante.bench.lanes import Tally, measure
 from restante.bench.processes import free_port, raise_file_limit
+from restante.bench.restante_load import open_lanes
 from restante.bench.restante_wire import xml_body
 from restante.bench.server import RestanteServer
-from restante.bench.webhooks import open_dead_ends, open_webhook_lanes
+from restante.bench.ways import WAYS
+from restante.bench.webhooks import open_dead_ends
 
 
 class Silent(asyncio.Protocol):
@@ -30,7 +32,8 @@ class Silent(asyncio.Protocol):
 
 async def run(server: RestanteServer, options: argparse.Namespace) -> None:
     tally = Tally()
-    await open_webhook_lanes(server.target, tally, options.lanes, xml_body(1_024))
+    way = WAYS["webhook"]
+    await open_lanes(server.target, tally, options.lanes, xml_body(1_024), way)
     gc.freeze()
     for dead in (0, options.dead) if options.dead else (0,):
         port = free_port()
@@ -69,7 +72,7 @@ def main() -> int:
     raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="restante-bench-") as folder:
         command = (sys.executable, "-m", "restante", "serve", "--log-level", "error")
-        server = RestanteServer((*command, "--webhook-allow", "127.0.0.0/8"), Path(folder))
+        server = RestanteServer(command, Path(folder), WAYS["webhook"].serve_options)
         server.start()
         try:
             uvloop.run(run(server, options))

@@ -44,7 +44,7 @@ def draw_transports(transports: list[TransportResult], path: Path) -> None:
         ("Latency, p50, ms", [one.alone.p50_seconds * 1e3 for one in ordered]),
         ("Server CPU, µs", [one.cpu_seconds_each * 1e6 for one in ordered]),
         ("Bytes on the wire", [one.wire_bytes_each for one in ordered]),
-        ("Memory when idle, KiB", [one.idle_bytes_each / 1024 for one in ordered]),
+        ("Memory when idle, KiB", [(one.idle_bytes_each or 0.0) / 1024 for one in ordered]),
     ]
     _draw_bars([one.title for one in ordered], panels, [_OWN] * len(ordered), path)
 

@@ -215,7 +215,7 @@ def transports_table(transports: Sequence[TransportResult]) -> str:
             f"{one.wire_bytes_each:,.0f}",
             one.requests,
             f"{one.wire.connections}",
-            f"{one.idle_bytes_each / 1024:,.1f} KiB",
+            "-" if one.idle_bytes_each is None else f"{one.idle_bytes_each / 1024:,.1f} KiB",
         ]
         for one in transports
     ]

@@ -92,7 +92,8 @@ class TransportResult(msgspec.Struct):
     alone: WakeFigures
     steady: SteadyFigures
     wire: WireFigures
-    idle: IdleFigures
+    idle: IdleFigures | None
+    """None where no consumer waits."""
 
     @property
     def cpu_seconds_each(self) -> float:
@@ -105,8 +106,10 @@ class TransportResult(msgspec.Struct):
         return (self.wire.up_bytes + self.wire.down_bytes) / self.wire.notifications
 
     @property
-    def idle_bytes_each(self) -> float:
-        """The server's memory for each idle consumer."""
+    def idle_bytes_each(self) -> float | None:
+        """The server's memory for each idle consumer; None where no consumer waits."""
+        if self.idle is None:
+            return None
         return (self.idle.rss_after_bytes - self.idle.rss_before_bytes) / self.idle.idle
 
 

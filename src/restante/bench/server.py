@@ -13,7 +13,10 @@ from restante.bench.processes import Server, ServerFailed, directory_bytes, rss_
 from restante.bench.specs import Target
 
 _READY = re.compile(r"^ready http://127\.0\.0\.1:(\d+)", re.MULTILINE)
+_GRPC = re.compile(r"^grpc 127\.0\.0\.1:(\d+)", re.MULTILINE)
 _CLIENT = "bench"
+# All consumers are one client's.
+_CONNECTIONS = 100_000
 # A store with a million notifications may need a while to open, and a server that has just
 # taken in a million one to close it.
 _START_SECONDS = 300.0
@@ -22,9 +25,12 @@ _START_SECONDS = 300.0
 class RestanteServer:
     """One data directory, and the server that serves it; it may be stopped and started again."""
 
-    def __init__(self, command: tuple[str, ...], directory: Path) -> None:
-        """`directory` must exist; the data goes into a folder of it."""
+    def __init__(
+        self, command: tuple[str, ...], directory: Path, options: tuple[str, ...] = ()
+    ) -> None:
+        """`directory` must exist; the data goes into a folder of it. `options`: what is served besides HTTP."""
         self._command = command
+        self._options = options
         self._directory = directory
         self.data = directory / "data"
         self._admin_key = "rst_bench_" + secrets.token_hex(20)
@@ -32,6 +38,7 @@ class RestanteServer:
         self._publisher_key = ""
         self._server: Server | None = None
         self._port = 0
+        self._grpc_port = 0
 
     def start(self) -> float:
         """Start, and return the seconds until the server said that it is ready.
@@ -40,10 +47,13 @@ class RestanteServer:
         """
         log = self._directory / "server.log"
         log.write_bytes(b"")
-        listen = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+        listen = (
+            *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+            *("--connections-per-principal", str(_CONNECTIONS)),
+        )
         self._server = Server(
             "restante",
-            [*self._command, "--data", str(self.data), *listen],
+            [*self._command, "--data", str(self.data), *listen, *self._options],
             log=log,
             environment={"RESTANTE_ADMIN_KEY": self._admin_key, "PYTHONUNBUFFERED": "1"},
         )
@@ -51,7 +61,9 @@ class RestanteServer:
             seconds = self._server.wait_until(
                 lambda: _READY.search(log.read_text(errors="replace")) is not None, _START_SECONDS
             )
-            self._port = int(_READY.findall(log.read_text(errors="replace"))[0])
+            said = log.read_text(errors="replace")
+            self._port = int(_READY.findall(said)[0])
+            self._grpc_port = int((_GRPC.findall(said) or [0])[0])
             if not self._client_key:
                 self._client_key = self._create("/v1/clients", {"name": _CLIENT})
                 publisher = {"role": "publisher", "name": "bench-publisher"}
@@ -79,6 +91,7 @@ class RestanteServer:
             publisher_key=self._publisher_key,
             client_key=self._client_key,
             client=_CLIENT,
+            grpc_port=self._grpc_port,
         )
 
     def data_bytes(self) -> int:

@@ -8,7 +8,9 @@ from restante.bench.lanes import LaneFigures
 
 
 class Target(msgspec.Struct):
-    """A running server. `pids` are the roots of its process tree; keys are Restante's alone."""
+    """A running server. `pids` are the roots of its process tree; keys are Restante's alone, and so are `grpc_port`,
+    0 where it was not asked for, and `webhook_port`, to which webhooks go that do not go straight to their receiver.
+    """
 
     system: str
     port: int
@@ -17,6 +19,8 @@ class Target(msgspec.Struct):
     publisher_key: str = ""
     client_key: str = ""
     client: str = ""
+    grpc_port: int = 0
+    webhook_port: int = 0
 
 
 class Lanes(msgspec.Struct, tag=True):

@@ -81,10 +81,10 @@ class Bench:
             yield Path(path)
 
     @contextlib.contextmanager
-    def restante(self) -> Iterator[tuple[RestanteServer, float]]:
-        """Restante on an empty store, and the seconds it took to be ready."""
+    def restante(self, way: str = "longpoll") -> Iterator[tuple[RestanteServer, float]]:
+        """Restante on an empty store, ready for this way, and the seconds it took to be ready."""
         with self.directory() as directory:
-            server = RestanteServer(self.options.serve_command, directory)
+            server = RestanteServer(self.options.serve_command, directory, WAYS[way].serve_options)
             try:
                 yield server, server.start()
             finally:
@@ -125,7 +125,7 @@ def _own_result(results: Results, way: Way) -> LaneResult:
 
 def _lane_window(bench: Bench, system: LaneResult) -> LaneFigures:
     if system.system == RESTANTE:
-        with bench.restante() as (server, _):
+        with bench.restante(system.way) as (server, _):
             return run_load(_lanes(bench, server.target, system.way), LaneFigures)
     with bench.directory() as directory:
         running = PEERS[system.system].start(directory)
@@ -146,7 +146,7 @@ def wake(bench: Bench, results: Results) -> None:
     idle = bench.options.scaled(_WAKE_IDLE)
     probes = bench.options.scaled(_WAKE_PROBES)
     for way in bench.options.ways:
-        with bench.restante() as (server, _):
+        with bench.restante(way) as (server, _):
             run_load(MakeQueues(server.target, "idle-", idle), Took)
             spec = Wake(server.target, "idle-", idle, probes, BODY_BYTES, way)
             results.wakes[way] = run_load(spec, WakeFigures)
@@ -156,8 +156,13 @@ def wake(bench: Bench, results: Results) -> None:
 def idle(bench: Bench, results: Results) -> None:
     """W3: what 10,000 idle consumers cost in memory."""
     idle = bench.options.scaled(_IDLE)
-    for way in bench.options.ways:
-        with bench.restante() as (server, _):
+    ways = [way for way in bench.options.ways if WAYS[way].idles]
+    if not ways:
+        raise LoadFailed(
+            "the service calls webhooks: there are no consumers that wait to be measured"
+        )
+    for way in ways:
+        with bench.restante(way) as (server, _):
             run_load(MakeQueues(server.target, "idle-", idle), Took)
             results.idles[way] = run_load(Idle(server.target, "idle-", idle, way), IdleFigures)
 
@@ -227,7 +232,7 @@ def bad_neighbours(bench: Bench, results: Results) -> None:
     """W7: what 200 consumers that never read cost the others."""
     options = bench.options
     for way in options.ways:
-        with bench.restante() as (server, _):
+        with bench.restante(way) as (server, _):
             steady = Steady(server.target, way, LANES, _COMPARED_RATE, options.seconds, BODY_BYTES)
             alone = run_load(steady, SteadyFigures)
             steady.never_reading = options.scaled(_NEVER_READING)
@@ -243,7 +248,7 @@ def transports(bench: Bench, results: Results) -> None:
     options = bench.options
     for name in options.ways:
         way = WAYS[name]
-        with bench.restante() as (server, _):
+        with bench.restante(name) as (server, _):
             target = server.target
             run_load(MakeQueues(target, "idle-", _COMPARED_WAKE), Took)
             idle_spec = Wake(
@@ -255,10 +260,12 @@ def transports(bench: Bench, results: Results) -> None:
                 SteadyFigures,
             )
             wire = run_load(WireBytes(target, name, _COMPARED_BYTES, BODY_BYTES), WireFigures)
-        with bench.restante() as (server, _):
-            count = options.scaled(_COMPARED_IDLE)
-            run_load(MakeQueues(server.target, "idle-", count), Took)
-            memory = run_load(Idle(server.target, "idle-", count, name), IdleFigures)
+        memory = None
+        if way.idles:
+            with bench.restante(name) as (server, _):
+                count = options.scaled(_COMPARED_IDLE)
+                run_load(MakeQueues(server.target, "idle-", count), Took)
+                memory = run_load(Idle(server.target, "idle-", count, name), IdleFigures)
         results.transports.append(
             TransportResult(name, way.title, way.requests, alone, steady, wire, memory)
         )

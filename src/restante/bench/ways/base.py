@@ -41,6 +41,10 @@ class Way(ABC):
     name: str
     title: str
     settings: str
+    serve_options: tuple[str, ...] = ()
+    """What the server has to be started with."""
+    idles: bool = True
+    """Whether a consumer that waits is connected, and costs the server memory."""
     requests: str
     """How many requests a notification with its ack takes, in words where that is not a number."""
 
