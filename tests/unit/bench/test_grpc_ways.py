@@ -1,6 +1,7 @@
 """What the load generator says and understands over gRPC, and as a receiver of webhooks."""
 
 import asyncio
+import functools
 
 import pytest
 
@@ -72,7 +73,8 @@ async def test_messages_are_cut_out_however_they_come(size, step):
     if size > 1_000 and step == 1:
         step = 997
     connection, _ = connected([])
-    got, ends = [], []
+    got: list[bytes] = []
+    ends: list[bytes] = []
     connection.call(got.append, ends.append)
     said = message(b"x" * size) * 2
     data = frame(HEADERS, 4, 1, b"head")
@@ -122,7 +124,7 @@ async def test_what_the_windows_do_not_let_pass_waits():
 
 
 async def test_a_server_that_goes_away_is_an_error():
-    errors = []
+    errors: list[str] = []
     connection, _ = connected(errors)
     connection.data_received(frame(GOAWAY, 0, 0, bytes(8) + b"too_many_pings"))
     assert "too_many_pings" in errors[0]
@@ -141,13 +143,13 @@ def test_the_service_reads_what_it_is_sent(size):
 
 
 async def test_publishes_of_one_turn_are_one_batch():
-    errors = []
+    errors: list[str] = []
     connection, wire = connected(errors)
     publishers = Publishers(connection, errors.append)
-    confirmed = []
+    confirmed: list[int] = []
     for number in range(3):
         item = field(2, publication(f"q{number}", b"x"))
-        publishers.publish(item, lambda number=number: confirmed.append(number))
+        publishers.publish(item, functools.partial(confirmed.append, number))
     await turn()
     [said] = [frame[3] for frame in wire.frames() if frame[0] == DATA]
     request = pb.PublishStreamRequest.FromString(said[5:])
@@ -192,7 +194,8 @@ async def test_acks_of_one_turn_are_one_message_on_the_first_stream():
 
 @pytest.mark.parametrize("step", [1, 7, 1_000])
 def test_calls_are_answered_however_they_come(step):
-    paths, wire = [], Wire()
+    paths: list[str] = []
+    wire = Wire()
     receiving = Receiving(paths.append)
     receiving.connection_made(wire)
     data = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc" * 2
