@@ -22,7 +22,7 @@ class Relay:
         self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._came, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -33,15 +33,19 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         self._server.close()
-        for link in self._links:
+        links = list(self._links)
+        for link in links:
             link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
+        await asyncio.gather(*links, return_exceptions=True)
+
+    def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: one that the server makes complains when it is cancelled.
+        task = asyncio.create_task(self._link(reader, writer))
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+        self.connections += 1
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
-        self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         try:
             async with asyncio.TaskGroup() as both:
@@ -50,7 +54,6 @@ class Relay:
         except* OSError:
             pass
         finally:
-            self._links.discard(task)
             for end in (writer, far_writer):
                 end.close()
 

@@ -130,14 +130,18 @@ class Patience:
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1. ``overdue`` is asked now and then by whoever owns the listener."""
 
-    _deadline = 0.0
-    _head_bytes = 0
-    _leftover_bytes = 0
-    _in_head = False
-    _refused = False
-    _ignores_upgrade = False
-    _patience: Patience
-    _extensions: dict[str, Any]
+    # Slots, since uvicorn's own attributes are 29: at 30 an instance's dictionary shares no keys with the others', and
+    # each connection is 1.3 KiB larger.
+    __slots__ = (
+        "_deadline",
+        "_extensions",
+        "_head_bytes",
+        "_ignores_upgrade",
+        "_in_head",
+        "_leftover_bytes",
+        "_patience",
+        "_refused",
+    )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # As uvicorn narrows it itself; and what it calls of a transport, OneWrite has.
@@ -145,6 +149,11 @@ class Protocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + HEAD_SECONDS
         self._patience = Patience(transport, self.loop)
         self._extensions = tls_extension(transport)
+        self._head_bytes = 0
+        self._leftover_bytes = 0
+        self._in_head = False
+        self._refused = False
+        self._ignores_upgrade = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.end()
@@ -308,11 +317,25 @@ class Handshake(ServerProtocol):
 class SocketProtocol(WebSocketsSansIOProtocol):
     """WebSocket. What it adds to the scope, an application may use where it is there."""
 
-    _patience: Patience
-    _pongs = b""
+    # As above. Some of these are uvicorn's, which has 36 of its own.
+    __slots__ = (
+        "_patience",
+        "_pongs",
+        "close_timeout",
+        "close_timer",
+        "initial_response",
+        "last_ping_rtt",
+        "pending_ping_payload",
+        "ping_interval",
+        "ping_sent_at",
+        "ping_timeout",
+        "ping_timer",
+        "pong_timer",
+    )
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._pongs = b""
         self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
