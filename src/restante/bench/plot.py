@@ -63,7 +63,7 @@ def _draw_bars(
         for number, (title, values) in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), number + 1)
             bars = axes.barh(names if number == 0 else range(len(names)), values, color=colours)
-            labels = [f"{value:,.0f}" if value >= 10 else f"{value:.2f}" for value in values]
+            labels = [_label(value) for value in values]
             axes.bar_label(bars, labels=labels, padding=4)
             axes.set_title(title, loc="left")
             axes.set_xlim(0, max(values) * 1.25)
@@ -72,3 +72,9 @@ def _draw_bars(
             if number:
                 axes.set_yticks([])
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _label(value: float) -> str:
+    if not value:
+        return "none"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
