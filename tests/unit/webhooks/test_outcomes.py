@@ -93,6 +93,9 @@ def test_retry_after_counts_where_the_endpoint_throttles():
         ("Thu Jan  1 00:01:00 2026", 60),
         ("Wed, 31 Dec 2025 23:59:00 GMT", 0),
         *((text, 0) for text in ("", "-5", "1.5", "soon", "+3", "٣", "1e9", "Thu, 99 Foo 2026")),
+        # Larger than what a number of the machine holds.
+        (f"Thu, 01 Jan 2026 00:01:00 +{'9' * 20}", 0),
+        (f"Thu, 01 Jan {'9' * 30} 00:01:00 GMT", 0),
     ],
 )
 def test_retry_after(value, seconds):

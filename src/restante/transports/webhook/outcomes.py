@@ -77,7 +77,7 @@ def retry_after(value: str, now_ms: int) -> float:
         return float(value) if len(value) < 10 else math.inf
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
