@@ -23,7 +23,7 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     `workloads`: which of W1 to W7, and "transports". `ways`: over which transports W1, W2, W3 and
     "transports" are run. `peers`: which systems W1 is run against; None means every one that is
     installed, () none. `seconds` and `warmup_seconds`: the window of W1 and of "transports" (more
-    than 0; the warm-up at least 0), of W1 in each of `rounds` rounds. `scale` shrinks the sizes of W2 to W6 (more than
+    than 0; the warm-up at least 0), of W1 in each of `rounds` rounds. `scale` shrinks the sizes of W2 to W7 (more than
     0, at most 1; 0.01 is a quick look). `output`: where report.md, results.json and the plot go;
     the servers keep their data below it for as long as the run lasts, so it has to be on the disk
     that is meant. `serve_command`: what starts the server, up to and without its options.

@@ -70,7 +70,7 @@ def _milli(seconds: float) -> str:
 def _machine(results: Results) -> str:
     machine = results.machine
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
-    scale = "" if results.scale == 1 else f" Sizes of W2 to W6 scaled by {results.scale:g}."
+    scale = "" if results.scale == 1 else f" Sizes of W2 to W7 scaled by {results.scale:g}."
     return "\n".join(
         [
             "# Benchmark",

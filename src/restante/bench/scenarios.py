@@ -1,4 +1,4 @@
-"""What the load generator does to Restante for W2 to W6."""
+"""What the load generator does to Restante for W2 to W7."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def check(
 def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     workloads: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORKLOAD]...", help="W1 to W6; else all of them."),
+        typer.Argument(metavar="[WORKLOAD]...", help="W1 to W7, or transports; else all of them."),
     ] = None,
     way: Annotated[
         list[str] | None,
@@ -61,7 +61,7 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     seconds: Annotated[float, typer.Option(help="How long W1 is measured in each round.")] = 10.0,
     warmup_seconds: Annotated[float, typer.Option(help="How long it runs before.")] = 2.0,
     rounds: Annotated[int, typer.Option(help="How often W1 is measured.")] = 3,
-    scale: Annotated[float, typer.Option(help="Sizes of W2 to W6; 0.01 is a quick look.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Sizes of W2 to W7; 0.01 is a quick look.")] = 1.0,
     folder: Annotated[
         Path,
         typer.Option(
