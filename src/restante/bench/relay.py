@@ -44,9 +44,11 @@ class Relay:
         self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, far_writer, up=True))
-                both.create_task(self._pass(far_reader, writer, up=False))
+            # Cancelled by our end alone; asyncio's streams would report it as an error.
+            with contextlib.suppress(asyncio.CancelledError):
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._pass(reader, far_writer, up=True))
+                    both.create_task(self._pass(far_reader, writer, up=False))
         except* OSError:
             pass
         finally:
