@@ -100,6 +100,27 @@ async def test_the_relay_passes_on_and_counts():
         assert (relay.up_bytes, relay.down_bytes, relay.connections) == (5, 6, 1)
 
 
+async def test_a_relay_that_ends_before_its_connections_reports_nothing():
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+
+    async def hold(reader, writer):
+        writer.write(await reader.readexactly(1))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    async with server:
+        async with Relay(server.sockets[0].getsockname()[1]) as relay:
+            reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert reported == []
+
+
 def test_every_way_says_what_it_is():
     for name, way in WAYS.items():
         assert way.name == name
