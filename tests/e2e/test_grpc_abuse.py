@@ -141,6 +141,50 @@ async def test_who_never_reads_costs_no_more_than_one_response(own_server: Servi
     box.close()
 
 
+async def test_strangers_have_nothing_kept_by_asking_for_health(own_server: Service) -> None:
+    """The one service that asks no key: what they send is refused, and those who ask as they should are heard."""
+    before = memory_of(own_server)
+    options = (("grpc.max_send_message_length", -1),)
+    async with grpc.aio.insecure_channel(own_server.grpc, options=options) as channel:
+        for _ in range(5):
+            held = [watches(channel, "x" * 20_000_000) for _ in range(8)]
+            codes = {(await failure(watch))[0] for watch in held}
+            assert codes <= {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
+        watch = watches(channel)
+        assert (await watch.read()).status == 1
+        # They sent 800 MB.
+        assert memory_of(own_server) - before < 400 * MIB
+        watch.cancel()
+    assert own_server.end(signal.SIGTERM) == 0
+    assert "Traceback" not in own_server.log()
+
+
+async def test_nothing_is_kept_of_large_requests_that_are_refused(own_server: Service) -> None:
+    box = Mailbox(own_server)
+    before = memory_of(own_server)
+    request = pb.PublishRequest(
+        notifications=[pb.Publication(queue=box.name, body=bytes(20 * MIB))]
+    )
+    connection = connection_to(own_server, box.key)
+    for _ in range(30):
+        refused = await failure(connection.call("Publish", request))
+        assert refused == ("PERMISSION_DENIED", "forbidden")
+    # They were 600 MiB.
+    assert memory_of(own_server) - before < 300 * MIB
+    await connection.close()
+    box.close()
+
+
+async def test_a_small_request_of_many_members_holds_nobody_up(
+    server: Service, mailbox: Mailbox
+) -> None:
+    connection = connection_to(server, mailbox.publisher_key)
+    publish: Any = connection.channel.unary_unary(f"/{SERVICE.full_name}/Publish")
+    many = publish(b"\x0a\x00" * 1_000_000, metadata=connection.metadata)
+    assert await failure(many) == ("INVALID_ARGUMENT", "out_of_bounds")
+    await connection.close()
+
+
 # -- rapid reset --------------------------------------------------------------------------------
 
 

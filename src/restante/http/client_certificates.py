@@ -39,7 +39,7 @@ def read(pem: str) -> ClientCertificate:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound as error:
         raise Unauthenticated("the certificate has no subject alternative name") from error
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise Unauthenticated("the certificate cannot be read") from error
     names: list[tuple[str, str]] = []
     for general in extension.value:

@@ -182,9 +182,11 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Malformed("this is not HTTP/1.1"))
         except httptools.HttpParserUpgrade as upgrade:
+            if self._refused:
+                return
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
-            elif not self._refused:
+            else:
                 self._go_on_without_upgrade(data[upgrade.args[0] :])
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
@@ -216,6 +218,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        if self.parser.get_method() == b"CONNECT":
+            # To the parser it is an upgrade, and none that could be ignored: there is nobody to be connected to.
+            self._refuse(MethodNotAllowed(("GET", "POST", "PUT", "DELETE")))
+            return
         if self.parser.should_upgrade() and not self._should_upgrade():
             self._ignores_upgrade = True
             return

@@ -22,6 +22,10 @@ MESSAGE_BYTES: Final = 24 * 1024 * 1024
 """The largest request: a batch that carries the largest body, in JSON too, and some."""
 RESPONSE_BYTES: Final = 3 * 1024 * 1024
 """Notifications in one response. With all else it stays below the 4 MiB that gRPC's clients take by default."""
+MEMBERS: Final = BATCH + 100
+"""Of one request: a full batch, and what else stands beside it."""
+ATTRIBUTES: Final = 16 * 1024
+"""Of one notification: as many as names of one character could be."""
 REF_CHARACTERS: Final = 128
 PLACES: Final = 100
 """Of a notification that went to more queues, only their number is told."""
@@ -30,11 +34,51 @@ _SMALL_BYTES: Final = 512
 
 
 def decode(kind: type[M], data: bytes) -> M:
-    """The message in its binary form; ``Malformed`` when it is none."""
+    """The message in its binary form; ``Malformed`` when it is none, ``OutOfBounds`` when it has too many members."""
+    _check_fields(data)
     try:
         return kind.FromString(data)
     except DecodeError as error:
         raise Malformed(f"not a {kind.DESCRIPTOR.name} of restante.proto") from error
+
+
+def _check_fields(data: bytes) -> None:
+    """Raise ``OutOfBounds`` for more members than any request has: two bytes of an empty one are a hundred in memory.
+
+    Looks at tags and lengths only (protobuf's encoding); what is not well formed is left to the parser.
+    """
+    at = count = 0
+    end = len(data)
+    while at < end:
+        count += 1
+        check_bounds("number of members", count, 0, MEMBERS)
+        tag, at = _varint(data, at)
+        match tag & 7:
+            case 0:
+                _, at = _varint(data, at)
+            case 1:
+                at += 8
+            case 2:
+                length, at = _varint(data, at)
+                at += length
+            case 5:
+                at += 4
+            case _:
+                return
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number that begins there, and where it ends; past the end where it is cut off or too long."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    return 0, len(data)
 
 
 def to_problem(error: RestanteError) -> pb.Problem:
@@ -52,6 +96,7 @@ def check_ref(ref: str) -> None:
 
 
 def _to_publication(item: pb.Publication) -> Publication:
+    check_bounds("number of attributes", len(item.attributes), 0, ATTRIBUTES)
     return Publication(
         body=item.body,
         queue=item.queue,
@@ -68,8 +113,9 @@ def _to_publication(item: pb.Publication) -> Publication:
     )
 
 
-def to_publications(items: Iterable[pb.Publication]) -> list[Publication]:
-    """What the engine is asked."""
+def to_publications(items: Sequence[pb.Publication]) -> list[Publication]:
+    """What the engine is asked. Raises ``OutOfBounds`` for too many, before any is looked at."""
+    check_bounds("number of notifications", len(items), 1, BATCH)
     return [_to_publication(item) for item in items]
 
 

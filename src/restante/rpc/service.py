@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
+from restante import auth
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
 from restante.engine.session import Session
 from restante.engine.settling import Settling
 from restante.errors import ShuttingDown
-from restante.model import Actor, Delivery
+from restante.model import Actor, Delivery, Role
 from restante.rpc.dialogue import Dialogue
 from restante.rpc.link import Line, TwoWay
 from restante.rpc.messages import (
@@ -79,6 +80,7 @@ class Service:
             dialogue.end(ShuttingDown(Ending.DRAIN.value))
 
     async def publish(self, actor: Actor, request: pb.PublishRequest) -> pb.PublishResponse:
+        auth.require(actor, Role.PUBLISHER, Role.ADMIN)
         results = await self._broker.publish_batch(to_publications(request.notifications), actor)
         return pb.PublishResponse(results=to_publish_results(results))
 

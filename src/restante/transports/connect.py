@@ -30,9 +30,10 @@ from restante.http.answers import Answer, Header
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
 from restante.http.request import ClientGone, Request, SendMessage
+from restante.model import BATCH, check_bounds
 from restante.ports import Clock
 from restante.rpc.link import LinkClosed
-from restante.rpc.messages import MESSAGE_BYTES, decode, to_problem
+from restante.rpc.messages import ATTRIBUTES, MESSAGE_BYTES, decode, to_problem
 from restante.rpc.service import NAME, Call, Service
 from restante.wire.codes import Code, code_of, detail_of
 
@@ -40,6 +41,8 @@ _log = structlog.get_logger(__name__)
 
 CONNECT: Final = "connect"
 GRPC_WEB: Final = "grpc-web"
+VALUES: Final = 100_000
+"""Objects and lists of one request in JSON. A full batch has some thousands."""
 _HEAD_BYTES: Final = 5
 _COMPRESSED: Final = 0x01
 _CONNECT_END: Final = 0x02
@@ -329,11 +332,13 @@ def _envelope(flags: int, data: bytes) -> bytes:
 
 def _from_json(kind: type[Message], body: bytes) -> Message:
     name = kind.DESCRIPTOR.name
+    # Two characters of an empty object become a hundred bytes in memory. Bodies are base64, which has none of these.
+    check_bounds("number of objects and lists", body.count(b"{") + body.count(b"["), 0, VALUES)
     try:
         asked = msgspec.json.decode(body)
         if not isinstance(asked, dict):
             raise Malformed(f"a {name} is an object in JSON")
-        _check_base64(kind.DESCRIPTOR, asked)
+        _check_members(kind.DESCRIPTOR, asked)
         return json_format.ParseDict(asked, kind())
     except (json_format.ParseError, ValueError) as error:
         raise Malformed(f"not a {name} in JSON: {error}") from error
@@ -341,8 +346,10 @@ def _from_json(kind: type[Message], body: bytes) -> Message:
         raise Malformed("the JSON is nested too deeply") from error
 
 
-def _check_base64(kind: Any, asked: Mapping[str, Any]) -> None:
-    """Raise ``Malformed`` where bytes are not in base64: protobuf would pass over what does not belong there."""
+def _check_members(kind: Any, asked: Mapping[str, Any]) -> None:
+    """Raise ``OutOfBounds`` for lists and maps that are too long, which protobuf would take its time over, and
+    ``Malformed`` where bytes are not in base64: protobuf would pass over what does not belong there.
+    """
     for name, value in asked.items():
         field = kind.fields_by_name.get(name) or kind.fields_by_camelcase_name.get(name)
         if field is None or value is None:
@@ -350,10 +357,15 @@ def _check_base64(kind: Any, asked: Mapping[str, Any]) -> None:
         if field.type == FieldDescriptor.TYPE_BYTES:
             if not isinstance(value, str) or not _BASE64.fullmatch(value):
                 raise Malformed(f"{name} is not base64")
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            if isinstance(value, dict):
+                check_bounds(f"number of {name}", len(value), 0, ATTRIBUTES)
+        elif isinstance(value, list) and len(value) > BATCH:
+            check_bounds(f"number of {name}", len(value), 0, BATCH)
         elif field.message_type is not None:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
-                    _check_base64(field.message_type, item)
+                    _check_members(field.message_type, item)
 
 
 def _timeout_seconds(request: Request) -> float | None:

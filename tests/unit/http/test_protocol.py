@@ -369,3 +369,15 @@ async def test_who_has_been_answered_and_never_sends_the_rest_is_told_nothing_mo
     await connection.sends(b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
     assert connection.after(REQUEST_SECONDS + 1) == b""
     assert connection.wire.closed
+
+
+@pytest.mark.parametrize("more", [b"", b"Upgrade: websocket\r\nConnection: upgrade\r\n"])
+async def test_nobody_is_connected_to(connection, more):
+    answer = await connection.sends(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n" + more + b"\r\n")
+    assert is_refused(connection.wire, answer, 405, "method_not_allowed")
+
+
+async def test_a_head_too_large_that_offers_a_websocket_is_refused_alike(connection):
+    offer = b"GET /path HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade"
+    answer = await connection.sends(head(HEAD_BYTES, offer))
+    assert is_refused(connection.wire, answer, 431, "head_too_large")

@@ -1,5 +1,7 @@
 """Between protobuf's messages and the engine's values."""
 
+from typing import Any, cast
+
 import pytest
 from tests.unit.engine.house import ACME, SHOP, letter
 
@@ -189,3 +191,44 @@ def test_states_have_their_labels():
     assert messages._to_settle_result("acme", settled) == pb.SettleResult(
         outcome="nacked", state="scheduled", receipt="acme~4"
     )
+
+
+class Untouched:
+    """A kind of message that nobody may begin to read."""
+
+    @staticmethod
+    def FromString(data):  # noqa: N802  # protobuf's name
+        raise AssertionError("it was read")
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        b"\x0a\x00",
+        b"\x0a\x01x",
+        b"\x08\x01",
+        b"\x09" + bytes(8),
+        b"\x0d" + bytes(4),
+        b"\xa2\x06\x00",
+    ],
+)
+def test_too_many_members_are_refused_before_any_is_read(member):
+    messages.decode(pb.PublishRequest, b"\x0a\x00" * messages.MEMBERS)
+    with pytest.raises(OutOfBounds):
+        messages.decode(cast("Any", Untouched), member * (messages.MEMBERS + 1))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x0a", b"\x0a\xff", b"\x0a\x05x", b"\xff" * 20, b"\x0b", b"\x0f" * 3_000]
+)
+def test_what_is_cut_off_or_no_message_is_the_parser_s_to_refuse(data):
+    with pytest.raises(Malformed):
+        messages.decode(pb.PublishRequest, data)
+
+
+def test_a_batch_is_counted_before_it_is_looked_at():
+    with pytest.raises(OutOfBounds, match="number of notifications"):
+        messages.to_publications([cast("Any", None)] * 1_001)
+    crowded = pb.Publication(attributes={str(n): "" for n in range(messages.ATTRIBUTES + 1)})
+    with pytest.raises(OutOfBounds, match="number of attributes"):
+        messages.to_publications([crowded])

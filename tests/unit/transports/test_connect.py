@@ -7,6 +7,7 @@ import json
 
 import httpx
 import pytest
+from google.protobuf import json_format
 from tests.unit.engine.house import SHOP, letter, settings, turns
 
 from restante.app import build_api
@@ -356,3 +357,25 @@ async def test_messages_of_grpc_web_are_percented(http):
     end = trailers(answer.content)
     assert end["grpc-message"] == "there is no queue %C3%BC%25%0D%0A here"
     assert (end["grpc-status"], end["restante-code"]) == ("5", "queue_not_found")
+
+
+# -- too much -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"notifications": [' + ",".join(["{}"] * 1_001) + "]}",
+        '{"notifications": [' + ",".join(["{}"] * 200_000) + "]}",
+        '{"notifications": [1' + ",1" * 1_001 + "]}",
+        json.dumps({"notifications": [{"attributes": {str(n): "" for n in range(20_000)}}]}),
+    ],
+    ids=["batch", "objects", "numbers", "attributes"],
+)
+async def test_json_of_too_many_values_is_refused_before_it_is_read(http, content, monkeypatch):
+    def never(*_):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(json_format, "ParseDict", never)
+    answer = await post(http, "Publish", content)
+    assert told(answer) == (400, "invalid_argument", "out_of_bounds")

@@ -7,6 +7,7 @@ about again once the request is there: whoever held it back may have lost their 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from restante.errors import Malformed, RestanteError
+from restante.errors import Malformed, RestanteError, TooSlow
 from restante.http.authentication import Authenticator
 from restante.http.proxies import TrustedProxies
 from restante.model import Actor
@@ -26,6 +27,8 @@ from restante.wire.codes import Code, code_of, detail_of
 
 _log = structlog.get_logger(__name__)
 
+REQUEST_SECONDS: Final = 30.0
+"""How long the one request of a call may take that shows a certificate in place of a key."""
 CODE_KEY: Final = "restante-code"
 """Trailing metadata: the error's stable code."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -73,7 +76,9 @@ class Gate(grpc.aio.ServerInterceptor):
             return message.SerializeToString()
 
         async def handle(data: bytes, context: Context) -> bytes:
-            return await _ended(context, answer(data, context))
+            work = answer(data, context)
+            del data
+            return await _ended(context, work)
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -83,7 +88,9 @@ class Gate(grpc.aio.ServerInterceptor):
             await writes(who, decode(request, data), _Line(context))
 
         async def handle(data: bytes, context: Context) -> None:
-            await _ended(context, write(data, context))
+            work = write(data, context)
+            del data
+            await _ended(context, work)
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
@@ -106,9 +113,15 @@ class Gate(grpc.aio.ServerInterceptor):
             if call.converses is not None:
                 await call.converses(who, link)
                 return
-            request = await link.read()
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    request = await link.read()
+            except TimeoutError:
+                raise TooSlow("the request did not arrive in time") from None
             if request is None:
                 raise Malformed("the call has no request")
+            # Whoever held it back may have lost their key meanwhile.
+            who = await self._callers.confirmed(who, context)
             if call.writes is not None:
                 await call.writes(who, request, link)
             elif call.answers is not None:
@@ -164,6 +177,9 @@ async def _ended(context: Context, work: Awaitable[T]) -> T:
 
 
 async def _abort(context: Context, error: RestanteError) -> NoReturn:
+    # grpcio keeps what ends a call in a cycle, with the frames that it came through, until garbage is next collected:
+    # a request of 24 MiB must not be among them.
+    traceback.clear_frames(error.__traceback__)
     try:
         await context.abort(_STATUSES[code_of(error)], detail_of(error), ((CODE_KEY, error.code),))
     except grpc.aio.InternalError as closed:

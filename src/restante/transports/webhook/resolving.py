@@ -110,5 +110,10 @@ class SystemLookup:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
                 loop.call_soon_threadsafe(answered, addresses, failed)
 
-        threading.Thread(target=ask, name="restante-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="restante-lookup", daemon=True).start()
+        except RuntimeError as error:
+            # The system gives no more threads.
+            self._room.release()
+            raise OSError(str(error)) from error
         return await answer
