@@ -18,6 +18,7 @@ from restante.engine.broker import Broker
 
 _log = structlog.get_logger(__name__)
 
+EXIT_FAILED: Final = 1
 EXIT_STORAGE_FAILED: Final = 7
 LEAVE_SECONDS: Final = 5.0
 """How long a stop waits for those who are connected to settle what they hold and leave."""
@@ -42,7 +43,7 @@ async def run(
     on_ready: Callable[[], None],
     on_hangup: Callable[[], None] | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT (code 0), or until the storage fails (code 7).
+    """Serve until SIGTERM or SIGINT (code 0), until a listener ends by itself (1), or until the storage fails (7).
 
     ``on_ready`` is told when every listener takes connections; ``on_hangup`` at each SIGHUP, which ends the
     process where there is none.
@@ -56,15 +57,21 @@ async def run(
         handlers[signal.SIGHUP] = on_hangup
     with _signals(handlers):
         running = [asyncio.create_task(listener.run()) for listener in listeners]
-        await asyncio.gather(*(listener.up.wait() for listener in listeners))
-        _tune_garbage_collection()
-        _log.info("serve.ready", version=__version__, pid=os.getpid())
-        on_ready()
         stop = asyncio.create_task(stopping.wait())
-        ends: list[asyncio.Future[Any]] = [stop, broker.store.failed]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        # A listener that ends by itself is a reason to stop too: a process that serves half of what it should is worse
+        # than none, which is started again.
+        ends: list[asyncio.Future[Any]] = [stop, broker.store.failed, *running]
+        up = asyncio.create_task(_all_up(listeners))
+        await asyncio.wait([up, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if up.done():
+            _tune_garbage_collection()
+            _log.info("serve.ready", version=__version__, pid=os.getpid())
+            on_ready()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
         failed = broker.store.failed.done()
-        _log.info("serve.stopping", reason="storage failed" if failed else "signal")
+        broken = [task for task in running if task.done()]
+        _log.info("serve.stopping", reason=_reason(failed=failed, broken=bool(broken)))
         # Who waits is answered now, and who is connected is told to leave; what they hold they may still settle.
         # Then each listener lets its last answers out.
         broker.drain()
@@ -72,9 +79,25 @@ async def run(
             await broker.attachments.gone(min(shutdown_seconds, LEAVE_SECONDS))
         for listener in listeners:
             listener.stop(at_once=failed)
-        await asyncio.gather(*running)
+        outcomes = await asyncio.gather(*running, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                _log.error("serve.listener_failed", exc_info=outcome)
         stop.cancel()
-    return EXIT_STORAGE_FAILED if failed else 0
+    if failed:
+        return EXIT_STORAGE_FAILED
+    return EXIT_FAILED if broken else 0
+
+
+async def _all_up(listeners: Sequence[Listening]) -> None:
+    for listener in listeners:
+        await listener.up.wait()
+
+
+def _reason(*, failed: bool, broken: bool) -> str:
+    if failed:
+        return "storage failed"
+    return "a listener failed" if broken else "signal"
 
 
 def raise_file_limit() -> None:

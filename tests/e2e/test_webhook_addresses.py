@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import dnslib  # type: ignore[import-untyped]  # it has none
 import pytest
 import trustme
 from tests.e2e.hooks import Rogue, answers, rogue
+from tests.unit.engine.house import turns
 
 from restante.addresses import parse_networks
+from restante.transports.webhook import resolving
 from restante.transports.webhook.calling import HttpCaller
 from restante.transports.webhook.calls import Answered, Call, Failed
 from restante.transports.webhook.resolving import SystemLookup
@@ -185,6 +189,38 @@ async def test_names_and_odd_spellings_of_this_machine() -> None:
             answer = await caller.call(call(f"https://{host}:{port}/"))
             assert isinstance(answer, Failed)
         assert inside.connections == 0
+
+
+async def test_names_that_are_slow_take_room_once_and_nobody_waits_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One name is looked up once at a time; where there is no room for another, that is told at once, and apart."""
+    asked: list[str] = []
+    go_on = threading.Event()
+
+    def slow(host: str, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        go_on.wait(20)
+        return [(2, 1, 6, "", ("192.0.2.1", 443))]
+
+    monkeypatch.setattr(resolving, "LOOKUPS", 2)
+    monkeypatch.setattr("socket.getaddrinfo", slow)
+    async with HttpCaller((), "Restante", lookup=SystemLookup()) as caller:
+        calls = [
+            asyncio.create_task(caller.call(call(f"https://{host}.example/", timeout_seconds=19)))
+            for host in ("a", "a", "a", "b")
+        ]
+        # The look-ups of these begin before a third name is asked for.
+        await turns()
+        refused = await caller.call(call("https://c.example/"))
+        assert isinstance(refused, Failed)
+        assert not refused.sent
+        # Who has given up leaves no room behind that is lost.
+        calls.pop(0).cancel()
+        go_on.set()
+        assert {await one for one in calls} == {Failed("address not allowed")}
+        assert sorted(asked) == ["a.example", "b.example"]
+        assert await caller.call(call("https://c.example/")) == Failed("address not allowed")
 
 
 async def test_no_answer_from_the_name_server_is_a_time_out() -> None:

@@ -217,12 +217,14 @@ class WebhookDesk:
 
         return await self._change(queue, enabled)
 
-    async def disable(self, queue: str, reason: str, *, url: str | None = None) -> Webhook:
-        """Call it no more until it is enabled. ``url``: only if that is still where it goes."""
+    async def disable(self, queue: str, reason: str, *, seen: Webhook | None = None) -> Webhook:
+        """Call it no more until it is enabled. ``seen``: only if it goes where it went, and nobody enabled it since."""
         check_bounds("length of reason", len(reason), 0, REASON_CHARACTERS)
 
         def disabled(webhook: Webhook) -> Webhook:
-            if not webhook.enabled or url not in (None, webhook.url):
+            if not webhook.enabled:
+                return webhook
+            if seen is not None and (seen.url, seen.since_ms) != (webhook.url, webhook.since_ms):
                 return webhook
             return disabled_for(webhook, reason, self._now())
 

@@ -148,10 +148,17 @@ async def test_enabled_and_disabled_with_reason_and_time(desk, courier, clock):
         await desk.disable("acme", "x" * 1_025)
 
 
-async def test_disabled_only_where_it_still_goes_there(desk):
+async def test_disabled_only_as_it_was_seen(desk, clock):
+    await put(desk, "https://old.example/")
+    old = await desk.get("acme")
     await put(desk, "https://new.example/")
-    assert (await desk.disable("acme", "HTTP 410", url="https://old.example/")).enabled
-    assert not (await desk.disable("acme", "HTTP 410", url="https://new.example/")).enabled
+    new = await desk.get("acme")
+    assert (await desk.disable("acme", "HTTP 410", seen=old)).enabled
+    assert not (await desk.disable("acme", "HTTP 410", seen=new)).enabled
+    # What was begun before its owner enabled it again, and answers late, counts no more.
+    clock.advance(1)
+    await desk.enable("acme")
+    assert (await desk.disable("acme", "HTTP 410", seen=new)).enabled
 
 
 async def test_a_secret_is_rotated_and_both_sign_for_a_day(desk, clock):

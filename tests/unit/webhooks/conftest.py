@@ -51,8 +51,8 @@ class Endpoints:
         self._waiting.pop(index).set_result(Answered(status, "", named, body))
         await turns()
 
-    async def fail(self, reason="connection refused"):
-        self._waiting.pop(0).set_result(Failed(reason))
+    async def fail(self, reason="connection refused", sent=True):
+        self._waiting.pop(0).set_result(Failed(reason, sent))
         await turns()
 
 

@@ -421,6 +421,33 @@ async def test_a_ping_tells_what_came_of_it(post, endpoints, clock):
     assert await post.ledger() == []
 
 
+async def test_who_pings_meanwhile_is_told_of_the_same(post, endpoints):
+    await post.webhook()
+    pings = [asyncio.create_task(post.broker.webhooks.ping("acme")) for _ in range(100)]
+    await turns()
+    assert len(endpoints.calls) == 1
+    # Whoever gives up does not take it from the others.
+    pings.pop().cancel()
+    await endpoints.answer(204)
+    assert {(await ping).status for ping in pings} == {204}
+    another = asyncio.create_task(post.broker.webhooks.ping("acme"))
+    await turns()
+    await endpoints.answer(410)
+    assert (await another).status == 410
+
+
+async def test_what_could_not_be_sent_is_no_attempt(post, endpoints):
+    await post.webhook()
+    await post.publish(b"1", b"2")
+    await endpoints.fail("no room", sent=False)
+    await endpoints.answer(200)
+    assert await post.outcomes() == ["released", "acked"]
+    # The success of the other has closed the circuit: it comes again, as the first attempt.
+    assert endpoints.calls[-1].headers["restante-attempt"] == "1"
+    await endpoints.answer(200)
+    assert (await post.figures()).acked == 2
+
+
 async def test_a_ping_that_goes_well_ends_a_pause(post, endpoints):
     await post.webhook()
     await post.publish(b"1", b"2")

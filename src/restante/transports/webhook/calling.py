@@ -20,14 +20,13 @@ from restante.transports.webhook.resolving import (
     AddressRefused,
     CheckedResolver,
     Lookup,
+    NoRoom,
     Rule,
     SystemLookup,
 )
 
 _log = structlog.get_logger(__name__)
 
-CONNECTIONS_PER_HOST: Final = 256
-"""However many webhooks go there, whosever they are."""
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Shorter than the five seconds after which several servers close: a call may not cross with their closing."""
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
@@ -79,6 +78,8 @@ class HttpCaller:
             return Failed(f"timed out after {call.timeout_seconds:g} s")
         except AddressRefused:
             return Failed(_NOT_ALLOWED)
+        except NoRoom:
+            return Failed("too many names are being looked up", sent=False)
         except (aiohttp.ClientError, OSError) as error:
             return Failed(reason_of(error))
         except Exception:  # noqa: BLE001 (logged; whatever it was, the delivery is to be settled)
@@ -108,10 +109,10 @@ class HttpCaller:
                 use_dns_cache=False,
                 ssl=self._tls or True,
                 socket_factory=_sockets(rule),
-                # A worker never has more calls under way than its concurrency. A limit for all would let the dead ones,
-                # which take their time to fail, keep the living from being called.
+                # A worker never has more calls under way than its concurrency. A limit for all, or for all that go to
+                # one host, would let the dead ones, which take their time to fail, keep the living from being called.
                 limit=0,
-                limit_per_host=CONNECTIONS_PER_HOST,
+                limit_per_host=0,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
             ),
             headers={"user-agent": self._agent},

@@ -52,9 +52,13 @@ class Answered(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """No answer, or not a whole one. ``reason`` is short and the same for the same cause."""
+    """No answer, or not a whole one. ``reason`` is short and the same for the same cause.
+
+    ``sent`` is False where the service itself had no room to make the call: that is nothing of the endpoint's.
+    """
 
     reason: str
+    sent: bool = True
 
 
 class Caller(Protocol):

@@ -29,6 +29,8 @@ from restante.webhooks import Circuit, Webhook
 from restante.wire.sealing import SealBroken
 
 _log = structlog.get_logger(__name__)
+PINGS: Final = 16
+"""Test calls at a time, of all webhooks."""
 _PAGE: Final = 500
 
 
@@ -71,6 +73,8 @@ class Dispatcher:
         self._workers: dict[str, Worker] = {}
         self._running: dict[asyncio.Task[None], Worker] = {}
         self._changed: set[str] = set()
+        self._pings: dict[tuple[str, int], asyncio.Task[Pinged]] = {}
+        self._ping_room = asyncio.Semaphore(PINGS)
         self._alarm = asyncio.Event()
         self._draining = False
         self._attachment = broker.attachments.attach(SYSTEM, self._drain)
@@ -101,8 +105,9 @@ class Dispatcher:
         if self._broker.store.failed.done():
             # Nothing that is answered now could be settled.
             self._give_up()
-        self._following.cancel()
-        await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._following, *self._pings.values()):
+            task.cancel()
+        await asyncio.gather(self._following, *self._pings.values(), return_exceptions=True)
         while self._running:
             await asyncio.wait(self._running)
         await self._stack.aclose()
@@ -118,6 +123,19 @@ class Dispatcher:
         return None if worker is None else worker.circuit()
 
     async def ping(self, webhook: Webhook) -> Pinged:
+        # One at a time: who asks meanwhile is told of the same. Else whoever has a webhook could have anybody flooded.
+        key = (webhook.queue, webhook.version)
+        pinging = self._pings.get(key)
+        if pinging is None:
+            pinging = self._pings[key] = asyncio.create_task(self._ping(webhook))
+            pinging.add_done_callback(lambda _: self._pings.pop(key, None))
+        return await asyncio.shield(pinging)
+
+    async def _ping(self, webhook: Webhook) -> Pinged:
+        async with self._ping_room:
+            return await self._ping_now(webhook)
+
+    async def _ping_now(self, webhook: Webhook) -> Pinged:
         opened = self._open(webhook)
         if opened is None or self._caller is None:
             return Pinged(ok=False, status=None, reason="its secrets cannot be opened", seconds=0)
@@ -195,7 +213,7 @@ class Dispatcher:
     async def _disable(self, webhook: Webhook, reason: str) -> None:
         _log.warning("webhook.disabled", queue=webhook.queue, reason=reason)
         try:
-            await self._broker.webhooks.disable(webhook.queue, reason, url=webhook.url)
+            await self._broker.webhooks.disable(webhook.queue, reason, seen=webhook)
         except WebhookNotFound:
             return
         except RestanteError as error:

@@ -44,6 +44,9 @@ class Verdict(NamedTuple):
 def judge(answer: Answered | Failed, now_ms: int) -> Verdict:
     """What becomes of the delivery, and how the endpoint fares."""
     if isinstance(answer, Failed):
+        if not answer.sent:
+            # The attempt does not count, and for a moment no other is begun.
+            return Verdict(Verb.RELEASE, Endpoint.THROTTLES, answer.reason)
         return Verdict(Verb.NACK, Endpoint.FAILS, answer.reason)
     if 200 <= answer.status < 300:
         content_type = answer.header(b"content-type")[:_CONTENT_TYPE_CHARACTERS]

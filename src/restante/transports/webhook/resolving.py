@@ -20,11 +20,16 @@ from restante.addresses import Network, denial, is_allowed
 
 Lookup = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host, for a port; ``OSError`` where it has none."""
-LOOKUPS: Final = 128
+LOOKUPS: Final = 256
+"""Names that are looked up at a time."""
 
 
 class AddressRefused(Exception):
     """One of a name's addresses is none that may be called."""
+
+
+class NoRoom(Exception):
+    """As many names are being looked up as may be at a time."""
 
 
 class Rule:
@@ -77,25 +82,34 @@ class CheckedResolver(AbstractResolver):
 class SystemLookup:
     """Asks the system, in threads that nobody waits for at the end: a name server may take its time.
 
-    At most ``LOOKUPS`` at once; a thread is a look-up's own, since the event loop has but a few to share.
+    A thread is a look-up's own, since the event loop has but a few to share. One name is looked up once at a time,
+    whoever asks; more than ``LOOKUPS`` names at a time are refused with ``NoRoom``, so that nobody waits for others'.
     """
 
     def __init__(self) -> None:
-        self._room = asyncio.Semaphore(LOOKUPS)
+        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        await self._room.acquire()
+        answer = self._under_way.get(host)
+        if answer is None:
+            answer = self._begin(host, port)
+        # Whoever gives up leaves it to the others, and to its thread, which cannot be stopped.
+        return await asyncio.shield(answer)
+
+    def _begin(self, host: str, port: int) -> asyncio.Future[list[str]]:
+        if len(self._under_way) >= LOOKUPS:
+            raise NoRoom
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
 
         def answered(addresses: list[str], error: OSError | None) -> None:
-            self._room.release()
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
+            del self._under_way[host]
+            if error is None:
                 answer.set_result(addresses)
+            else:
+                answer.set_exception(error)
+                # Looked at here, in case that everybody has given up.
+                answer.exception()
 
         def ask() -> None:
             addresses: list[str] = []
@@ -114,6 +128,6 @@ class SystemLookup:
             threading.Thread(target=ask, name="restante-lookup", daemon=True).start()
         except RuntimeError as error:
             # The system gives no more threads.
-            self._room.release()
-            raise OSError(str(error)) from error
-        return await answer
+            raise NoRoom from error
+        self._under_way[host] = answer
+        return answer

@@ -15,7 +15,7 @@ from restante.engine.settling import Settle, Settler
 from restante.engine.stream import Stream
 from restante.engine.webhooks import TRANSPORT, Opened
 from restante.errors import LeaseLost, RestanteError, ShuttingDown
-from restante.model import BATCH, Actor, Delivery, Role
+from restante.model import BATCH, Actor, Delivery, Role, Verb
 from restante.transports.webhook.breaker import Breaker
 from restante.transports.webhook.bucket import Bucket
 from restante.transports.webhook.calls import Caller, delivery_call
@@ -160,7 +160,7 @@ class Worker:
             lease="",
             verb=verdict.verb,
             reason=verdict.reason,
-            retry_after_seconds=delay_seconds,
+            retry_after_seconds=delay_seconds if verdict.verb is Verb.NACK else None,
             reply=verdict.reply,
             reply_content_type=verdict.reply_content_type,
         )
