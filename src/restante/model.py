@@ -186,7 +186,8 @@ class Subscription(msgspec.Struct, frozen=True):
 class Actor(msgspec.Struct, frozen=True):
     """Who did something, over what: what a receipt says of the doer.
 
-    ``consumer`` tells its streams apart, so that one which comes back finds the leases it holds.
+    ``consumer`` tells its streams apart, so that one which comes back finds the leases it holds. ``until_ms`` is when
+    the certificate ends by which it was let in, if it was by one: nothing that it keeps open outlives that.
     """
 
     name: str
@@ -195,6 +196,7 @@ class Actor(msgspec.Struct, frozen=True):
     transport: str = ""
     remote_address: str = ""
     consumer: str = ""
+    until_ms: int | None = None
 
 
 SYSTEM: Final = Actor("restante", Role.ADMIN, transport="internal")

@@ -120,7 +120,7 @@ class Attachments:
             )
 
     def add(self, attachment: Attachment) -> Callable[[], None] | None:
-        """Count it in; returns what cancels its end by its key's expiry, if that has one."""
+        """Count it in; returns what cancels its end by its key's expiry, or its certificate's, if there is one."""
         actor = attachment.actor
         self.admit(actor)
         if attachment.consumer:
@@ -129,9 +129,11 @@ class Attachments:
         self._all.add(attachment)
         _log.debug("connection.opened", **_seen(actor))
         key = self._directory.known_key(actor.key_id)
-        if key is None or key.expires_at_ms is None:
+        ends = [actor.until_ms, None if key is None else key.expires_at_ms]
+        until_ms = min((end for end in ends if end is not None), default=None)
+        if until_ms is None:
             return None
-        left_seconds = (key.expires_at_ms - self._clock.wall_ms()) / 1_000
+        left_seconds = (until_ms - self._clock.wall_ms()) / 1_000
         return self._clock.call_later(left_seconds, lambda: attachment.end(Ending.KEY_ENDED))
 
     def take_name(self, attachment: Attachment, consumer: str) -> None:

@@ -74,17 +74,20 @@ class Authenticator:
         for san, key_id in shown.names:
             key = await self._directory.key(key_id)
             if key is not None and key.certificate_san == san and key.active(now):
-                return Actor(key.name, key.role, key.id, transport, remote)
+                actor = Actor(key.name, key.role, key.id, transport, remote)
+                return msgspec.structs.replace(actor, until_ms=shown.valid_until_ms)
         names = ", ".join(san for san, _ in shown.names)
         raise Unauthenticated(
             f"the certificate stands for nobody here ({names or 'no name counts'})"
         )
 
     async def confirm(self, actor: Actor, remote: str) -> Actor:
-        """The actor of ``by_key``, when its key still holds; ``remote`` is where it turned out to be."""
-        if actor.key_id == ENVIRONMENT:
-            return msgspec.structs.replace(actor, remote_address=remote)
-        return await self._actor(actor.key_id, None, actor.transport, remote)
+        """The same actor, when what let it in still holds; ``remote`` is where it turned out to be."""
+        if actor.until_ms is not None and self._clock.wall_ms() > actor.until_ms:
+            raise Unauthenticated("the certificate has expired")
+        if actor.key_id != ENVIRONMENT:
+            await self._actor(actor.key_id, None, actor.transport, remote)
+        return msgspec.structs.replace(actor, remote_address=remote)
 
     async def _actor(
         self, key_id: str, secret_hash: bytes | None, transport: str, remote: str

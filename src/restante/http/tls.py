@@ -7,6 +7,7 @@ The files are read at the start and when they are renewed, never in between. Wha
 from __future__ import annotations
 
 import datetime
+import os
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +50,7 @@ def read(files: TlsFiles) -> Pem:
     chain = _bytes(files.certificate)
     certificate = _certificates(files.certificate, chain)[0]
     key = _bytes(files.key)
-    if _public_key(files.key, key) != certificate.public_key().public_bytes(*_PUBLIC):
+    if _public_key(files.key, key) != _certified_key(files.certificate, certificate):
         raise ConfigurationError(
             f"{files.key} is not the key of the certificate in {files.certificate}"
         )
@@ -100,7 +101,7 @@ def _context(files: TlsFiles, pem: Pem) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        _load_chain(context, pem)
         if pem.client_authority is not None:
             # An authority that is itself signed by another is as good: it is the one that was named.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -112,6 +113,15 @@ def _context(files: TlsFiles, pem: Pem) -> ssl.SSLContext:
             f"{files.certificate} and {files.key} cannot be used for TLS: {reason}"
         ) from error
     return context
+
+
+def _load_chain(context: ssl.SSLContext, pem: Pem) -> None:
+    """What has been looked at, and not what the files hold by now: it takes files, so a file in memory."""
+    descriptor = os.memfd_create("restante-tls", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem.key + b"\n" + pem.certificate)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
 
 
 _PUBLIC: Final = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -129,6 +139,13 @@ def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise ConfigurationError(f"{path} holds no certificate in PEM ({error})") from error
+
+
+def _certified_key(path: Path, certificate: x509.Certificate) -> bytes:
+    try:
+        return certificate.public_key().public_bytes(*_PUBLIC)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(f"{path} is for a key of no known kind ({error})") from error
 
 
 def _public_key(path: Path, pem: bytes) -> bytes:

@@ -120,3 +120,16 @@ async def test_not_for_ever(broker, clock):
         await turns()
         clock.advance(10)
         assert not await task
+
+
+@pytest.mark.parametrize(("certificate", "key"), [(10, None), (10, 100), (100, 10)])
+async def test_a_certificate_that_runs_out_ends_its_connections(broker, clock, certificate, key):
+    """Whichever of the two ends first: its own life, or that of what it is kept as."""
+    actor = await principal(broker, key)
+    until_ms = clock.wall_ms() + certificate * 1_000
+    line = Line(broker, msgspec.structs.replace(actor, until_ms=until_ms))
+    with line.attachment:
+        clock.advance(9.9)
+        assert line.endings == []
+        clock.advance(0.2)
+        assert line.endings == [Ending.KEY_ENDED]

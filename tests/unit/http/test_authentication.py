@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from cryptography import x509
 from tests.certificates import DAY, Authority
 
 from restante.engine.administration import Administration
@@ -204,3 +205,26 @@ async def test_the_id_of_a_certificate_is_no_key(house):
 async def test_addresses_stand_in_receipts_as_they_are_read(house, client, remote):
     actor = await house.who(client=client, authorization=f"Bearer {ADMIN_KEY}")
     assert actor.remote_address == remote
+
+
+async def test_who_was_let_in_by_a_certificate_is_so_until_it_ends(house, authority):
+    shown = authority.for_client("dns:until.example", file="until")
+    key = await house.certificate("acme", "dns:until.example")
+    actor = await house.who(shown)
+    left_seconds = (actor.until_ms - house.clock.wall_ms()) / 1_000
+    assert 0 < left_seconds <= DAY.total_seconds() + 1
+    again = await house.authenticator.confirm(actor, "192.0.2.2:1")
+    assert (again.until_ms, again.remote_address) == (actor.until_ms, "192.0.2.2:1")
+    house.clock.advance(left_seconds + 1)
+    with pytest.raises(Unauthenticated, match="the certificate has expired"):
+        await house.authenticator.confirm(actor, "")
+    assert key.expires_at_ms is None
+
+
+async def test_names_of_kinds_that_cannot_be_read_are_nobody(house, authority, monkeypatch):
+    def unknown(*_):
+        raise x509.UnsupportedGeneralNameType("x400Address", 3)
+
+    monkeypatch.setattr(x509.Extensions, "get_extension_for_class", unknown)
+    with pytest.raises(Unauthenticated):
+        client_certificates.read(authority.for_client("dns:odd.example", file="odd").pem)
