@@ -1,7 +1,9 @@
 """What is the SQLite store's own: its file, its owner, its transactions."""
 
 import asyncio
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -9,10 +11,11 @@ import msgspec
 import pytest
 
 from restante.changes import AddKey
-from restante.errors import ShuttingDown, StoreInUse, StoreRefused, StoreUnavailable
+from restante.errors import ShuttingDown, StoreFull, StoreInUse, StoreRefused, StoreUnavailable
 from restante.model import Key, Role
 from restante.queries import KeyById
 from restante.stores.sqlite import FILE_NAME, SqliteStore, check_file, committer, schema
+from restante.stores.sqlite.books import RESERVE_BYTES
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
 
@@ -152,3 +155,32 @@ async def test_closing_twice_is_closing_once(tmp_path):
     async with store:
         pass
     await store.close()
+
+
+# -- a disk that fills up -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spare_bytes", "has_room"), [(-65_536, False), (65_536, True)])
+async def test_what_the_log_has_yet_to_put_into_the_file_is_not_free(
+    tmp_path, monkeypatch, spare_bytes, has_room
+):
+    """Else the log could not be moved into a file that finds no room, and would grow with each ack until none fits."""
+    async with Stage(opener, tmp_path) as stage:
+        for number in range(60):
+            await stage.publish(b"%d" % number * 16_000)
+        store: Any = stage.store
+        pages: int = store._connection.pragma("page_count")
+        outstanding = pages * 4_096 - (tmp_path / FILE_NAME).stat().st_size
+        assert outstanding > 500_000, "all of it is in the log"
+        free = RESERVE_BYTES + outstanding + spare_bytes
+        disk = SimpleNamespace(f_blocks=10**9, f_frsize=4_096, f_bavail=free // 4_096)
+        monkeypatch.setattr(os, "statvfs", lambda _: disk)
+        stage.clock.advance(1)
+        if has_room:
+            await stage.publish()
+        else:
+            with pytest.raises(StoreFull):
+                await stage.publish()
+            # What is there is collected all the same, and the log has gone into the file.
+            (lease,) = await stage.lease(1)
+            assert lease.attempt == 1

@@ -23,6 +23,8 @@ from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
 CACHED_QUEUES: Final = 200_000
 RESERVE_BYTES: Final = 64 * 1024 * 1024
 """Publishing stops when less than this (or a tenth of a small disk) is free, so that acks still find room."""
+PAGE_BYTES: Final = 4_096
+"""SQLite's default, which every file here has."""
 _LOOK_AT_DISK_MS: Final = 100
 _PERSIST_TIMELINE_MS: Final = 5_000
 _STATES: Final = len(State)
@@ -208,11 +210,16 @@ class Books:
             self._looked_at_ms = now
             disk = os.statvfs(self._path)
             reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 10)
-            free = disk.f_bavail * disk.f_frsize
+            free = disk.f_bavail * disk.f_frsize - self._growth_bytes(self._path)
             if free < reserve:
-                free += self.connection.pragma("freelist_count") * 4_096
+                free += self.connection.pragma("freelist_count") * PAGE_BYTES
             self._has_room = free >= reserve
         return self._has_room
+
+    def _growth_bytes(self, path: Path) -> int:
+        """What the file has yet to grow by, when the log is moved into it: room that is spoken for already."""
+        pages: int = self.connection.pragma("page_count")
+        return max(0, pages * PAGE_BYTES - path.stat().st_size)
 
     @property
     def checkpoint_pages(self) -> int:
