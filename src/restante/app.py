@@ -31,8 +31,8 @@ from restante.model import Role
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
-from restante.stores.sqlite import SqliteStore
 from restante.transports import events, longpoll, websocket
+from restante.urls import folder_of, folder_url, open_store
 from restante.web import administer, docs, look, publish, settle, webhooks
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def build_admin_api(broker: Broker) -> Api:
         return Answer(200 if alive else 503, b'{"healthy":%s}' % (b"true" if alive else b"false"))
 
     async def ready(_: Request) -> Answer:
-        up = not broker.store.failed.done() and not broker.draining
+        up = broker.store.available and not broker.draining
         return Answer(200 if up else 503, b'{"ready":%s}' % (b"true" if up else b"false"))
 
     routes = Routes()
@@ -104,8 +104,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         contextlib.closing(_bind(config.admin_listen)) as private,
     ):
         async with (
-            SqliteStore(
-                config.data,
+            open_store(
+                config.store or folder_url(config.data),
                 clock,
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
@@ -273,7 +273,7 @@ async def open_broker(
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     """
     clock = SystemClock()
-    folder = _folder(url)
+    folder = folder_of(url)
     async with open_store(url, clock) as store:
         keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
         allowed = parse_networks(webhook_allow)
@@ -282,23 +282,3 @@ async def open_broker(
             _calling(broker),
         ):
             yield broker
-
-
-def _folder(url: str) -> Path | None:
-    """The folder of a store in one. As SQLAlchemy has it: three slashes a relative path, four an absolute one."""
-    scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
-        return Path(rest[1:])
-    return None
-
-
-def open_store(url: str, clock: SystemClock) -> contextlib.AbstractAsyncContextManager[Store]:
-    """The store that ``url`` names, to be entered; ``ConfigurationError`` for a URL of no known kind."""
-    folder = _folder(url)
-    if folder is not None:
-        return SqliteStore(folder, clock)
-    if url == "memory://":
-        from restante.stores.memory import MemoryStore
-
-        return MemoryStore(clock)
-    raise ConfigurationError(f"no store is called {url!r}: say sqlite:///FOLDER or memory://")

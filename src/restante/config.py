@@ -40,6 +40,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A server's settings, all checked. Bounds are in ``SETTINGS``; both ends are inclusive."""
 
     data: Path = Path("restante-data")
+    store: str | None = None
+    """The URL of the store; None: a file in ``data``, which one process owns."""
+    waker: str | None = None
+    """The URL of what wakes other nodes; None: the store's own way, where it has one."""
     listen: Address = Address("127.0.0.1", 7070)
     admin_listen: Address = Address("127.0.0.1", 7071)
     grpc_listen: Address | None = None
@@ -66,9 +70,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
 
     def __repr__(self) -> str:
-        # Shown in logs and tracebacks: the key must not be.
+        # Shown in logs and tracebacks: keys and passwords must not be.
         fields = (
-            f"{name}={'***' if name == 'admin_key' and value else repr(value)}"
+            f"{name}={'***' if name in _HIDDEN and value else repr(value)}"
             for name, value in msgspec.structs.asdict(self).items()
         )
         return f"Config({', '.join(fields)})"
@@ -86,6 +90,13 @@ def parse_address(text: str) -> Address:
     if int(port) > 65_535:
         raise ValueError("no such port")
     return Address(host, int(port))
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password: ``scheme://user:password@host``, or ``?password=``."""
+    authority, _, query = url.partition("://")[2].partition("?")
+    user, at, _ = authority.partition("/")[0].rpartition("@")
+    return bool(at and user.partition(":")[2]) or "password=" in query
 
 
 class Kind(Protocol):
@@ -156,6 +167,22 @@ class _Path(NamedTuple):
         return Path(value)
 
 
+class _Url(NamedTuple):
+    schemes: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in self.schemes)}"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str) or not value.isprintable() or " " in value:
+            raise ValueError
+        scheme, separator, rest = value.partition("://")
+        if scheme not in self.schemes or not separator or not rest:
+            raise ValueError
+        return value
+
+
 class _Switch:
     allowed = "true or false"
 
@@ -206,6 +233,8 @@ class _Secret:
 
 SETTINGS: Final[Mapping[str, Kind]] = {
     "data": _Path("folder"),
+    "store": _Url(("sqlite", "postgresql")),
+    "waker": _Url(("postgresql", "redis", "rediss", "nats", "tls")),
     "listen": _Listen(),
     "admin_listen": _Listen(),
     "grpc_listen": _Listen(),
@@ -234,6 +263,8 @@ _NEEDS: Final = {
     "tls_client_required": "tls_client_authority",
 }
 """Settings that mean nothing without another."""
+_HIDDEN: Final = frozenset({"admin_key", "store", "waker"})
+"""Never shown whole: they are, or may hold, a secret."""
 _SECRETS: Final = frozenset({"admin_key"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""
 
@@ -253,7 +284,13 @@ def load(
             values[name] = _read(name, text, variable)
     for name, value in flags.items():
         if value is not None:
-            values[name] = _read(name, value, f"--{name.replace('_', '-')}")
+            flag = f"--{name.replace('_', '-')}"
+            values[name] = _read(name, value, flag)
+            if isinstance(SETTINGS[name], _Url) and has_password(str(value)):
+                raise ConfigurationError(
+                    f"{flag} holds a password, which every user of this machine could see;"
+                    f" put it into RESTANTE_{name.upper()} or a file of settings"
+                )
     config = msgspec.convert(values, Config, strict=False)
     _check_addresses(config)
     for name, needed in _NEEDS.items():
@@ -302,7 +339,7 @@ def _read(name: str, value: object, source: str) -> object:
     try:
         return kind.read(value)
     except (ValueError, OverflowError):
-        shown = "this value" if name in _SECRETS else repr(value)
+        shown = "this value" if name in _HIDDEN else repr(value)
         # The cause would only repeat the value, which may be a secret.
         raise ConfigurationError(
             f"{source}: {shown} is not allowed; it takes {kind.allowed}"

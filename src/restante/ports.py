@@ -9,7 +9,8 @@ the answer: shield it where the answer matters.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from restante.changes import Change
@@ -25,6 +26,7 @@ from restante.model import (
     Settled,
     Settlement,
 )
+from restante.nodes import Beat, NodeReport
 from restante.queries import Answer, Query
 
 
@@ -54,6 +56,14 @@ class Store(Protocol):
     @property
     def failed(self) -> asyncio.Future[None]:
         """Resolves when the store can no longer be trusted to store: the process must end."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the store could be reached when it was last asked: without it this node is not ready."""
+
+    @property
+    def nodes(self) -> Nodes | None:
+        """How nodes that share this store know of one another; None where one process owns it."""
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         """Apply all changes of clients, queues, keys and subscriptions, or none."""
@@ -102,3 +112,43 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun, then release the store."""
+
+
+class Nodes(Protocol):
+    """What nodes that share a store tell one another through it: two verbs."""
+
+    def beat(self, report: NodeReport) -> asyncio.Future[Beat]:
+        """Say that this node lives, and hear what is new since its last beat.
+
+        Renews the webhooks it has claimed, takes free ones up to a fair share, and gives back what is above it.
+        """
+
+    def leave(self, node: str) -> asyncio.Future[None]:
+        """Give up the node's place and its claims: others need not wait until they run out."""
+
+
+OnWake = Callable[[Collection[str] | None], None]
+"""Told of queues that have work; None: of any queue, for something may have been missed."""
+
+
+class Waker(Protocol):
+    """Tells nodes that queues have work: a hint, never the only copy of anything.
+
+    ``wake``, ``attend`` and ``leave`` neither wait nor raise: what cannot be told costs others their poll interval.
+    """
+
+    def listening(self, on_wake: OnWake) -> AbstractAsyncContextManager[None]:
+        """Connect, and call back on the event loop as long as it is entered; with None after each new connection.
+
+        Entering never fails for a server that is away: connecting goes on behind it. ``ConfigurationError`` for what
+        no waiting will mend, such as a wrong password.
+        """
+
+    def wake(self, queues: Collection[str]) -> None:
+        """These queues have work that this node has nobody for. Its own ``on_wake`` may be told as well."""
+
+    def attend(self, queue: str) -> None:
+        """Somebody on this node waits on the queue: be told of it from now on, until ``leave``."""
+
+    def leave(self, queue: str) -> None:
+        """Nobody on this node waits on the queue any longer."""

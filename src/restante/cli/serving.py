@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
+_NODES: Final = "Many nodes"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -30,6 +31,24 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where everything is kept.  [default: ./restante-data]"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="postgresql://USER@HOST/DATABASE, for many nodes.  [default: a file in DIR]",
+            show_default=False,
+            rich_help_panel=_NODES,
+        ),
+    ] = None,
+    waker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="What wakes other nodes: redis://, rediss://, nats:// or postgresql://.  [default: the store]",
+            show_default=False,
+            rich_help_panel=_NODES,
+        ),
     ] = None,
     listen: Annotated[
         str | None,
@@ -183,6 +202,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         os.environ,
         {
             "data": data,
+            "store": store,
+            "waker": waker,
             "listen": listen,
             "admin_listen": admin_listen,
             "grpc_listen": grpc_listen,

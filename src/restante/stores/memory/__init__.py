@@ -81,6 +81,14 @@ class MemoryStore:
             self._failed = asyncio.get_running_loop().create_future()
         return self._failed
 
+    @property
+    def available(self) -> bool:
+        return not self.failed.done()
+
+    @property
+    def nodes(self) -> None:
+        return None
+
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._done(self._administration.configure, changes)
 

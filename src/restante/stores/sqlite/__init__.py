@@ -116,6 +116,14 @@ class SqliteStore:
     def failed(self) -> asyncio.Future[None]:
         return self._committer.failed
 
+    @property
+    def available(self) -> bool:
+        return not self.failed.done()
+
+    @property
+    def nodes(self) -> None:
+        return None
+
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._submit(lambda: self._upkeep.configure(changes))
 

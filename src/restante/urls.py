@@ -1,0 +1,55 @@
+"""Which store a URL names."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from restante.errors import ConfigurationError
+from restante.ports import Clock, Store
+from restante.stores.sqlite import SqliteStore
+
+IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
+RESERVE_BYTES: Final = 64 * 1024 * 1024
+
+
+def open_store(
+    url: str,
+    clock: Clock,
+    *,
+    idempotency_retention_seconds: int = IDEMPOTENCY_RETENTION_SECONDS,
+    reserve_bytes: int = RESERVE_BYTES,
+) -> contextlib.AbstractAsyncContextManager[Store]:
+    """The store that ``url`` names, to be entered: ``sqlite:///FOLDER``, ``postgresql://...`` or ``memory://``.
+
+    Raises ``ConfigurationError`` for a URL of no known kind. ``reserve_bytes`` are for SQLite's disk.
+    """
+    folder = folder_of(url)
+    if folder is not None:
+        return SqliteStore(
+            folder,
+            clock,
+            idempotency_retention_seconds=idempotency_retention_seconds,
+            reserve_bytes=reserve_bytes,
+        )
+    if url == "memory://":
+        from restante.stores.memory import MemoryStore
+
+        return MemoryStore(clock, idempotency_retention_seconds=idempotency_retention_seconds)
+    raise ConfigurationError(
+        f"no store is called {url!r}: say sqlite:///FOLDER, postgresql://... or memory://"
+    )
+
+
+def folder_of(url: str) -> Path | None:
+    """The folder of a store in one. As SQLAlchemy has it: three slashes a relative path, four an absolute one."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
+        return Path(rest[1:])
+    return None
+
+
+def folder_url(folder: Path) -> str:
+    """The URL of the store in that folder."""
+    return f"sqlite:///{folder}"
