@@ -36,17 +36,22 @@ REPLICATION_SECONDS: Final = 60.0
 
 
 class Cluster:
-    """Runs while it is entered. ``folder`` gets the logs, the keys and the proxy's files."""
+    """Runs while it is entered. ``folder`` gets the logs, the keys and the proxy's files.
 
-    def __init__(self, folder: Path, *, nodes: int = 2) -> None:
+    ``admin_key`` None: a new one is made.
+    """
+
+    def __init__(self, folder: Path, *, nodes: int = 2, admin_key: str | None = None) -> None:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.admin_key = secrets.token_urlsafe(32)
+        self.admin_key = admin_key or secrets.token_urlsafe(32)
         self.redis = RedisServer(self.folder / "redis")
         self.nodes: list[Node] = []
         self.primary: PostgresqlServer
         self.standby: PostgresqlServer | None = None
         self.balancer: Nginx
+        self.port = 0
+        """The balancer's, without TLS."""
         self._count = nodes
         self._ports = {free_port(), free_port()}
         self._stack = contextlib.ExitStack()
@@ -55,10 +60,6 @@ class Cluster:
     def url(self) -> str:
         """The balancer, without TLS."""
         return f"http://{self.balancer.plain.http}"
-
-    @property
-    def port(self) -> int:
-        return int(self.balancer.plain.http.rpartition(":")[2])
 
     @property
     def secure_url(self) -> str:
@@ -108,6 +109,7 @@ class Cluster:
         ]
         self.balancer = Nginx(self.folder / "nginx", behind, self_signed(self.folder))
         stack.enter_context(self.balancer.running())
+        self.port = int(self.balancer.plain.http.rpartition(":")[2])
 
     @contextlib.contextmanager
     def _running_nodes(self, secrets_key: Path) -> Iterator[None]:
