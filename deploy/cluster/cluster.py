@@ -71,15 +71,13 @@ def up(folder: Path, nodes: int) -> int:
 
 
 def told(cluster: Cluster) -> dict[str, object]:
-    assert cluster.standby is not None
     return {
         "url": cluster.url,
         "with TLS, and gRPC": cluster.secure_url,
         "certificate to trust": str(cluster.ca_file),
         "administrator's key": str(cluster.admin_key_file),
         "nodes": [node.url for node in cluster.nodes],
-        "primary": cluster.primary.url(),
-        "standby": cluster.standby.url(),
+        "databases": cluster.store_url(),
         "waker": cluster.redis.url,
         "logs": str(cluster.folder),
     }

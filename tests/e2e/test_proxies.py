@@ -196,9 +196,7 @@ def test_the_files_are_found_right(kind, with_authority, count, tmp_path):
         Behind(f"127.0.0.{node}:7070", f"127.0.0.{node}:7071", f"127.0.0.{node}:7072")
         for node in range(1, count + 1)
     ]
-    proxy = kind(
-        tmp_path / kind.name, nodes, issued, authority.file if with_authority else None
-    )
+    proxy = kind(tmp_path / kind.name, nodes, issued, authority.file if with_authority else None)
     told = proxy.check()
     assert "[warn]" not in told
     assert "WARNING" not in told

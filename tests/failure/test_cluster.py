@@ -1,4 +1,4 @@
-"""A whole cluster behind nginx, while its nodes, its database and its waker are killed: nothing acknowledged is lost."""
+"""A whole cluster behind nginx while nodes, database and waker are killed: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ def test_fifty_failovers_lose_nothing(house: House, run: Run, tmp_path: Path) ->
     run(broken(house, tmp_path, faults, seed=22))
 
 
-async def broken(house: House, folder: Path, faults: tuple[Fault, ...] | list[Fault], seed: int) -> None:
+async def broken(
+    house: House, folder: Path, faults: tuple[Fault, ...] | list[Fault], seed: int
+) -> None:
     cluster = Cluster(folder / "cluster", admin_key=ADMIN_KEY)
     await asyncio.to_thread(cluster.__enter__)
     try:
@@ -126,9 +128,7 @@ async def broken(house: House, folder: Path, faults: tuple[Fault, ...] | list[Fa
         for queue in QUEUES[:2]:
             subscription = {"pattern": "news", "queue": queue}
             await house.admin.must("POST", "/v1/subscriptions", subscription)
-        load = Load(
-            house, publishers=16, consumers=24, seed=seed, topic="news", speaking=SPEAKING
-        )
+        load = Load(house, publishers=16, consumers=24, seed=seed, topic="news", speaking=SPEAKING)
         load.start()
         load.up(cluster)
         trial = Trial(cluster, load, seed)
