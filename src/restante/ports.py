@@ -28,6 +28,7 @@ from restante.model import (
 )
 from restante.nodes import Beat, NodeReport
 from restante.queries import Answer, Query
+from restante.written import Moved, Written
 
 
 class Clock(Protocol):
@@ -64,6 +65,10 @@ class Store(Protocol):
     @property
     def nodes(self) -> Nodes | None:
         """How nodes that share this store know of one another; None where one process owns it."""
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """Where publishers write in their own transactions; None for a store that has no such place."""
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         """Apply all changes of clients, queues, keys and subscriptions, or none."""
@@ -125,6 +130,28 @@ class Nodes(Protocol):
 
     def leave(self, node: str) -> asyncio.Future[None]:
         """Give up the node's place and its claims: others need not wait until they run out."""
+
+
+class Outbox(Protocol):
+    """Notifications that publishers wrote into the store's own database, each in a transaction of theirs: two verbs."""
+
+    def move(
+        self, limit: int, draft_of: Callable[[Written], Draft | RestanteError | None]
+    ) -> asyncio.Future[Moved]:
+        """Append up to ``limit`` that wait and take them out of the outbox, in one transaction, in their order.
+
+        ``draft_of`` says of each what to append. An error, and one by which ``append`` would refuse the draft, is
+        written to the row, which stays and waits no longer. None leaves the row and all behind it for another time.
+
+        Of nodes that share the store one moves at a time, or the order would not hold: while another does, this
+        moves nothing and says that there is no more. ``draft_of`` may be asked again about the same row.
+        """
+
+    def listening(self, on_written: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """As long as it is entered, call back on the event loop after somebody wrote: a hint that may be missed.
+
+        Called once after each new connection as well. Entering never fails for a database that is away.
+        """
 
 
 OnWake = Callable[[Collection[str] | None], None]
