@@ -136,15 +136,16 @@ class Outbox(Protocol):
     """Notifications that publishers wrote into the store's own database, each in a transaction of theirs: two verbs."""
 
     def move(
-        self, limit: int, draft_of: Callable[[Written], Draft | RestanteError | None]
+        self, limit: int, drafts_of: Callable[[Sequence[Written]], Sequence[Draft | RestanteError]]
     ) -> asyncio.Future[Moved]:
         """Append up to ``limit`` that wait and take them out of the outbox, in one transaction, in their order.
 
-        ``draft_of`` says of each what to append. An error, and one by which ``append`` would refuse the draft, is
-        written to the row, which stays and waits no longer. None leaves the row and all behind it for another time.
+        ``drafts_of`` says of each row, in their order, what to append; the rows that it says nothing of stay for
+        another time. A row that it gives an error for, or by whose draft ``append`` would be refused, stays as well,
+        with the reason, and waits no longer. It must not wait, and may be asked again about the same rows.
 
         Of nodes that share the store one moves at a time, or the order would not hold: while another does, this
-        moves nothing and says that there is no more. ``draft_of`` may be asked again about the same row.
+        moves nothing and says that there is no more. A ``StoreError`` moves nothing and refuses nothing.
         """
 
     def listening(self, on_written: Callable[[], None]) -> AbstractAsyncContextManager[None]:

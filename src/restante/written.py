@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from restante.admission import admit
-from restante.errors import InvalidName, Malformed
+from restante.errors import InvalidName, Malformed, RestanteError
 from restante.model import (
     DELAY_SECONDS_MAXIMUM,
     Actor,
@@ -49,14 +49,22 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     waited_seconds: float = 0.0
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """A row that cannot be taken in, and why. It stays in the outbox, marked, until somebody sees to it."""
+
+    written: Written
+    error: RestanteError
+
+
 class Moved(msgspec.Struct, frozen=True):
     """What one transaction moved out of the outbox. ``ready`` says whom to wake: how many became ready, by queue.
 
-    ``more`` says that another look may find something at once.
+    ``more`` says that another look may find something at once: that the limit ended it, or rows were left over.
     """
 
     count: int = 0
     ready: dict[str, int] = {}
+    refused: list[Refused] = []
     more: bool = False
 
 
