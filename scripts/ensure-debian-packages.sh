@@ -10,7 +10,7 @@ PATH="$PATH:/usr/sbin:/sbin"
 # Looks for the thing itself first: it may well have come from somewhere other than a package.
 is_there() {
     case "$1" in
-        strace | curl | make | nginx | haproxy | npm | chromium) command -v "$1" >/dev/null && return ;;
+        strace | curl | make | nginx | haproxy | npm | chromium | redis-server | nats-server | pgbouncer) command -v "$1" >/dev/null && return ;;
         nodejs) command -v node >/dev/null && return ;;
         chromium-driver) command -v chromedriver >/dev/null && return ;;
         iproute2) command -v ip >/dev/null && return ;;

@@ -22,9 +22,10 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     CREATE TABLE meta (name text COLLATE "C" PRIMARY KEY, value bytea NOT NULL);
     CREATE TABLE timeline (
-        one boolean PRIMARY KEY DEFAULT true CHECK (one), offset_ms bigint NOT NULL, steps bigint NOT NULL
+        one boolean PRIMARY KEY DEFAULT true CHECK (one), offset_ms bigint NOT NULL, steps bigint NOT NULL,
+        reached_ms bigint NOT NULL
     );
-    INSERT INTO timeline VALUES (true, 0, 0);
+    INSERT INTO timeline VALUES (true, 0, 0, 0);
     CREATE TABLE clients (name text COLLATE "C" PRIMARY KEY, created_at bigint NOT NULL);
     CREATE TABLE queues (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE,
@@ -97,7 +98,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX deliveries_dead ON deliveries (queue, seq) WHERE state = 4;
     CREATE INDEX deliveries_due ON deliveries (due) WHERE state IN (0, 3);
     CREATE INDEX deliveries_expiring ON deliveries (expires) WHERE expires IS NOT NULL AND state IN (0, 1, 2);
-    CREATE INDEX deliveries_ordered ON deliveries (queue, ordering_key, seq) WHERE ordering_key IS NOT NULL;
+    CREATE INDEX deliveries_ordered ON deliveries (queue, ordering_key, state, seq) WHERE ordering_key IS NOT NULL;
     CREATE INDEX deliveries_collapsed ON deliveries (queue, collapse_key, seq) WHERE collapse_key IS NOT NULL;
     CREATE TABLE idempotency (
         publisher text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, fingerprint bytea NOT NULL,

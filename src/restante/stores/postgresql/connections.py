@@ -1,0 +1,241 @@
+"""Connections to the database: opening them, and telling what went wrong with one.
+
+Every transaction begins with the settings it needs (``BEGIN``), since behind PgBouncer in transaction mode nothing
+set before it would hold. Nothing here is kept in a session: no prepared statement where a pooler is between, no
+advisory lock, no search path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from restante.errors import (
+    ConfigurationError,
+    OutcomeUnknown,
+    RestanteError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
+else:
+    Connection = asyncpg.Connection
+
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 20.0
+"""How long an answer is waited for before the connection is taken for dead."""
+_IDLE_MS: Final = 8_000
+"""How long a node that was stopped, or cut off, may hold up a queue with a transaction it had begun."""
+
+BEGIN: Final = (
+    # Statements here are few and always the same: each is planned once, and by its indexes, not by how small the
+    # tables were when it was first seen.
+    "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+    " SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off;"
+    f" SET LOCAL lock_timeout = {_IDLE_MS + 2_000}; SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+)
+BEGIN_READING: Final = (
+    "BEGIN READ ONLY; SET LOCAL jit = off;"
+    f" SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+)
+
+_LOST: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InFailedSQLTransactionError,
+    asyncpg.ProtocolViolationError,
+)
+
+
+class Lost(Exception):
+    """The transaction did not take place, for a reason that lies with the connection: it may be tried again."""
+
+
+class CommitUnknown(Exception):
+    """The COMMIT was sent, and whether it took place is not known."""
+
+
+class Database:
+    """Where the database is. ``pooled`` is found out by the first connection: whether a pooler is between."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.pooled = False
+        hosts = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        # With one host a standby is told from a primary by ``server.py``, which has the better words for it.
+        wants_primary = "," in hosts and "target_session_attrs" not in url
+        self._attributes: dict[str, Any] = (
+            {"target_session_attrs": "read-write"} if wants_primary else {}
+        )
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises what asyncpg raises, and ``OSError``."""
+        connection: Connection = await asyncio.wait_for(
+            asyncpg.connect(
+                self._url,
+                timeout=CONNECT_SECONDS,
+                statement_cache_size=0 if self.pooled else 200,
+                max_cached_statement_lifetime=0,
+                max_cacheable_statement_size=0,
+                server_settings={"application_name": "restante"},
+                **self._attributes,
+            ),
+            CONNECT_SECONDS + 1,
+        )
+        return connection
+
+    async def find_pooler(self) -> None:
+        """See whether PgBouncer, or the like, is between: then the process asked is not the one that greeted."""
+        connection = await self.connect()
+        try:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            self.pooled = pid != connection.get_server_pid()
+        finally:
+            connection.terminate()
+
+
+class Slot:
+    """The place of one connection, opened when it is needed and thrown away when it is no longer of use."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self._warned = False
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, begin: str = BEGIN) -> AsyncIterator[Connection]:
+        """A transaction; it is committed by ``commit`` and by nothing else. Raises ``Lost``."""
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                connection = await self._open()
+                await connection.execute(begin)
+            yield connection
+        except (*_LOST, TimeoutError) as error:
+            self.drop()
+            if isinstance(error, ValueError):
+                raise  # a value that cannot be sent is no fault of the connection's
+            raise Lost(str(error) or type(error).__name__) from error
+        except BaseException:
+            # What was begun is undone, whatever it was: by the server, when the connection ends, if not at once.
+            await self._roll_back()
+            raise
+        if connection.is_in_transaction():
+            await self._roll_back()
+
+    async def commit(self, connection: Connection) -> None:
+        """Commit durably. Raises ``CommitUnknown`` where that cannot be told.
+
+        With synchronous replication a wait for the standby that is cancelled ends with a warning, and the commit
+        stands on the primary alone: that is not what was asked for.
+        """
+        self._warned = False
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                status = await connection.execute("COMMIT")
+        except (*_LOST, TimeoutError, asyncpg.PostgresError) as error:
+            self.drop()
+            raise CommitUnknown(str(error) or type(error).__name__) from error
+        except BaseException:
+            self.drop()
+            raise
+        if self._warned:
+            self.drop()
+            raise CommitUnknown("the standby did not confirm the commit")
+        if status != "COMMIT":
+            raise Lost(f"the transaction was ended by the server ({status})")
+
+    def drop(self) -> None:
+        """Close the connection at once, whatever it is doing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _open(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._database.connect()
+            self._connection.add_log_listener(self._heard)
+        return self._connection
+
+    async def _roll_back(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            return
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                await connection.execute("ROLLBACK")
+        except BaseException:
+            self.drop()
+            raise
+
+    def _heard(self, _: object, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            self._warned = True
+
+
+def refusal(error: BaseException) -> RestanteError | None:
+    """What to tell of an error that the database itself reported, where it concerns the caller; else None."""
+    match error:
+        case asyncpg.DiskFullError():
+            return StoreFull("the database's disk is full")
+        case asyncpg.OutOfMemoryError() | asyncpg.ConfigurationLimitExceededError():
+            return StoreUnavailable("the database is out of room; try again")
+        case CommitUnknown():
+            return OutcomeUnknown("the database went away during the commit")
+        case Lost():
+            return StoreUnavailable("the database cannot be reached; try again")
+        case _:
+            return None
+
+
+def connection_error(url: str, error: BaseException) -> ConfigurationError:
+    """Why the database at ``url`` cannot be used, in words that say what to do; never with the password."""
+    place = shown(url)
+    match error:
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return ConfigurationError(
+                f"{place} does not let this user in ({error}): check the user, its password and pg_hba.conf"
+            )
+        case asyncpg.InvalidCatalogNameError():
+            return ConfigurationError(f"{place}: {error}; make it with: createdb NAME")
+        case asyncpg.TooManyConnectionsError():
+            return ConfigurationError(f"{place} takes no more connections: raise max_connections")
+        case asyncpg.InsufficientPrivilegeError():
+            return ConfigurationError(
+                f"{place}: this user lacks a right ({error}); let it CREATE in the database, once"
+            )
+        case TimeoutError():
+            return ConfigurationError(f"{place} does not answer: check the address and firewalls")
+        case asyncpg.exceptions.TargetServerAttributeNotMatched():
+            return ConfigurationError(
+                f"{place}: none of its servers takes writes; promote a standby, or name the primary"
+            )
+        case OSError():
+            return ConfigurationError(f"cannot reach {place}: {error.strerror or error}")
+        case _:
+            return ConfigurationError(f"cannot use {place}: {error}")
+
+
+def shown(url: str) -> str:
+    """The URL without its password and its query, for messages."""
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
