@@ -33,6 +33,12 @@ def open_store(
             idempotency_retention_seconds=idempotency_retention_seconds,
             reserve_bytes=reserve_bytes,
         )
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import PostgresqlStore
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return PostgresqlStore(url, idempotency_retention_seconds=idempotency_retention_seconds)
     if url == "memory://":
         from restante.stores.memory import MemoryStore
 
@@ -53,3 +59,9 @@ def folder_of(url: str) -> Path | None:
 def folder_url(folder: Path) -> str:
     """The URL of the store in that folder."""
     return f"sqlite:///{folder}"
+
+
+def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
+    return ConfigurationError(
+        f"this needs a package that is not installed ({error.name}): pip install 'restante[{extra}]'"
+    )
