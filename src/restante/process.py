@@ -71,7 +71,6 @@ async def run(
             on_ready()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
-        _log.info("serve.retiring")
         broker.retire()
         if stop.done():
             await _grace(broker, drain_seconds, stopping, ends[1:])
@@ -104,6 +103,7 @@ async def _grace(
     """Time for balancers to notice that this node is not ready, before anybody is sent away."""
     if seconds <= 0:
         return
+    _log.info("serve.retiring", seconds=seconds)
     stopping.clear()
     waiting = [
         asyncio.create_task(broker.clock.wait(seconds)),

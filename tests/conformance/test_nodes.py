@@ -51,7 +51,7 @@ class Teller:
         self.fields = {"id": name, "name": name, "version": "1", "started_at_ms": 1, **report}
         self.fields.setdefault("calls_webhooks", True)
         self.seen = 0
-        self.claims = frozenset()
+        self.claims: frozenset[int] = frozenset()
 
     async def beat(self, **changed):
         self.fields |= changed

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -59,7 +60,7 @@ async def store(clock):
 async def node(store, clock, name, *, calls=True):
     async with Broker(store, clock, node=NodeName(name, f"http://{name}", "1")) as broker:
         if calls:
-            broker.webhooks.courier = Courier()
+            broker.webhooks.courier = cast(Any, Courier())
         await turns()
         yield broker
 
@@ -89,7 +90,7 @@ async def test_a_revoked_key_ends_who_is_connected_with_it_on_the_other_node(pai
     one, other = pair
     key, text = await made_key(one)
     actor = await Authenticator(other).by_key(text, "http", "")
-    ended = []
+    ended: list[Ending] = []
     session = await other.session("acme", actor)
     polling = asyncio.create_task(session.receive(max=1, wait_seconds=60))
     with other.attachments.attach(actor, ended.append):
@@ -106,7 +107,7 @@ async def test_it_takes_effect_after_a_beat_that_was_missed(pair, store, clock):
     one, other = pair
     key, text = await made_key(one)
     actor = await Authenticator(other).by_key(text, "http", "")
-    ended = []
+    ended: list[Ending] = []
     with other.attachments.attach(actor, ended.append):
         await Administration(one).revoke_key(key.id)
         store.board.cut_off = {"b"}
@@ -120,7 +121,7 @@ async def test_it_takes_effect_after_a_beat_that_was_missed(pair, store, clock):
 async def test_other_keys_of_the_client_are_left_alone(pair, clock):
     one, other = pair
     key, _ = await made_key(one)
-    ended = []
+    ended: list[Ending] = []
     others = Actor("acme", Role.CLIENT, "k-other")
     with other.attachments.attach(others, ended.append):
         await Administration(one).revoke_key(key.id)
@@ -167,7 +168,8 @@ async def test_who_has_missed_too_much_forgets_all_and_ends_what_has_ended(
     key, text = await made_key(one)
     actor = await Authenticator(other).by_key(text, "http", "")
     environment = Actor("admin", Role.ADMIN, "environment")
-    ended, stays = [], []
+    ended: list[Ending] = []
+    stays: list[Ending] = []
     with (
         other.attachments.attach(actor, ended.append),
         other.attachments.attach(environment, stays.append),
