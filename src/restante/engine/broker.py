@@ -15,6 +15,7 @@ from restante.admission import admit, check_body
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
+from restante.engine.intake import Intake
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
@@ -95,6 +96,9 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
         ]
+        if (outbox := self.store.outbox) is not None:
+            intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
+            endless.append(intake.take_in())
         self._endless = [asyncio.create_task(job) for job in endless]
         return self
 

@@ -35,6 +35,7 @@ from restante.stores.postgresql.committer import Committer
 from restante.stores.postgresql.connections import Database, refusal
 from restante.stores.postgresql.leasing import Extend, Held, Lease
 from restante.stores.postgresql.nodes import SharedNodes
+from restante.stores.postgresql.outbox import PostgresqlOutbox
 from restante.stores.postgresql.reads import Reads
 from restante.stores.postgresql.settling import Settle
 from restante.stores.postgresql.transactor import Reach, Reader, Transactor
@@ -83,6 +84,8 @@ class PostgresqlStore:
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
+        self._intake = Transactor(database, memory, self._reach, self._jitter)
+        self._outbox = PostgresqlOutbox(database, self._intake, self._start)
         self._retention = retention.Retention(self._idempotency_retention_seconds)
         return self
 
@@ -110,6 +113,10 @@ class PostgresqlStore:
     @property
     def nodes(self) -> SharedNodes:
         return self._nodes
+
+    @property
+    def outbox(self) -> PostgresqlOutbox:
+        return self._outbox
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._keep_up(lambda unit: administration.configure(unit, changes), repeatable=False)
@@ -164,6 +171,7 @@ class PostgresqlStore:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
         self._beats.close()
+        self._intake.close()
         self._reader.close()
 
     def _keep_up(
