@@ -21,6 +21,7 @@ from restante.cli import (
     publishing,
     queues,
     receipts,
+    relaying,
     serving,
     webhooks,
 )
@@ -78,6 +79,7 @@ app.command(rich_help_panel=_SERVER)(maintenance.bench)
 app.command(rich_help_panel=_SERVER)(maintenance.version)
 
 app.command(rich_help_panel=_CLIENTS)(publishing.publish)
+app.command(rich_help_panel=_CLIENTS)(relaying.relay)
 app.command(rich_help_panel=_CLIENTS)(collecting.receive)
 for command in (
     collecting.ack,
