@@ -50,7 +50,7 @@ def connection(cluster):
 
 def collect(box, count):
     """Receive until there are so many, acking each: their ids and bodies."""
-    found = []
+    found: list[tuple[str, str]] = []
     while len(found) < count:
         for one in box.receive(max=500, wait=20):
             found.append((one["id"], one["body"]))
@@ -120,6 +120,7 @@ def test_a_transaction_that_takes_long_holds_up_nobody(box, connection, cluster)
     assert [body for _, body in collect(box, 1)] == ["slow"]
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )

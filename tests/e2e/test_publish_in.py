@@ -1,9 +1,13 @@
 """``publish_in`` over each library's own connections, to a real PostgreSQL: with the transaction or not at all."""
 
+import ast
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
+import types
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -24,6 +28,7 @@ from restante.errors import (
     QueueNotFound,
 )
 from restante.model import Client, Queue, Settings
+from restante.outbox.table import ddl
 from restante.stores.postgresql import PostgresqlStore
 from restante.testing.servers.postgresql import PostgresqlServer
 
@@ -221,24 +226,24 @@ async def test_what_the_queue_cannot_take_is_refused_and_the_transaction_goes_on
             await the_id(restante.publish_in(connection, b"", queue="none"))
         with pytest.raises(BodyTooLarge, match="queue small takes bodies of at most 10 bytes"):
             await the_id(restante.publish_in(connection, b"x" * 11, queue="small"))
-        await the_id(restante.publish_in(connection, b"x" * 10, queue="small", notify=False))
+        await the_id(restante.publish_in(connection, b"x" * 10, queue="small", notify=True))
         await done(commit())
     assert [row["queue"] for row in rows_of(cluster)] == ["small"]
     assert cluster.query("SELECT id FROM orders") == ["o-1"]
 
 
-async def test_nodes_are_told_at_the_commit_and_not_before(url):
+async def test_nodes_are_told_at_the_commit_where_that_is_asked_for(url):
     told = []
     listener = await asyncpg.connect(url)
     await listener.add_listener("restante_outbox", lambda *heard: told.append(heard))
     with psycopg.connect(url) as connection:
-        restante.publish_in(connection, b"", queue="acme")
+        restante.publish_in(connection, b"", queue="acme", notify=True)
         await listener.execute("SELECT 1")
         assert told == []
         connection.commit()
         await listener.execute("SELECT 1")
         assert len(told) == 1
-        restante.publish_in(connection, b"", queue="acme", notify=False)
+        restante.publish_in(connection, b"", queue="acme")
         connection.commit()
         await listener.execute("SELECT 1")
         assert len(told) == 1
@@ -281,9 +286,82 @@ async def test_what_is_no_connection_is_refused(url):
             await restante.publish_in(pool, b"", queue="acme")
 
 
-def test_a_table_of_ones_own_in_sqlite(tmp_path):
-    from restante.outbox.table import ddl
+@pytest.fixture(scope="module")
+def django_database(cluster, tmp_path_factory):
+    """Django's own transactions, over PostgreSQL as ``default`` and over SQLite as ``shop``."""
+    import django  # type: ignore[import-untyped]
+    from django import conf, db
 
+    postgresql = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "restante",
+        "USER": WRITER,
+        "HOST": "127.0.0.1",
+        "PORT": str(cluster.port),
+    }
+    shop = tmp_path_factory.mktemp("django") / "shop.db"
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(shop)}
+    conf.settings.configure(DATABASES={"default": postgresql, "shop": sqlite}, USE_TZ=True)
+    django.setup()  # it imports ``db.transaction``, too
+    yield db
+    db.connections.close_all()
+
+
+def test_a_transaction_of_django(cluster, url, django_database):
+    db = django_database
+    with db.transaction.atomic():
+        given = restante.publish_in(
+            db.connection, b"\x00\xff 100%", queue="acme", attributes={"a": "5%"}, publisher="shop"
+        )
+        with pytest.raises(QueueNotFound):
+            restante.publish_in(db.connection, b"", queue="none")
+        assert rows_of(cluster) == []
+    (row,) = rows_of(cluster)
+    assert (row["id"], row["body"], row["attributes"]) == (given, "\\000\\377 100%", '{"a":"5%"}')
+    with db.transaction.atomic():
+        restante.publish_in(db.connection, b"", queue="acme")
+        db.transaction.set_rollback(True)
+    assert len(rows_of(cluster)) == 1
+
+
+def test_a_transaction_of_django_in_another_database(django_database):
+    shop = django_database.connections["shop"]
+    with shop.cursor() as cursor:
+        cursor.execute(ddl("sqlite://", "restante_outbox"))
+    with django_database.transaction.atomic(using="shop"):
+        given = restante.publish_in(shop, b"\xff", queue="acme", table="restante_outbox")
+    with django_database.transaction.atomic(using="shop"):
+        restante.publish_in(shop, b"", queue="acme", table="restante_outbox")
+        django_database.transaction.set_rollback(True, using="shop")
+    with shop.cursor() as cursor:
+        cursor.execute("SELECT id, body FROM restante_outbox")
+        assert cursor.fetchall() == [(given, b"\xff")]
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg"])
+def test_a_table_of_ones_own_by_sqlalchemy(cluster, tmp_path, driver):
+    address = f"{driver}:///{tmp_path / 'shop.db'}"
+    if driver != "sqlite":
+        address = cluster.url().replace("postgresql:", f"{driver}:")
+    engine = sqlalchemy.create_engine(address)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(ddl(address, "shop_outbox")))
+        given = restante.publish_in(connection, b"\x00", queue="acme", table="shop_outbox")
+        connection.commit()
+        found = connection.execute(sqlalchemy.text("SELECT id FROM shop_outbox")).all()
+    engine.dispose()
+    assert [row[0] for row in found] == [given]
+
+
+async def test_a_table_of_ones_own_by_asyncpg(cluster):
+    connection = await asyncpg.connect(cluster.url())
+    await connection.execute(ddl("postgresql://", "their_outbox"))
+    given = await restante.publish_in(connection, b"\x00", queue="acme", table="their_outbox")
+    assert await connection.fetchval("SELECT id FROM their_outbox") == given
+    await connection.close()
+
+
+def test_a_table_of_ones_own_in_sqlite(tmp_path):
     connection = sqlite3.connect(tmp_path / "shop.db")
     connection.executescript(ddl("sqlite://", "restante_outbox"))
     given = restante.publish_in(connection, b"\x00", queue="acme", table="restante_outbox")
@@ -294,3 +372,49 @@ def test_a_table_of_ones_own_in_sqlite(tmp_path):
     found = connection.execute("SELECT id, queue, body, refused FROM restante_outbox").fetchall()
     assert found == [(given, "acme", b"\x00", None)]
     connection.close()
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "outbox.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture
+def given(cluster, url, tmp_path, monkeypatch, django_database):
+    """What the guide's examples take for granted."""
+    cluster.query("ALTER TABLE orders ADD COLUMN IF NOT EXISTS state text")
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(sqlite3.connect("shop.db")) as connection:
+        connection.executescript(
+            f"CREATE TABLE orders (id, state); {ddl('sqlite://', 'restante_outbox')}"
+        )
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    yield {"url": url, "document": b"<order/>", "restante": restante, "engine": engine}
+    engine.dispose()
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_guide(cluster, url, given, code):
+    by_object = "order.s" in code
+    order = types.SimpleNamespace(state="", save=lambda: None) if by_object else "o-1"
+
+    async def with_awaits(compiled):
+        async_engine = sqlalchemy_asyncio.create_async_engine(
+            url.replace("postgresql:", "postgresql+asyncpg:")
+        )
+        async with asyncpg.create_pool(url, min_size=1) as pool:
+            names = given | {"order": order, "pool": pool, "async_engine": async_engine}
+            await eval(compiled, names)
+        await async_engine.dispose()
+
+    if "await" in code:
+        asyncio.run(
+            with_awaits(compile(code, "guide", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
+        )
+    else:
+        exec(compile(code, "guide", "exec"), given | {"order": order})
+    if "sqlite3" in code:
+        with contextlib.closing(sqlite3.connect("shop.db")) as connection:
+            written = connection.execute("SELECT queue, body FROM restante_outbox").fetchall()
+        assert written == [("acme", b"<order/>")]
+    else:
+        assert {(row["queue"], row["body"]) for row in rows_of(cluster)} == {("acme", "<order/>")}

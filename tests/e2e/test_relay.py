@@ -15,6 +15,8 @@ import restante
 from restante.testing.servers.postgresql import PostgresqlServer
 
 TABLE = "restante_outbox"
+ROWS = 2_000
+"""As many are written at most: a few times what is carried over between two kills."""
 
 
 class Relaying:
@@ -106,13 +108,14 @@ def test_what_waits_is_carried_over_in_its_order(box, relaying, shop):
     done = relaying.run("--once")
     assert (done.returncode, done.stderr) == (0, "published 2, refused 0\n")
     one, two = box.receive()
-    assert (one["body_base64"], two["body"]) == ("AA==", "two") or one["body"] == "\x00"
+    assert (one["body"], two["body"]) == ("\x00", "two")
     assert (two["content_type"], two["attributes"]) == ("application/xml", attributes)
     assert left(shop) == []
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    "kills", [4, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+    "kills", [3, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
 def test_each_row_becomes_one_notification_however_often_it_is_killed(
     box, relaying, shop, tmp_path, kills
@@ -122,7 +125,7 @@ def test_each_row_becomes_one_notification_however_often_it_is_killed(
 
     def produce():
         with contextlib.closing(sqlite3.connect(tmp_path / "shop.db", timeout=30)) as connection:
-            while not killed.is_set():
+            while not killed.is_set() and len(written) < ROWS:
                 bodies = [b"%d" % n for n in range(len(written), len(written) + 20)]
                 write(connection, box, *bodies)
                 written.extend(bodies)
