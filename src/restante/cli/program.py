@@ -18,6 +18,7 @@ from restante.cli import (
     collecting,
     dead,
     maintenance,
+    nodes,
     publishing,
     queues,
     receipts,
@@ -94,6 +95,7 @@ for command in (
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
     (queues.app, "queue"),

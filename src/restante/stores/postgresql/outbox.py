@@ -1,50 +1,88 @@
-"""Rows that publishers wrote in transactions of their own: becoming notifications, and hearing of new ones."""
+"""Taking in what publishers wrote into the table ``outbox``, each in a transaction of theirs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
+import structlog
 
-from restante.errors import RestanteError
+from restante.errors import RestanteError, StoreError
 from restante.model import Appended, Draft
 from restante.stores.postgresql.appending import Append
-from restante.stores.postgresql.connections import Connection, Database
+from restante.stores.postgresql.arrays import numbers
+from restante.stores.postgresql.connections import Database
 from restante.stores.postgresql.operations import play
 from restante.stores.postgresql.transactor import Transactor
 from restante.stores.postgresql.unit import Unit
 from restante.written import Moved, Refused, Written
 
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
 CHANNEL: Final = "restante_outbox"
 MOVE_BYTES: Final = 16 * 1024 * 1024
-"""Bodies moved by one transaction stop here; the first is always moved."""
-RECONNECT_SECONDS: Final = 1.0
-_LOCK: Final = 0x5253544F
+"""Bodies moved by one transaction end here; the first is always moved, whatever its size."""
+_OUTBOX_LOCK: Final = 0x52535447
+_PAUSE_SECONDS: Final = 2.0
 _WAITING: Final = (
-    "SELECT id, publisher, content_type, body, queue, topic, attributes, ordering_key, collapse_key,"
-    " deliver_after_seconds, expires_after_seconds,"
-    " extract(epoch FROM clock_timestamp() - written_at)::double precision AS waited"
-    " FROM restante.outbox WHERE position IN ("
-    "  SELECT position FROM ("
-    "   SELECT position, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS before FROM ("
-    "    SELECT position, body FROM restante.outbox WHERE refused IS NULL ORDER BY position LIMIT $1) w) f"
-    "  WHERE before < $2)"
-    " ORDER BY position FOR UPDATE SKIP LOCKED"
-)
-_DELETE: Final = "DELETE FROM restante.outbox WHERE id = ANY ($1::text[])"
-_REFUSE: Final = (
-    "UPDATE restante.outbox o SET refused = u.reason"
-    " FROM unnest($1::text[], $2::text[]) AS u (id, reason) WHERE o.id = u.id"
+    "SELECT * FROM (SELECT position, id, publisher, content_type, body, queue, topic, attributes, ordering_key,"
+    " collapse_key, deliver_after_seconds, expires_after_seconds,"
+    " extract(epoch FROM clock_timestamp() - written_at)::float8 AS waited,"
+    " sum(length(body)) OVER (ORDER BY position) AS total, row_number() OVER (ORDER BY position) AS place"
+    " FROM (SELECT * FROM restante.outbox WHERE refused IS NULL ORDER BY position LIMIT $1) o) o"
+    " WHERE place = 1 OR total <= $2 ORDER BY position"
 )
 
 DraftsOf = Callable[[Sequence[Written]], Sequence[Draft | RestanteError]]
 
 
+async def move(unit: Unit, limit: int, drafts_of: DraftsOf) -> Moved:
+    """As ``Outbox.move``, within a transaction."""
+    connection = unit.connection
+    if not await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({_OUTBOX_LOCK})"):
+        return Moved()
+    rows = await connection.fetch(_WAITING, limit, MOVE_BYTES)
+    if not rows:
+        return Moved()
+    waiting = [_written(row) for row in rows]
+    drafts = drafts_of(waiting)
+    append = Append([draft for draft in drafts if isinstance(draft, Draft)])
+    (results,) = await play(unit, [append]) if append.drafts else ([],)
+    appended = iter(results)
+    moved: list[int] = []
+    refused: list[tuple[int, Refused]] = []
+    ready: dict[str, int] = {}
+    for row, written, draft in zip(rows, waiting, drafts, strict=False):
+        outcome: Appended | RestanteError = next(appended) if isinstance(draft, Draft) else draft
+        if isinstance(outcome, StoreError):
+            raise outcome
+        if isinstance(outcome, RestanteError):
+            refused.append((row["position"], Refused(written, outcome)))
+        else:
+            moved.append(row["position"])
+            for queue, count in outcome.ready.items():
+                ready[queue] = ready.get(queue, 0) + count
+    await connection.execute(
+        "DELETE FROM restante.outbox WHERE position = ANY($1::text::bigint[])", numbers(moved)
+    )
+    if refused:
+        await connection.execute(
+            "UPDATE restante.outbox o SET refused = u.reason FROM unnest($1::text::bigint[], $2::text[])"
+            " AS u (position, reason) WHERE o.position = u.position",
+            numbers(position for position, _ in refused),
+            [one.error.detail for _, one in refused],
+        )
+    unit.written = bool(moved or refused)
+    left_over = len(drafts) < len(rows) or len(rows) == limit or _ended_by_bytes(rows)
+    return Moved(len(moved), ready, [one for _, one in refused], more=left_over)
+
+
 class PostgresqlOutbox:
-    """The table ``outbox``. ``start`` begins something whose result is the future's, come what may."""
+    """The ``Outbox`` of a store. ``start`` begins a piece of work, and gives the future of its result."""
 
     def __init__(
         self,
@@ -57,12 +95,11 @@ class PostgresqlOutbox:
         self._start = start
 
     def move(self, limit: int, drafts_of: DraftsOf) -> asyncio.Future[Moved]:
-        """As ``Outbox.move``. Tried again after a commit in doubt, it finds the rows gone or moves them."""
-        return self._start(self._transactor.run(lambda unit: _move(unit, limit, drafts_of)))
+        return self._start(self._transactor.run(lambda unit: move(unit, limit, drafts_of)))
 
     @contextlib.asynccontextmanager
     async def listening(self, on_written: Callable[[], None]) -> AsyncIterator[None]:
-        """As ``Outbox.listening``. Behind a pooler nothing can be heard: there rows are found by looking."""
+        """Through a pooler nobody can listen: then the looks alone find what was written."""
         if self._database.pooled:
             yield
             return
@@ -75,70 +112,40 @@ class PostgresqlOutbox:
 
     async def _listen(self, on_written: Callable[[], None]) -> None:
         while True:
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._listen_once(on_written)
-            await asyncio.sleep(RECONNECT_SECONDS)
-
-    async def _listen_once(self, on_written: Callable[[], None]) -> None:
-        """Until the connection ends."""
-        ended = asyncio.Event()
-        connection = await self._database.connect()
-        try:
-            connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(CHANNEL, lambda *_: on_written())
-            on_written()
-            await ended.wait()
-        finally:
-            connection.terminate()
-
-
-async def _move(unit: Unit, limit: int, drafts_of: DraftsOf) -> Moved:
-    connection = unit.connection
-    if not await connection.fetchval(f"SELECT pg_try_advisory_xact_lock({_LOCK})"):
-        return Moved()
-    rows = await _waiting(connection, limit)
-    if not rows:
-        return Moved()
-    answers = drafts_of(rows)
-    asked = list(zip(rows, answers, strict=False))
-    drafts = [answer for _, answer in asked if isinstance(answer, Draft)]
-    (appended,) = await play(unit, [Append(drafts)])
-    results = iter(appended)
-    moved: list[str] = []
-    refused: list[Refused] = []
-    ready: dict[str, int] = {}
-    for written, answer in asked:
-        result: Appended | RestanteError = next(results) if isinstance(answer, Draft) else answer
-        if isinstance(result, RestanteError):
-            refused.append(Refused(written, result))
-            continue
-        moved.append(written.id)
-        for queue, count in result.ready.items():
-            ready[queue] = ready.get(queue, 0) + count
-    if moved:
-        await connection.execute(_DELETE, moved)
-    if refused:
-        reasons = [one.error.detail for one in refused]
-        await connection.execute(_REFUSE, [one.written.id for one in refused], reasons)
-    unit.written = bool(asked)
-    return Moved(len(moved), ready, refused, more=bool(asked))
+            try:
+                connection = await self._database.connect()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            ended = asyncio.Event()
+            try:
+                connection.add_termination_listener(lambda _, ended=ended: ended.set())
+                await connection.add_listener(CHANNEL, lambda *_: on_written())
+                on_written()
+                await ended.wait()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _log.debug("outbox.not_listening", error=str(error))
+            finally:
+                connection.terminate()
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _waiting(connection: Connection, limit: int) -> list[Written]:
-    return [
-        Written(
-            id=row["id"],
-            publisher=row["publisher"],
-            content_type=row["content_type"],
-            body=row["body"],
-            queue=row["queue"],
-            topic=row["topic"],
-            attributes=row["attributes"],
-            ordering_key=row["ordering_key"],
-            collapse_key=row["collapse_key"],
-            deliver_after_seconds=row["deliver_after_seconds"],
-            expires_after_seconds=row["expires_after_seconds"],
-            waited_seconds=max(row["waited"], 0.0),
-        )
-        for row in await connection.fetch(_WAITING, limit, MOVE_BYTES)
-    ]
+def _written(row: Any) -> Written:
+    return Written(
+        id=row["id"],
+        publisher=row["publisher"],
+        content_type=row["content_type"],
+        body=row["body"],
+        queue=row["queue"],
+        topic=row["topic"],
+        attributes=row["attributes"],
+        ordering_key=row["ordering_key"],
+        collapse_key=row["collapse_key"],
+        deliver_after_seconds=row["deliver_after_seconds"],
+        expires_after_seconds=row["expires_after_seconds"],
+        waited_seconds=max(0.0, row["waited"]),
+    )
+
+
+def _ended_by_bytes(rows: Sequence[Any]) -> bool:
+    return len(rows) > 1 and rows[-1]["total"] > MOVE_BYTES // 2
