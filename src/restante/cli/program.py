@@ -22,6 +22,7 @@ from restante.cli import (
     publishing,
     queues,
     receipts,
+    relaying,
     serving,
     webhooks,
 )
@@ -79,6 +80,7 @@ app.command(rich_help_panel=_SERVER)(maintenance.bench)
 app.command(rich_help_panel=_SERVER)(maintenance.version)
 
 app.command(rich_help_panel=_CLIENTS)(publishing.publish)
+app.command(rich_help_panel=_CLIENTS)(relaying.relay)
 app.command(rich_help_panel=_CLIENTS)(collecting.receive)
 for command in (
     collecting.ack,
