@@ -171,6 +171,11 @@ def _renew(tls: ServerContext) -> None:
 @contextlib.asynccontextmanager
 async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
     """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
+    if await broker.store.browse(Webhooks(limit=1)) and not await broker.webhooks.agree():
+        raise ConfigurationError(
+            "other nodes seal webhooks' secrets with a key that this node has not: give them all the same"
+            " secrets_key_file"
+        )
     await broker.webhooks.seal_anew()
     try:
         from restante.transports.webhook.dispatcher import Dispatcher
@@ -270,16 +275,24 @@ def _url(listener: socket.socket, scheme: str = "http") -> str:
 
 @contextlib.asynccontextmanager
 async def open_broker(
-    url: str, *, webhook_allow: Iterable[str] = (), **settings: Any
+    url: str,
+    *,
+    webhook_allow: Iterable[str] = (),
+    secrets_key_file: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Broker]:
-    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``.
+    """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
 
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
+    ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
+    a key that lives no longer than the broker.
     """
     clock = SystemClock()
     folder = folder_of(url)
     async with open_store(url, clock) as store:
-        keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
+        if secrets_key_file is None and folder is not None:
+            secrets_key_file = folder / SECRETS_KEY_FILE
+        keyring = None if secrets_key_file is None else load_keyring(secrets_key_file)
         allowed = parse_networks(webhook_allow)
         async with (
             Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,

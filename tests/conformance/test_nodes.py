@@ -224,3 +224,13 @@ async def test_the_tests_own_clock_moves_no_claims(url, store):
         other = Teller(strange, "b")
         await other.beat()
         assert not other.claims & one.claims
+
+
+async def test_nodes_agree_on_the_key_that_seals(store):
+    """Whoever has the key that is used may put another in front; who has not is told so."""
+    agree = store.nodes.agree
+    assert await agree([b"old"])
+    assert not await agree([b"own"])
+    assert await agree([b"new", b"old"])
+    assert await agree([b"new"])
+    assert not await agree([b"old"])

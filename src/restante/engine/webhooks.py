@@ -120,6 +120,7 @@ class WebhookDesk:
     ) -> None:
         self._broker = broker
         self._keyring = keyring or Keyring([random_bytes(KEY_BYTES)])
+        self._lasts = keyring is not None
         self._random_bytes = random_bytes
         self.allowed = allowed
         self.courier: Courier | None = None
@@ -280,6 +281,11 @@ class WebhookDesk:
         webhook = await self.get(queue)
         return await self._require_courier().ping(webhook)
 
+    async def agree(self) -> bool:
+        """Whether this node has the key with which other nodes seal, if there are any: from now on its first is it."""
+        nodes = self._broker.store.nodes
+        return nodes is None or not self._lasts or await nodes.agree(self._keyring.ids)
+
     async def seal_anew(self) -> None:
         """Seal with the first key what an older one has sealed: at start. What no key opens is left alone."""
         after = ""
@@ -319,6 +325,10 @@ class WebhookDesk:
         raise WebhookChanged(f"the webhook of queue {queue} was changed by others meanwhile")
 
     async def _configure(self, change: Change, queue: str) -> None:
+        if isinstance(change, PutWebhook) and not await self.agree():
+            raise WebhooksUnavailable(
+                "other nodes seal secrets with a key that this node has not: the operator has to give it to all"
+            )
         future = self._broker.store.configure([change])
         # Whoever asked may leave: what is committed takes effect all the same.
         future.add_done_callback(lambda _: self.refresh(queue))

@@ -26,6 +26,7 @@ class Board:
         self.held_back = None
         self.reports: dict[str, NodeReport] = {}
         self.beats = 0
+        self.key_id = b""
         self._at = {}
         self._slots = dict.fromkeys(range(SLOTS), ("", 0.0))
         self._log = []
@@ -43,6 +44,13 @@ class Board:
             answer.set_result(beat)
         else:
             self.held_back.append((answer, beat))
+        return answer
+
+    def agree(self, key_ids):
+        answer = asyncio.get_running_loop().create_future()
+        if not self.key_id or self.key_id in key_ids:
+            self.key_id = key_ids[0]
+        answer.set_result(self.key_id == key_ids[0])
         return answer
 
     def leave(self, node):

@@ -8,11 +8,12 @@ from tests.unit.engine.house import SHOP, furnish, letter, turns
 from tests.unit.engine.neighbours import SharedStore
 
 from restante.engine.broker import Broker
-from restante.errors import StoreUnavailable
+from restante.errors import StoreUnavailable, WebhooksUnavailable
 from restante.nodes import BEAT_SECONDS, CLAIM_SECONDS, NodeName
 from restante.queries import Webhooks
 from restante.transports.webhook.calls import Answered
 from restante.transports.webhook.dispatcher import Dispatcher
+from restante.wire.sealing import Keyring
 
 OK = Answered(200, "", [], b"")
 
@@ -130,3 +131,20 @@ async def test_a_search_that_fails_is_made_again(store, clock, endpoints, monkey
         monkeypatch.setattr(store, "browse", browse)
         await beats(clock, 2)
         assert alone.dispatcher.count == 1
+
+
+async def test_a_node_with_another_key_seals_nothing_that_the_others_could_not_open(
+    store, clock, endpoints
+):
+    ours, theirs = Keyring([b"1" * 32]), Keyring([b"2" * 32])
+    for keyring, welcome in ((ours, True), (theirs, False)):
+        async with (
+            Broker(store, clock, keyring=keyring) as broker,
+            Dispatcher(broker, caller=endpoints),
+        ):
+            making = broker.webhooks.put("acme", "https://acme.example/", None, {})
+            if welcome:
+                await making
+            else:
+                with pytest.raises(WebhooksUnavailable, match="other nodes"):
+                    await making
