@@ -122,7 +122,6 @@ class Cluster:
             "RESTANTE_TRUSTED_PROXIES": "127.0.0.1",
             "RESTANTE_WEBHOOK_ALLOW": "127.0.0.0/8",
             # One client alone may be all of the load.
-            "RESTANTE_CLIENT_REQUESTS_PER_SECOND": "0",
         }
         self.nodes = [
             Node(self.folder / f"node-{number}", environment)
