@@ -32,7 +32,7 @@ from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.transports import events, longpoll, websocket
-from restante.urls import folder_of, folder_url, open_store
+from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import administer, docs, look, publish, settle, webhooks
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
     """
     raise_file_limit()
     clock = SystemClock()
+    store_url = config.store or folder_url(config.data)
     files = tls_files(config)
     tls = None if files is None else ServerContext(files)
     with (
@@ -105,7 +106,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
     ):
         async with (
             open_store(
-                config.store or folder_url(config.data),
+                store_url,
                 clock,
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
@@ -118,6 +119,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),
+                waker=open_waker(config.waker, store_url, clock),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
         ):
@@ -266,10 +268,11 @@ def _url(listener: socket.socket, scheme: str = "http") -> str:
 
 @contextlib.asynccontextmanager
 async def open_broker(
-    url: str, *, webhook_allow: Iterable[str] = (), **settings: Any
+    url: str, *, waker: str | None = None, webhook_allow: Iterable[str] = (), **settings: Any
 ) -> AsyncIterator[Broker]:
-    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``.
+    """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
 
+    ``waker`` is the URL of what other nodes are woken through, where that is not the PostgreSQL that they share.
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     """
     clock = SystemClock()
@@ -278,7 +281,14 @@ async def open_broker(
         keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
         allowed = parse_networks(webhook_allow)
         async with (
-            Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,
+            Broker(
+                store,
+                clock,
+                keyring=keyring,
+                webhook_allow=allowed,
+                waker=open_waker(waker, url, clock),
+                **settings,
+            ) as broker,
             _calling(broker),
         ):
             yield broker

@@ -37,7 +37,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
-from restante.ports import Clock, Store
+from restante.ports import Clock, Store, Waker
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
 
@@ -49,7 +49,7 @@ class Broker:
     """``async with Broker(store, clock) as broker`` runs the time-outs and the retention as long as it is open.
 
     Leaving it answers every waiting ``receive`` with nothing and finishes what was begun; leases stay as they are.
-    The store is its maker's to close.
+    The store is its maker's to close; ``waker`` (None: this node is alone) is listened to while the broker is open.
     """
 
     def __init__(
@@ -62,12 +62,15 @@ class Broker:
         connections_per_principal: int = CONNECTIONS_PER_PRINCIPAL,
         keyring: Keyring | None = None,
         webhook_allow: Sequence[Network] = (),
+        waker: Waker | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
         self.draining = False
         self.directory = Directory(store)
-        self.wakeups = Wakeups(clock)
+        self.wakeups = Wakeups(clock, waker)
+        self._waker = waker
+        self._open = contextlib.AsyncExitStack()
         self.holders = Holders()
         self.attachments = Attachments(self.directory, clock, connections_per_principal)
         self.sweeper = Sweeper(
@@ -83,6 +86,8 @@ class Broker:
         self._endless: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
+        if self._waker is not None:
+            await self._open.enter_async_context(self._waker.listening(self.wakeups.hear))
         endless: list[Coroutine[Any, Any, None]] = [self.sweeper.sweep(), self.sweeper.retain()]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -100,6 +105,7 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self._open.aclose()
 
     def drain(self) -> None:
         """Answer everyone who waits, now, with nothing, and tell those who are connected to leave.
