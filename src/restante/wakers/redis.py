@@ -181,7 +181,6 @@ class RedisWaker:
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=ANSWER_SECONDS,
             socket_timeout=ANSWER_SECONDS,
-            client_name="restante",
         )
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -239,6 +238,10 @@ class RedisWaker:
             raise ConfigurationError(
                 "Redis speaks TLS on that port: say rediss:// in the waker's URL"
             ) from error
+        if self._kind is not Connection and await self._speaks_plainly():
+            raise ConfigurationError(
+                "Redis speaks no TLS on that port: say redis:// in the waker's URL"
+            ) from error
 
     async def _speaks_tls(self) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -255,6 +258,18 @@ class RedisWaker:
             return False
         writer.close()
         return True
+
+    async def _speaks_plainly(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reader, writer = await asyncio.open_connection(*self._seed)
+                try:
+                    writer.write(b"PING\r\n")
+                    return (await reader.read(1)) in (b"+", b"-")
+                finally:
+                    writer.close()
+        except OSError:
+            return False
 
 
 class _Server:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,12 +25,12 @@ class FakeOutbox:
 
     def __init__(self, store):
         self.store = store
-        self.rows = deque()
+        self.rows: deque[Written] = deque()
         self.refused = []
         self.moves = 0
         self.failures = []
         self.gate = None
-        self.hear = None
+        self.hear: Callable[[], None] = lambda: None
 
     def write(self, *rows, told=True):
         self.rows.extend(rows)
@@ -41,7 +42,6 @@ class FakeOutbox:
         self.hear = on_written
         on_written()
         yield
-        self.hear = None
 
     def move(self, limit, drafts_of):
         return asyncio.ensure_future(self._move(limit, drafts_of))
@@ -54,7 +54,8 @@ class FakeOutbox:
             raise self.failures.pop(0)
         rows = list(self.rows)[:limit]
         drafts = drafts_of(rows)
-        ready, refused = {}, []
+        ready: dict[str, int] = {}
+        refused = []
         for row, draft in zip(rows, drafts, strict=False):
             self.rows.popleft()
             result = draft if isinstance(draft, RestanteError) else await self._append(draft)

@@ -5,8 +5,17 @@ import asyncio
 import pytest
 from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, turns
 
+from restante.engine.broker import Broker
 from restante.engine.settling import Settle
-from restante.errors import Forbidden, LeaseLost, OutOfBounds, QueueNotFound
+from restante.engine.stream import AWAY_SECONDS, RECALL_SECONDS
+from restante.errors import (
+    Forbidden,
+    LeaseLost,
+    OutcomeUnknown,
+    OutOfBounds,
+    QueueNotFound,
+    StoreUnavailable,
+)
 from restante.model import Settled, Verb
 from restante.queries import FiguresOf
 
@@ -39,6 +48,55 @@ async def settle(session, *deliveries, verb=Verb.ACK, **fields):
 
 def bodies(deliveries):
     return [one.body for one in deliveries]
+
+
+# -- other nodes --------------------------------------------------------------------------------
+
+
+async def test_what_was_settled_on_another_node_makes_room_too(broker, store, clock, monkeypatch):
+    monkeypatch.setattr(type(store), "nodes", object(), raising=False)
+    await publish(broker, b"1", b"2", b"3")
+    async with Broker(store, clock) as elsewhere:
+        with await opened(broker, 2) as stream:
+            first, _ = await stream.next()
+            session = await elsewhere.session("acme", ACME)
+            task = await asking(stream)
+            clock.advance(RECALL_SECONDS[0])
+            await turns()
+            assert not task.done(), "both are still its own"
+            await settle(session, first)
+            clock.advance(2 * RECALL_SECONDS[0])
+            assert bodies(await task) == [b"3"]
+            assert stream.unsettled == 2
+
+
+# -- a store that is away -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), OutcomeUnknown("who knows")])
+async def test_a_store_that_is_away_is_waited_for(broker, store, clock, monkeypatch, error):
+    await publish(broker, b"1")
+    asked = 0
+
+    def away(request):
+        nonlocal asked
+        asked += 1
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_exception(error)
+        return answer
+
+    with await opened(broker) as stream:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "lease", away)
+            task = await asking(stream, 10)
+            assert asked == 1
+            clock.advance(AWAY_SECONDS)
+            await turns()
+            assert asked == 2
+            # At the end of its time it has heard of no work, as when there is none.
+            clock.advance(10)
+            assert await task == []
+        assert bodies(await stream.next()) == [b"1"]
 
 
 # -- credit -------------------------------------------------------------------------------------

@@ -21,13 +21,15 @@ _HIGHEST_PORT: Final = 55_000
 
 
 class RedisServer:
-    """``with RedisServer() as server:`` starts one; ``options`` are further ones of its command line.
+    """``with RedisServer() as server:`` starts one, on the same port each time; its log is in ``folder``.
 
-    With ``certificate``, ``key`` and ``authority`` it speaks TLS and nothing else.
+    With ``tls``, the files of a certificate, its key and their authority, it speaks TLS and nothing else. ``options``
+    are further ones of its command line.
     """
 
     def __init__(
         self,
+        folder: Path | None = None,
         *,
         port: int | None = None,
         password: str = "",
@@ -36,7 +38,8 @@ class RedisServer:
     ) -> None:
         self.port = port or free_port()
         self.password = password
-        self._folder = Path(tempfile.mkdtemp(prefix="restante-redis-"))
+        self._temporary = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="restante-redis-"))
         self._tls = tls
         self._options = list(options)
         if password:
@@ -49,6 +52,7 @@ class RedisServer:
         self._server: Server | None = None
 
     def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.start()
         return self
 
@@ -59,7 +63,8 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -74,9 +79,9 @@ class RedisServer:
         if program is None:
             raise ServerFailed("redis-server is not installed: apt-get install redis-server")
         plain = "0" if self._tls is not None else str(self.port)
-        command = [program, "--port", plain, "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command = [program, "--port", plain, "--bind", "127.0.0.1", "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "no", *self._options]
-        self._server = Server("redis", command, log=self._folder / "log")
+        self._server = Server("redis", command, log=self.folder / "log")
         self._server.wait_until(lambda: accepts_connections(self.port))
 
     def kill(self) -> None:
