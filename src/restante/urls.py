@@ -1,4 +1,4 @@
-"""Which store a URL names."""
+"""Which store, and which waker, a URL names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from restante.errors import ConfigurationError
-from restante.ports import Clock, Store
+from restante.ports import Clock, Store, Waker
 from restante.stores.sqlite import SqliteStore
+from restante.wakers.local import LocalWaker
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
 RESERVE_BYTES: Final = 64 * 1024 * 1024
+_EXTRAS: Final = {
+    "postgresql": "postgres",
+    "redis": "redis",
+    "rediss": "redis",
+    "nats": "nats",
+    "tls": "nats",
+}
+"""Which extra brings what a waker's scheme needs."""
 
 
 def open_store(
@@ -45,6 +54,39 @@ def open_store(
         return MemoryStore(clock, idempotency_retention_seconds=idempotency_retention_seconds)
     raise ConfigurationError(
         f"no store is called {url!r}: say sqlite:///FOLDER, postgresql://... or memory://"
+    )
+
+
+def open_waker(url: str | None, store_url: str, clock: Clock) -> Waker:
+    """The waker that ``url`` names, not yet listening: ``redis://``, ``rediss://``, ``nats://``, ``tls://`` (NATS) or
+    ``postgresql://``.
+
+    Where ``url`` is None, nodes that share a PostgreSQL wake one another through it, and any other node is alone.
+    Raises ``ConfigurationError`` for a URL of no known kind and for a package that is not installed.
+    """
+    if url is None:
+        if not store_url.startswith("postgresql://"):
+            return LocalWaker()
+        url = store_url
+    scheme = url.partition("://")[0]
+    extra = _EXTRAS.get(scheme)
+    try:
+        if extra == "postgres":
+            from restante.wakers.postgresql import PostgresqlWaker
+
+            return PostgresqlWaker(url, clock)
+        if extra == "redis":
+            from restante.wakers.redis import RedisWaker
+
+            return RedisWaker(url, clock)
+        if extra == "nats":
+            from restante.wakers.nats import NatsWaker
+
+            return NatsWaker(url, clock)
+    except ModuleNotFoundError as error:
+        raise _missing(str(extra), error) from error
+    raise ConfigurationError(
+        f"no waker speaks {scheme!r}: say redis://, rediss://, nats://, tls:// or postgresql://"
     )
 
 
