@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from pathlib import Path
 from typing import Final
 
 from restante.errors import ConfigurationError
-from restante.ports import Clock, Store
+from restante.ports import Clock, CopySource, CopyTarget, Store
 from restante.stores.sqlite import SqliteStore
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
@@ -53,3 +54,43 @@ def folder_of(url: str) -> Path | None:
 def folder_url(folder: Path) -> str:
     """The URL of the store in that folder."""
     return f"sqlite:///{folder}"
+
+
+def open_copy_source(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopySource]:
+    """The store that ``url`` names, to be copied: ``sqlite:///FOLDER`` or ``postgresql://...``.
+
+    Raises ``ConfigurationError`` for a URL of no durable store.
+    """
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_source(folder, clock)
+    _check_durable(url)
+    from restante.stores.postgresql import moving as postgresql
+
+    return postgresql.copy_source(url)
+
+
+def open_copy_target(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopyTarget]:
+    """The store that ``url`` names, to be copied into. Raises ``ConfigurationError`` as above."""
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_target(folder, clock)
+    _check_durable(url)
+    from restante.stores.postgresql import moving as postgresql
+
+    return postgresql.copy_target(url)
+
+
+def _check_durable(url: str) -> None:
+    if url.partition("://")[0] not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
+        )
+    if importlib.util.find_spec("asyncpg") is None:
+        raise ConfigurationError(
+            "PostgreSQL needs a package that is not installed: pip install 'restante[postgres]'"
+        )

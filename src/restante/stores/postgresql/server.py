@@ -32,8 +32,8 @@ COPYING: Final = "copying"
 """In ``meta`` while a store is being copied into this database."""
 
 
-async def prepare(database: Database, url: str) -> bytes:
-    """Check the server, migrate the schema; the store's token secret.
+async def prepare(database: Database, url: str, *, half_copied: bool = False) -> bytes:
+    """Check the server, migrate the schema; the store's token secret. ``half_copied``: also one that is not whole.
 
     Raises ``ConfigurationError`` for a server that cannot be used as it is, ``StoreRefused`` for what cannot be
     trusted.
@@ -47,7 +47,7 @@ async def prepare(database: Database, url: str) -> bytes:
         raise connection_error(url, error) from error
     try:
         await _check(connection, url)
-        return await migrate(connection, url)
+        return await migrate(connection, url, half_copied=half_copied)
     except StartupError:
         raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -89,7 +89,7 @@ async def _check(connection: Connection, url: str) -> None:
         )
 
 
-async def migrate(connection: Connection, url: str) -> bytes:
+async def migrate(connection: Connection, url: str, *, half_copied: bool = False) -> bytes:
     """Bring the tables to this version, in one transaction; the store's token secret."""
     await _begin(connection, url)
     try:
@@ -107,7 +107,7 @@ async def migrate(connection: Connection, url: str) -> bytes:
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}; {MIGRATIONS[number]}")
         if found < VERSION:
             await _put(connection, "version", str(VERSION).encode())
-        if await _get(connection, COPYING) is not None:
+        if not half_copied and await _get(connection, COPYING) is not None:
             raise StoreRefused(
                 f"{shown(url)} holds a copy that was never finished: run the same 'restante copy' again"
             )
