@@ -241,12 +241,9 @@ def shifted(row: R, shift_ms: int) -> R:
 
 
 def without_nul(row: R) -> R:
-    """The row with U+FFFD for each NUL in what people wrote: a text of PostgreSQL's can hold none."""
-    match row:
-        case DeliveryRow(reason=str(reason)):
-            return row._replace(reason=reason.replace("\0", "\ufffd"))
-        case KeyRow():
-            return row._replace(label=row.label.replace("\0", "\ufffd"))
+    """The row with U+FFFD for NUL in a key's label, the one text that may hold it: not every store can keep it."""
+    if isinstance(row, KeyRow):
+        return row._replace(label=row.label.replace("\0", "\ufffd"))
     return row
 
 

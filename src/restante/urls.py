@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +33,12 @@ def open_store(
             idempotency_retention_seconds=idempotency_retention_seconds,
             reserve_bytes=reserve_bytes,
         )
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import PostgresqlStore
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return PostgresqlStore(url, idempotency_retention_seconds=idempotency_retention_seconds)
     if url == "memory://":
         from restante.stores.memory import MemoryStore
 
@@ -66,10 +71,13 @@ def open_copy_source(url: str, clock: Clock) -> contextlib.AbstractAsyncContextM
         from restante.stores.sqlite import moving as sqlite
 
         return sqlite.copy_source(folder, clock)
-    _check_durable(url)
-    from restante.stores.postgresql import moving as postgresql
-
-    return postgresql.copy_source(url)
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_source(url)
+    raise _not_durable(url)
 
 
 def open_copy_target(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopyTarget]:
@@ -79,18 +87,22 @@ def open_copy_target(url: str, clock: Clock) -> contextlib.AbstractAsyncContextM
         from restante.stores.sqlite import moving as sqlite
 
         return sqlite.copy_target(folder, clock)
-    _check_durable(url)
-    from restante.stores.postgresql import moving as postgresql
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_target(url)
+    raise _not_durable(url)
 
-    return postgresql.copy_target(url)
+
+def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
+    return ConfigurationError(
+        f"this needs a package that is not installed ({error.name}): pip install 'restante[{extra}]'"
+    )
 
 
-def _check_durable(url: str) -> None:
-    if url.partition("://")[0] not in ("postgresql", "postgres"):
-        raise ConfigurationError(
-            f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
-        )
-    if importlib.util.find_spec("asyncpg") is None:
-        raise ConfigurationError(
-            "PostgreSQL needs a package that is not installed: pip install 'restante[postgres]'"
-        )
+def _not_durable(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
+    )

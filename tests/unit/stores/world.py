@@ -45,7 +45,7 @@ async def furnish(stage: Stage) -> dict[str, Delivery]:
     await stage.put_queue("parks", after_dead="park", max_attempts=1)
     for body in (b"<first/>", b"<second/>", b"<third/>"):
         await stage.publish(body, queues=("parks",), ordering_key="shut")
-    await stage.reject(await stage.one(queue="parks"), reason="poison \u2603")
+    await stage.reject(await stage.one(queue="parks"), reason="poison\0 \u2603")
     await stage.publish(b"<other/>", queues=("parks",), ordering_key="open")
     await stage.publish(
         b"<behind/>", queues=("parks",), ordering_key="open", deliver_after_seconds=600
@@ -148,7 +148,7 @@ async def answers(store: Store, ids: list[str]) -> dict[str, Any]:
         await ask(queries.FiguresOf(queue.name))
         await ask(queries.WebhookOf(queue.name))
         await ask(queries.DeadLetters(queue.name))
-        await ask(queries.CountDead(queue.name, Selection(reason="poison \u2603")))
+        await ask(queries.CountDead(queue.name, Selection(reason="poison\0 \u2603")))
         await ask(queries.LeasedTo(queue.name, "stream-1"))
         await ask(queries.Receipts(queue.name, limit=50, newest_first=True))
         after: int | None = 0

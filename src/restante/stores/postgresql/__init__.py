@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +72,9 @@ class PostgresqlStore:
 
     async def __aenter__(self) -> Self:
         database = Database(self._url)
-        self._token_secret = await server.prepare(database, self._url)
+        self._token_secret = await server.prepare(
+            database, self._url, self._timeline.wall_ms(time.time_ns() // 1_000_000)
+        )
         memory = Memory(self._timeline)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))

@@ -68,7 +68,7 @@ class Lease(Operation):
         standing.forgiving = False
         row.due = reading.now_ms + lease_ms
         row.leased_at = reading.wall_ms
-        row.consumer = actor.consumer or None
+        row.consumer = actor.consumer
         row.holder = _encode(actor)
         row.changed = True
         return delivery(row, reading.wall_ms + lease_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -44,9 +45,16 @@ _DELIVERY: Final = (
 _KEY: Final = (
     "id, role, name, secret_hash, created_at, expires_at, revoked_at, label, certificate_san"
 )
+_TOLD_OF: Final = (
+    # A receipt that is past its time stays in the table until its partition goes.
+    "EXISTS (SELECT 1 FROM restante.receipts r LEFT JOIN restante.pruned p ON p.queue = r.queue"
+    " WHERE r.notification = x.n AND r.number > coalesce(p.receipts, 0))"
+)
+_KEPT: Final = f"(x.body IS NULL OR {_TOLD_OF})"
+"""Whether a notification is one still: some receipt tells of it, or it went to no queue."""
 _KNOWN: Final = (
-    "EXISTS (SELECT 1 FROM restante.notifications n WHERE n.n = i.notification)"
-    " OR EXISTS (SELECT 1 FROM restante.archive a WHERE a.n = i.notification)"
+    f"EXISTS (SELECT 1 FROM restante.notifications x WHERE x.n = i.notification AND {_KEPT})"  # noqa: S608 (fixed terms)
+    f" OR EXISTS (SELECT 1 FROM restante.archive x WHERE x.n = i.notification AND {_TOLD_OF})"
 )
 _SELECT: Final = {
     Part.CLIENTS: "SELECT name, created_at FROM restante.clients WHERE name > $1 ORDER BY name",
@@ -62,11 +70,12 @@ _SELECT: Final = {
     ),
     Part.WEBHOOKS: "SELECT queue, version, webhook FROM restante.webhooks WHERE queue > $1 ORDER BY queue",
     Part.NOTIFICATIONS: (
-        f"SELECT {_NOTIFICATION}, body FROM restante.notifications WHERE n > $1"  # noqa: S608 (fixed names)
-        f" UNION ALL SELECT {_NOTIFICATION}, NULL FROM restante.archive WHERE n > $1 ORDER BY n"
+        f"SELECT {_NOTIFICATION}, body FROM restante.notifications x WHERE n > $1 AND {_KEPT}"  # noqa: S608 (fixed terms)
+        f" UNION ALL SELECT {_NOTIFICATION}, NULL FROM restante.archive x WHERE n > $1 AND {_TOLD_OF} ORDER BY n"
     ),
     Part.RECEIPTS: (
-        f"SELECT {_RECEIPT} FROM restante.receipts WHERE (queue, number) > ($1, $2) ORDER BY queue, number"  # noqa: S608 (fixed names)
+        f"SELECT {_RECEIPT} FROM restante.receipts r WHERE (queue, number) > ($1, $2) AND number >"  # noqa: S608 (fixed terms)
+        " coalesce((SELECT p.receipts FROM restante.pruned p WHERE p.queue = r.queue), 0) ORDER BY queue, number"
     ),
     Part.DELIVERIES: (
         f"SELECT {_DELIVERY} FROM restante.deliveries WHERE (queue, seq) > ($1, $2) ORDER BY queue, seq"  # noqa: S608 (fixed names)
@@ -111,6 +120,11 @@ def _idempotency(fields: Sequence[Any]) -> Row:
     )
 
 
+def _delivery(fields: Sequence[Any]) -> Row:
+    *before, reason = fields
+    return moving.DeliveryRow._make((*before, None if reason is None else reason.decode()))
+
+
 _MAKE: Final[dict[Part, Callable[[Sequence[Any]], Row]]] = {
     Part.CLIENTS: moving.ClientRow._make,
     Part.QUEUES: _queue,
@@ -119,7 +133,7 @@ _MAKE: Final[dict[Part, Callable[[Sequence[Any]], Row]]] = {
     Part.WEBHOOKS: moving.WebhookRow._make,
     Part.NOTIFICATIONS: moving.NotificationRow._make,
     Part.RECEIPTS: moving.ReceiptRow._make,
-    Part.DELIVERIES: moving.DeliveryRow._make,
+    Part.DELIVERIES: _delivery,
     Part.IDEMPOTENCY: _idempotency,
 }
 
@@ -279,7 +293,7 @@ class PostgresqlEnd:
                 await self._copy(
                     "deliveries",
                     f"{_DELIVERY}, consumer",
-                    [(*row, _consumer_of(row)) for row in rows],
+                    [_line(row) for row in rows],
                 )
             case Part.IDEMPOTENCY:
                 await self._copy(
@@ -334,11 +348,15 @@ class PostgresqlEnd:
             )
 
 
-def _consumer_of(row: Row) -> str | None:
-    """The stream that holds the lease, in the column that ``LeasedTo`` looks at."""
-    if not isinstance(row, moving.DeliveryRow) or row.state != State.LEASED or row.holder is None:
-        return None
-    return _actor_of(row.holder).consumer or None
+def _line(row: Row) -> tuple[Any, ...]:
+    """A delivery's columns; the last is the stream that holds the lease, which ``LeasedTo`` asks for."""
+    if not isinstance(row, moving.DeliveryRow):
+        raise AssertionError(f"{type(row).__name__} is no delivery")
+    consumer = None
+    if row.state == State.LEASED and row.holder is not None:
+        consumer = _actor_of(row.holder).consumer or None
+    reason = None if row.reason is None else row.reason.encode()
+    return (*row[:-1], reason, consumer)
 
 
 def _places_text(row: Row) -> str:
@@ -369,7 +387,8 @@ async def _opened(
     url: str, clock: Clock | None, *, half_copied: bool
 ) -> AsyncIterator[PostgresqlEnd]:
     database = Database(url)
-    await prepare(database, url, half_copied=half_copied)
+    wall_ms = time.time_ns() // 1_000_000 if clock is None else clock.wall_ms()
+    await prepare(database, url, wall_ms, half_copied=half_copied)
     with _told(url):
         connection = await database.connect()
     try:

@@ -195,7 +195,7 @@ class Reads:
                 content_type=media,
                 published_at_ms=at,
                 dead_at_ms=dead_at,
-                reason=reason,
+                reason=reason.decode(),
                 ordering_key=key or "",
                 parked=parked and key is not None,
                 history=histories.get(n, []),

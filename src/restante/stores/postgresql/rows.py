@@ -107,7 +107,7 @@ class Row:
         row.leased_at = fields[15]
         row.holder = fields[16]
         row.dead_at = fields[17]
-        row.reason = fields[18]
+        row.reason = None if fields[18] is None else fields[18].decode()
         row.consumer = fields[19]
         row.was = fields[8]
         return row

@@ -86,7 +86,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         body_bytes integer NOT NULL, state smallint NOT NULL, due bigint, attempt integer NOT NULL,
         fence bigint NOT NULL, forgiving boolean NOT NULL, parked boolean NOT NULL, overtaken boolean NOT NULL,
         ordering_key text COLLATE "C", collapse_key text COLLATE "C", expires bigint,
-        leased_at bigint, consumer text COLLATE "C", holder bytea, dead_at bigint, reason text,
+        leased_at bigint, consumer text COLLATE "C", holder bytea, dead_at bigint, reason bytea,
         PRIMARY KEY (queue, seq)
     ) WITH (
         fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,

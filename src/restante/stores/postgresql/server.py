@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 
 from restante.errors import StartupError, StoreRefused
+from restante.stores.postgresql import partitions
 from restante.stores.postgresql.connections import (
     STATEMENT_SECONDS,
     Connection,
@@ -32,8 +33,12 @@ COPYING: Final = "copying"
 """In ``meta`` while a store is being copied into this database."""
 
 
-async def prepare(database: Database, url: str, *, half_copied: bool = False) -> bytes:
-    """Check the server, migrate the schema; the store's token secret. ``half_copied``: also one that is not whole.
+async def prepare(
+    database: Database, url: str, wall_ms: int, *, half_copied: bool = False
+) -> bytes:
+    """Check the server, migrate the schema; the store's token secret. ``wall_ms`` is about now.
+
+    ``half_copied``: also where a copy into it was never finished.
 
     Raises ``ConfigurationError`` for a server that cannot be used as it is, ``StoreRefused`` for what cannot be
     trusted.
@@ -47,7 +52,7 @@ async def prepare(database: Database, url: str, *, half_copied: bool = False) ->
         raise connection_error(url, error) from error
     try:
         await _check(connection, url)
-        return await migrate(connection, url, half_copied=half_copied)
+        return await migrate(connection, url, wall_ms, half_copied=half_copied)
     except StartupError:
         raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -89,7 +94,9 @@ async def _check(connection: Connection, url: str) -> None:
         )
 
 
-async def migrate(connection: Connection, url: str, *, half_copied: bool = False) -> bytes:
+async def migrate(
+    connection: Connection, url: str, wall_ms: int, *, half_copied: bool = False
+) -> bytes:
     """Bring the tables to this version, in one transaction; the store's token secret."""
     await _begin(connection, url)
     try:
@@ -106,6 +113,7 @@ async def migrate(connection: Connection, url: str, *, half_copied: bool = False
         for number in range(found, VERSION):
             await connection.execute(f"SET LOCAL search_path = {SCHEMA}; {MIGRATIONS[number]}")
         if found < VERSION:
+            await partitions.make_ahead(connection, wall_ms)
             await _put(connection, "version", str(VERSION).encode())
         if not half_copied and await _get(connection, COPYING) is not None:
             raise StoreRefused(

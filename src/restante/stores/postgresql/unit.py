@@ -50,7 +50,7 @@ _STANDING: Final = (
     ("consumer", "text"),
     ("holder", "bytea"),
     ("dead_at", "bigint"),
-    ("reason", "text"),
+    ("reason", "bytea"),  # PostgreSQL's texts hold no zero character
 )
 _FIXED: Final = (
     ("notification", "bigint"),
@@ -444,7 +444,7 @@ def _standing(row: Row) -> tuple[Any, ...]:
         row.consumer if leased else None,
         row.holder if leased else None,
         row.dead_at,
-        row.reason,
+        None if row.reason is None else row.reason.encode(),
     )
 
 

@@ -126,7 +126,7 @@ def selection_sql(selection: Selection, first: int) -> tuple[str, list[Any]]:
     terms, values = ["d.state = 4"], list[Any]()
     for term, value in (
         ("d.seq = ANY(${}::bigint[])", None if selection.seqs is None else list(selection.seqs)),
-        ("d.reason = ${}", selection.reason),
+        ("d.reason = ${}", None if selection.reason is None else selection.reason.encode()),
         ("n.topic = ${}", selection.topic),
         ("d.dead_at >= ${}", selection.since_ms),
         ("d.dead_at < ${}", selection.until_ms),
