@@ -36,7 +36,7 @@ def test_a_copy_killed_while_it_writes_its_file(run: Run, tmp_path: Path) -> Non
         await furnish(tmp_path / "old")
         new = tmp_path / "new"
         # The first commits make the file's tables; each later run finds them there.
-        for when in (8, 3, 2):
+        for when in (14, 6, 5):
             kill_at(f"sqlite:///{new}", tmp_path, "fdatasync", when)
             with pytest.raises(DidNotStart) as refused:
                 async with serving(new):

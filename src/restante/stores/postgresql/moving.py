@@ -415,4 +415,6 @@ def _told(url: str) -> Iterator[None]:
     ) as error:
         if isinstance(error, ValueError):
             raise  # a value that cannot be sent is no fault of the connection's
-        raise StoreUnavailable(f"{shown(url)} went away ({error})") from error
+        raise StoreUnavailable(
+            f"{shown(url)} went away ({error}): the same command goes on where this one stopped"
+        ) from error
