@@ -29,6 +29,10 @@ $(STAMP): pyproject.toml requirements/dev.lock scripts/setup.sh
 run: setup ## Start the demo on this machine
 	$(BIN)/restante demo $(ARGS)
 
+.PHONY: cluster
+cluster: setup ## Start a whole cluster on this machine: PostgreSQL twice, Redis, two nodes, nginx
+	$(BIN)/python deploy/cluster/cluster.py up $(ARGS)
+
 .PHONY: check
 check: setup ## Format, lint, types, layers and unit tests: under a minute
 	$(BIN)/ruff format --check

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restante.embedding import asgi, open
+    from restante.outbox import publish_in
 
-__all__ = ["__version__", "asgi", "open"]
+__all__ = ["__version__", "asgi", "open", "publish_in"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from restante import embedding  # noqa: PLC0415
 
         return getattr(embedding, name)
+    if name == "publish_in":
+        from restante import outbox  # noqa: PLC0415
+
+        return outbox.publish_in
     raise AttributeError(f"module 'restante' has no attribute {name!r}")

@@ -11,6 +11,7 @@ from restante.model import (
     DELAY_SECONDS_MAXIMUM,
     KEY_CHARACTERS,
     Draft,
+    Publication,
     Settings,
     check_bounds,
     check_name,
@@ -21,7 +22,7 @@ _ATTRIBUTE: Final = re.compile(r"[a-z0-9._-]{1,128}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[!-~]+/[!-~]+(?:\s*;[ -~]*)?", re.ASCII)
 
 
-def admit(draft: Draft) -> None:
+def admit(draft: Draft | Publication) -> None:
     """Raise ``InvalidHeader``, ``InvalidName`` or ``OutOfBounds`` for what no queue could take."""
     if draft.topic:
         check_name("topic", draft.topic)
@@ -33,7 +34,7 @@ def admit(draft: Draft) -> None:
         check_text("ordering key", draft.ordering_key)
     if draft.collapse_key:
         check_text("collapse key", draft.collapse_key)
-    if draft.idempotency is not None:
+    if isinstance(draft, Draft) and draft.idempotency is not None:
         check_text("idempotency key", draft.idempotency.key)
     if draft.deliver_after_seconds:
         check_bounds("deliver_after_seconds", draft.deliver_after_seconds, 0, DELAY_SECONDS_MAXIMUM)

@@ -19,9 +19,13 @@ SECRETS_KEY_FILE: Final = "secrets.key"
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, durably, whole or not at all. Raises ``StoreRefused``."""
+    """Write a file that only its owner may read, durably, whole or not at all. Raises ``StoreRefused``.
+
+    Its folder is made if need be: with a store elsewhere nothing else would.
+    """
     beside = path.with_name(f"{path.name}.new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # What an earlier start left when it was killed here.
         beside.unlink(missing_ok=True)
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

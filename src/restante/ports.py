@@ -29,6 +29,7 @@ from restante.model import (
 from restante.moving import Key, Part, Progress, Row
 from restante.nodes import Beat, NodeReport
 from restante.queries import Answer, Query
+from restante.written import Moved, Written
 
 
 class Clock(Protocol):
@@ -65,6 +66,10 @@ class Store(Protocol):
     @property
     def nodes(self) -> Nodes | None:
         """How nodes that share this store know of one another; None where one process owns it."""
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """Where publishers write in their own transactions; None for a store that has no such place."""
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         """Apply all changes of clients, queues, keys and subscriptions, or none."""
@@ -126,6 +131,29 @@ class Nodes(Protocol):
 
     def leave(self, node: str) -> asyncio.Future[None]:
         """Give up the node's place and its claims: others need not wait until they run out."""
+
+
+class Outbox(Protocol):
+    """Notifications that publishers wrote into the store's own database, each in a transaction of theirs: two verbs."""
+
+    def move(
+        self, limit: int, drafts_of: Callable[[Sequence[Written]], Sequence[Draft | RestanteError]]
+    ) -> asyncio.Future[Moved]:
+        """Append up to ``limit`` that wait and take them out of the outbox, in one transaction, in their order.
+
+        ``drafts_of`` says of each row, in their order, what to append; the rows that it says nothing of stay for
+        another time. A row that it gives an error for, or by whose draft ``append`` would be refused, stays as well,
+        with the reason, and waits no longer. It must not wait, and may be asked again about the same rows.
+
+        Of nodes that share the store one moves at a time, or the order would not hold: while another does, this
+        moves nothing and says that there is no more. A ``StoreError`` moves nothing and refuses nothing.
+        """
+
+    def listening(self, on_written: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """As long as it is entered, call back on the event loop after somebody wrote: a hint that may be missed.
+
+        Called once after each new connection as well. Entering never fails for a database that is away.
+        """
 
 
 OnWake = Callable[[Collection[str] | None], None]

@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
-from tests.e2e.proxies import Behind, address_of
 from tests.e2e.ways import Ways
+
+from restante.testing.servers.proxies import Behind, address_of
 
 UNARY = "/restante.test.Echo/Unary"
 STREAM = "/restante.test.Echo/Stream"
@@ -61,7 +62,7 @@ class EchoClient:
     def __init__(self, ways: Ways, way: str, folder: Path, echo: Echo) -> None:
         behind = Behind(address_of(ways.plain.url), address_of(ways.plain.admin_url), echo.address)
         issued = ways.authority.for_server("127.0.0.1")
-        self._proxy = type(ways.proxies[way])(folder / way, behind, issued, ways.authority)
+        self._proxy = type(ways.proxies[way])(folder / way, [behind], issued, ways.authority.file)
         self._credentials = grpc.ssl_channel_credentials(ways.authority.file.read_bytes())
         self._stack = AsyncExitStack()
         self.url = self._proxy.url

@@ -9,10 +9,11 @@ import httpx
 import pytest
 from tests.certificates import Authority
 from tests.e2e.conftest import ADMIN_KEY
-from tests.e2e.proxies import address_of
 from tests.e2e.ways import PROXIED, WAYS, opened, secure_socket
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
+
+from restante.testing.servers.proxies import address_of
 
 
 @pytest.fixture(scope="module")

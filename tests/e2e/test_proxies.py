@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import httpx
+import psutil
 import pytest
 from tests.certificates import Authority
 from tests.e2e.conftest import Mailbox, raw_post
 from tests.e2e.echo import Echo, EchoClient
-from tests.e2e.proxies import DEPLOY, PROXIES, Behind, HAProxy, address_of, free_port
 from tests.e2e.ways import PROXIED, WAYS, opened, secure_socket
 
+from restante.bench.processes import free_port
+from restante.testing.servers.proxies import DEPLOY, PROXIES, Behind, HAProxy, address_of
 from restante.testing.transports import Want, all_drivers, transport_cases
 from restante.testing.transports.stage import Stage, ack, http_client, one
 
@@ -73,15 +75,15 @@ def test_who_hangs_up_on_a_poll_leaves_no_lease(kind, own_server, tmp_path):
     """The proxy lets go of its own connection as soon as the client's is gone."""
     authority = Authority(tmp_path)
     behind = Behind(address_of(own_server.url), address_of(own_server.admin_url))
-    proxy = kind(tmp_path / kind.name, behind, authority.for_server("127.0.0.1"))
+    proxy = kind(tmp_path / kind.name, [behind], authority.for_server("127.0.0.1"))
     box = Mailbox(own_server)
     with proxy.running():
         with secure_socket(proxy.address, authority) as connection:
             path = f"/v1/queues/{box.name}/receive"
             connection.sendall(raw_post(path, box.key, b'{"wait":60}'))
-            while not proxy.ways_to(own_server.address):
+            while not ways_to(proxy, own_server.address):
                 pass
-        while proxy.ways_to(own_server.address):
+        while ways_to(proxy, own_server.address):
             pass
         box.publish(b"<a/>")
         (delivered,) = box.receive()
@@ -122,6 +124,16 @@ async def test_what_is_idle_outlasts_the_proxies_own_time_outs(ways, tmp_path):
         for call in calls:
             await call.write(b"after")
             assert await call.read() == b"after"
+
+
+def ways_to(proxy, address):
+    """How many connections the proxy holds to that address."""
+    process = psutil.Process(proxy.pid)
+    return sum(
+        tuple(connection.raddr) == address and connection.status == psutil.CONN_ESTABLISHED
+        for one in (process, *process.children())
+        for connection in one.net_connections("tcp")
+    )
 
 
 async def heartbeats(stage, count):
@@ -176,11 +188,15 @@ async def test_grpc_passes_on_the_same_port(way, ways, tmp_path):
 
 @pytest.mark.parametrize("kind", PROXIES)
 @pytest.mark.parametrize("with_authority", [False, True])
-def test_the_files_are_found_right(kind, with_authority, tmp_path):
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_files_are_found_right(kind, with_authority, count, tmp_path):
     authority = Authority(tmp_path)
     issued = authority.for_server("127.0.0.1")
-    behind = Behind("127.0.0.1:7070", "127.0.0.1:7071", "127.0.0.1:7072")
-    proxy = kind(tmp_path / kind.name, behind, issued, authority if with_authority else None)
+    nodes = [
+        Behind(f"127.0.0.{node}:7070", f"127.0.0.{node}:7071", f"127.0.0.{node}:7072")
+        for node in range(1, count + 1)
+    ]
+    proxy = kind(tmp_path / kind.name, nodes, issued, authority.file if with_authority else None)
     told = proxy.check()
     assert "[warn]" not in told
     assert "WARNING" not in told
@@ -196,12 +212,14 @@ def test_every_name_to_fill_in_is_explained():
         assert set(re.findall(r"^#   ([A-Z_]+) ", template, re.MULTILINE)) == names
         assert names <= set(re.findall(r"s\|@@([A-Z_]+)@@\|", guide))
         explained += len(names)
-    assert explained == 7
+    assert explained == 9
     template = (DEPLOY / "haproxy" / "restante.cfg").read_text()
     names = set(re.findall(r"\$\{(RESTANTE_[A-Z_]+)", template))
     told = set(re.findall(r"^#   (RESTANTE_[A-Z_]+)", template, re.MULTILINE))
-    assert names == told | {"RESTANTE_ADMIN_PORT"}
-    assert len(names) == 7
+    own = {"RESTANTE_SERVER", "RESTANTE_GRPC", "RESTANTE_ADMIN_HOST", "RESTANTE_ADMIN_PORT"}
+    others = {f"{name}_{node}" for name in own for node in (2, 3)}
+    assert names == told | {"RESTANTE_ADMIN_PORT"} | others
+    assert len(names) == 7 + 8
 
 
 @pytest.mark.parametrize("kind", PROXIES)
@@ -209,7 +227,7 @@ def test_without_an_authority_no_certificate_is_asked_for(kind, ways, tmp_path):
     shown = ways.authority.for_client("dns:nobody.example", file="nobody")
     behind = Behind(address_of(ways.plain.url), address_of(ways.plain.admin_url))
     issued = ways.authority.for_server("127.0.0.1")
-    proxy = kind(tmp_path / kind.name, behind, issued)
+    proxy = kind(tmp_path / kind.name, [behind], issued)
     lies = {"client-cert": f":{base64.b64encode(shown.der).decode()}:"}
     with proxy.running(), httpx.Client(verify=ways.context(shown), base_url=proxy.url) as client:
         assert client.get("/openapi.yaml").status_code == 200
@@ -219,7 +237,7 @@ def test_without_an_authority_no_certificate_is_asked_for(kind, ways, tmp_path):
 
 def test_haproxy_sends_nobody_to_a_server_that_is_not_ready(ways, tmp_path):
     behind = Behind(address_of(ways.plain.url), admin=f"127.0.0.1:{free_port()}")
-    proxy = HAProxy(tmp_path / "haproxy", behind, ways.authority.for_server("127.0.0.1"))
+    proxy = HAProxy(tmp_path / "haproxy", [behind], ways.authority.for_server("127.0.0.1"))
     with proxy.running(), httpx.Client(verify=ways.context(), base_url=proxy.url) as client:
         while (status := client.get("/openapi.yaml").status_code) == 200:
             pass

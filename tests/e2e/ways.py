@@ -13,8 +13,8 @@ from typing import Final
 import httpx
 from tests.certificates import Authority, Issued
 from tests.e2e.conftest import ADMIN_KEY, Service, bearer
-from tests.e2e.proxies import PROXIES, Behind, Proxy, address_of
 
+from restante.testing.servers.proxies import PROXIES, Behind, Proxy, address_of
 from restante.testing.transports import Target
 
 PROXIED: Final = tuple(proxy.name for proxy in PROXIES)
@@ -84,7 +84,7 @@ def opened(folder: Path) -> Iterator[Ways]:
         ways = Ways(authority, plain, secure)
         behind = Behind(address_of(plain.url), address_of(plain.admin_url), grpc_of(plain))
         for kind in PROXIES:
-            proxy = kind(folder / kind.name, behind, issued, authority)
+            proxy = kind(folder / kind.name, [behind], issued, authority.file)
             stack.enter_context(proxy.running())
             ways.proxies[kind.name] = proxy
         yield ways

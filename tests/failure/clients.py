@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from tests.failure.http import Answer, Connection, NoAnswer, NotSent
-from tests.failure.server import ADMIN_KEY, Server
+from tests.failure.server import ADMIN_KEY, Reachable
 
 from restante.testing.history import (
     Action,
@@ -54,7 +54,7 @@ class Caller:
         self.port = 0
         self._connection: Connection | None = None
 
-    def use(self, server: Server) -> Caller:
+    def use(self, server: Reachable) -> Caller:
         """From now on talk to this server."""
         self.port = server.port
         self.disconnect()

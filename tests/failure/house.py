@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.failure.clients import Caller
-from tests.failure.server import Server
+from tests.failure.server import Reachable
 from tests.failure.streams import CALLERS
 
 from restante.testing.checker import Verdict, examine
@@ -53,12 +53,12 @@ class House:
         """The key of the publisher ``shop`` or of a client."""
         return self._keys[who]
 
-    def use(self, server: Server) -> None:
-        """From now on every caller talks to this server."""
-        for caller in self._callers:
+    def use(self, *servers: Reachable) -> None:
+        """From now on every caller talks to this server; to several in turn, where there are several."""
+        for caller, server in zip(self._callers, itertools.cycle(servers), strict=False):
             caller.use(server)
 
-    async def furnish(self, server: Server, clients: Iterable[str], **settings: Any) -> None:
+    async def furnish(self, server: Reachable, clients: Iterable[str], **settings: Any) -> None:
         """Make clients with a queue of their own name and these settings, and a publisher."""
         self.use(server)
         made = await self.admin.must("POST", "/v1/keys", {"role": "publisher", "name": "shop"})

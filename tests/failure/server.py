@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 ADMIN_KEY = "test-admin-key-of-the-failure-tests"
 READY_SECONDS = 20.0
@@ -25,6 +26,12 @@ class DidNotStart(Exception):
     def __init__(self, code: int, stderr: str) -> None:
         super().__init__(f"exit code {code}\n{stderr}")
         self.code = code
+
+
+class Reachable(Protocol):
+    """What callers are told to talk to, on the loopback."""
+
+    port: int
 
 
 class Server:

@@ -54,8 +54,14 @@ def test_what_others_can_read_is_told(tmp_path, capsys):
 
 
 def test_what_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(StoreRefused, match="cannot write"):
-        write_private(tmp_path / "nowhere" / "key", "x")
+        write_private(tmp_path / "file" / "key", "x")
+
+
+def test_the_folder_is_made_for_nobody_else(tmp_path):
+    write_private(tmp_path / "folder" / "key", "x")
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
 
 
 def test_what_an_earlier_start_left_is_written_over(tmp_path):

@@ -162,8 +162,8 @@ class Server:
             time.sleep(0.005)
         return time.perf_counter() - self.started_at
 
-    def stop(self) -> None:
-        """End the server and whatever it started: SIGTERM, and SIGKILL if that is not enough."""
+    def stop(self) -> int:
+        """End the server and whatever it started: SIGTERM, and SIGKILL if that is not enough. Its exit code."""
         tree = process_tree([self.pid])
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -176,6 +176,7 @@ class Server:
             if pid != self.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        return int(self._process.returncode)
 
 
 def accepts_connections(port: int) -> bool:

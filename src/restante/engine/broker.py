@@ -15,6 +15,7 @@ from restante.admission import admit, check_body
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
+from restante.engine.intake import Intake
 from restante.engine.publishing import Publishing
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
@@ -83,6 +84,9 @@ class Broker:
 
     async def __aenter__(self) -> Self:
         endless: list[Coroutine[Any, Any, None]] = [self.sweeper.sweep(), self.sweeper.retain()]
+        if (outbox := self.store.outbox) is not None:
+            intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
+            endless.append(intake.take_in())
         self._endless = [asyncio.create_task(job) for job in endless]
         return self
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settling
+from restante.errors import OutcomeUnknown, StoreUnavailable
 from restante.model import BATCH, RECEIVE_BYTES, Delivery, LeaseRef, LeaseRequest, check_bounds
 from restante.queries import LeasedTo
 
@@ -28,6 +29,8 @@ CREDIT_BYTES: Final = RECEIVE_BYTES
 CREDIT_BYTES_MAXIMUM: Final = 16 * RECEIVE_BYTES
 BATCH_BYTES: Final = 1024 * 1024
 """Bodies of one batch: what a connection that takes nothing can keep in memory, and as much again."""
+AWAY_SECONDS: Final = 1.0
+"""How long after a store could not be reached, or did not say what came of it, it is asked again."""
 _ID_BYTES: Final = 12
 
 
@@ -142,21 +145,30 @@ class Stream:
 
         ``most`` (1 to 1,000) is a limit for this once, whatever room there comes to be meanwhile. The bodies are
         ``BATCH_BYTES`` together at most; the first one comes whatever its size. When the caller is cancelled, what was
-        leased for it meanwhile is released.
+        leased for it meanwhile is released. A store that is away for a while looks as one where nothing is ready.
         """
         # Who asks for more is done with what it was handed before.
         self._end_turn()
         clock = self._broker.clock
         until = math.inf if wait_seconds is None else clock.monotonic() + wait_seconds
         while not self.ended:
+            away = False
             if self._has_room():
-                deliveries = await self._look(most)
-                if deliveries:
-                    return deliveries
+                try:
+                    deliveries = await self._look(most)
+                except (StoreUnavailable, OutcomeUnknown):
+                    # Who stays connected stays: the store comes back. What it may have leased comes again by itself.
+                    self._end_turn()
+                    away = True
+                else:
+                    if deliveries:
+                        return deliveries
             left = until - clock.monotonic()
             if left <= 0 or self.ended:
                 break
-            if self._has_room():
+            if away:
+                await self._rest(min(AWAY_SECONDS, left))
+            elif self._has_room():
                 woken = await self._ticket.wait(None if left == math.inf else left)
                 if woken and not self._has_room():
                     # Its credit was taken back just as it was woken: the work is another's.
@@ -292,22 +304,25 @@ class Stream:
     async def _wait_for_room(self, seconds: float) -> None:
         """Until a lease ends, credit is granted, the earliest lease held may have run out, or the time is up."""
         clock = self._broker.clock
+        await self._rest(min(seconds, self._first_until - clock.monotonic()))
+        now = clock.monotonic()
+        if now >= self._first_until:
+            for seq in [seq for seq, held in self._held.items() if held.until <= now]:
+                self._let_go(seq)
+            self._first_until = min((h.until for h in self._held.values()), default=math.inf)
+
+    async def _rest(self, seconds: float) -> None:
+        """For so long, or until something has changed for this stream."""
         self._pause = asyncio.get_running_loop().create_future()
-        seconds = min(seconds, self._first_until - clock.monotonic())
         cancel: Callable[[], None] | None = None
         if seconds != math.inf:
-            cancel = clock.call_later(max(0.0, seconds), self._go_on)
+            cancel = self._broker.clock.call_later(max(0.0, seconds), self._go_on)
         try:
             await self._pause
         finally:
             self._pause = None
             if cancel is not None:
                 cancel()
-        now = clock.monotonic()
-        if now >= self._first_until:
-            for seq in [seq for seq, held in self._held.items() if held.until <= now]:
-                self._let_go(seq)
-            self._first_until = min((h.until for h in self._held.values()), default=math.inf)
 
     def _go_on(self) -> None:
         if self._pause is not None and not self._pause.done():

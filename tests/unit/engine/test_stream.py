@@ -6,7 +6,15 @@ import pytest
 from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, turns
 
 from restante.engine.settling import Settle
-from restante.errors import Forbidden, LeaseLost, OutOfBounds, QueueNotFound
+from restante.engine.stream import AWAY_SECONDS
+from restante.errors import (
+    Forbidden,
+    LeaseLost,
+    OutcomeUnknown,
+    OutOfBounds,
+    QueueNotFound,
+    StoreUnavailable,
+)
 from restante.model import Settled, Verb
 from restante.queries import FiguresOf
 
@@ -39,6 +47,35 @@ async def settle(session, *deliveries, verb=Verb.ACK, **fields):
 
 def bodies(deliveries):
     return [one.body for one in deliveries]
+
+
+# -- a store that is away -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), OutcomeUnknown("who knows")])
+async def test_a_store_that_is_away_is_waited_for(broker, store, clock, monkeypatch, error):
+    await publish(broker, b"1")
+    asked = 0
+
+    def away(request):
+        nonlocal asked
+        asked += 1
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_exception(error)
+        return answer
+
+    with await opened(broker) as stream:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "lease", away)
+            task = await asking(stream, 10)
+            assert asked == 1
+            clock.advance(AWAY_SECONDS)
+            await turns()
+            assert asked == 2
+            # At the end of its time it has heard of no work, as when there is none.
+            clock.advance(10)
+            assert await task == []
+        assert bodies(await stream.next()) == [b"1"]
 
 
 # -- credit -------------------------------------------------------------------------------------

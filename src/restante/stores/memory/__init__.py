@@ -89,6 +89,10 @@ class MemoryStore:
     def nodes(self) -> None:
         return None
 
+    @property
+    def outbox(self) -> None:
+        return None
+
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._done(self._administration.configure, changes)
 

@@ -34,6 +34,7 @@ from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.committer import Committer
 from restante.stores.postgresql.connections import Database, refusal
 from restante.stores.postgresql.leasing import Extend, Held, Lease
+from restante.stores.postgresql.outbox import PostgresqlOutbox
 from restante.stores.postgresql.reads import Reads
 from restante.stores.postgresql.settling import Settle
 from restante.stores.postgresql.transactor import Reach, Reader, Transactor
@@ -80,6 +81,8 @@ class PostgresqlStore:
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
         self._reader = Reader(database, self._reach)
+        self._intake = Transactor(database, memory, self._reach, self._jitter)
+        self._outbox = PostgresqlOutbox(database, self._intake, self._start)
         self._retention = retention.Retention(self._idempotency_retention_seconds)
         return self
 
@@ -107,6 +110,10 @@ class PostgresqlStore:
     @property
     def nodes(self) -> None:
         return None
+
+    @property
+    def outbox(self) -> PostgresqlOutbox:
+        return self._outbox
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._keep_up(lambda unit: administration.configure(unit, changes), repeatable=False)
@@ -160,6 +167,7 @@ class PostgresqlStore:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
+        self._intake.close()
         self._reader.close()
 
     def _keep_up(

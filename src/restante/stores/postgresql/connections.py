@@ -181,6 +181,9 @@ class Slot:
         try:
             async with asyncio.timeout(STATEMENT_SECONDS):
                 await connection.execute("ROLLBACK")
+        except (*_LOST, TimeoutError):
+            # With the connection the transaction ends too, which is all that was wanted.
+            self.drop()
         except BaseException:
             self.drop()
             raise

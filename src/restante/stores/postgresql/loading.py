@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from restante.stores.postgresql.arrays import columns, numbers
 from restante.stores.postgresql.books import COUNTS, TALLY, Known, Registry, Subject
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import COLUMNS, Content
@@ -20,7 +21,7 @@ QUEUES: Final = (
 _LOCK: Final = (
     # The clock is read outside of the locked rows, so that its last reading comes after the last lock.
     f"WITH t AS MATERIALIZED (SELECT queue, {TALLY} FROM restante.tallies"  # noqa: S608 (fixed terms)
-    " WHERE queue = ANY($1::bigint[]) ORDER BY queue FOR UPDATE {skip})"
+    " WHERE queue = ANY($1::text::bigint[]) ORDER BY queue FOR UPDATE {skip})"
     f" SELECT t.queue, {', '.join(f't.{name}' for name in TALLY.split(', '))}, c.offset_ms, c.steps, c.reached_ms,"
     " (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS server_ms"
     " FROM restante.timeline c LEFT JOIN t ON true"
@@ -31,7 +32,7 @@ COUNTS_START: Final = 1 + TALLY.split(", ").index(COUNTS[0])
 
 _SUBJECT: Final = "n.n, n.id, n.published_at, n.body_sha256, n.body_bytes"
 _ROWS: Final = (
-    f"SELECT {COLUMNS} FROM unnest($1::bigint[], $2::bigint[]) AS asked (queue, seq)"  # noqa: S608 (fixed terms)
+    f"SELECT {COLUMNS} FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (queue, seq)"  # noqa: S608 (fixed terms)
     " JOIN restante.deliveries d ON d.queue = asked.queue AND d.seq = asked.seq"
 )
 _WHOLE: Final = f"{COLUMNS}, {_SUBJECT}, n.topic, n.content_type, n.attributes, n.body"
@@ -41,7 +42,7 @@ _JOINED: Final = (
 )
 _READY: Final = (
     f"SELECT {_WHOLE}"  # noqa: S608 (fixed terms)
-    " FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS asked (queue, wanted, room)"
+    " FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::bigint[]) AS asked (queue, wanted, room)"
     " CROSS JOIN LATERAL (SELECT * FROM ("
     "  SELECT r.*, sum(r.body_bytes) OVER (ORDER BY r.seq) AS total, row_number() OVER (ORDER BY r.seq) AS place"
     "  FROM (SELECT * FROM restante.deliveries d WHERE d.queue = asked.queue AND d.state = 1"
@@ -50,7 +51,8 @@ _READY: Final = (
 )
 _HELD: Final = (
     f"SELECT {_WHOLE}"  # noqa: S608 (fixed terms)
-    " FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS asked (queue, consumer, after, room)"
+    " FROM unnest($1::text::bigint[], $2::text[], $3::text::bigint[], $4::text::bigint[])"
+    " AS asked (queue, consumer, after, room)"
     " CROSS JOIN LATERAL (SELECT * FROM ("
     "  SELECT r.*, sum(r.body_bytes) OVER (ORDER BY r.seq) AS total, row_number() OVER (ORDER BY r.seq) AS place"
     "  FROM restante.deliveries r WHERE r.queue = asked.queue AND r.state = 3 AND r.consumer = asked.consumer"
@@ -58,19 +60,19 @@ _HELD: Final = (
     f" ) r WHERE r.place = 1 OR r.total <= asked.room) d{_JOINED}"
 )
 _SUBJECTS: Final = (
-    f"SELECT {_SUBJECT} FROM unnest($1::bigint[], $2::bigint[]) AS asked (n, at)"  # noqa: S608 (fixed terms)
+    f"SELECT {_SUBJECT} FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (n, at)"  # noqa: S608 (fixed terms)
     " JOIN restante.notifications n ON n.n = asked.n AND n.published_at = asked.at"
 )
 _SUBJECTS_BY_NUMBER: Final = (
-    f"SELECT {_SUBJECT} FROM restante.notifications n WHERE n.n = ANY($1::bigint[])"  # noqa: S608 (fixed terms)
-    f" UNION ALL SELECT {_SUBJECT} FROM restante.archive n WHERE n.n = ANY($1::bigint[])"
+    f"SELECT {_SUBJECT} FROM restante.notifications n WHERE n.n = ANY($1::text::bigint[])"  # noqa: S608 (fixed terms)
+    f" UNION ALL SELECT {_SUBJECT} FROM restante.archive n WHERE n.n = ANY($1::text::bigint[])"
 )
 _COLLAPSING: Final = (
-    f"SELECT {COLUMNS} FROM unnest($1::bigint[], $2::text[]) AS asked (queue, key)"  # noqa: S608 (fixed terms)
+    f"SELECT {COLUMNS} FROM unnest($1::text::bigint[], $2::text[]) AS asked (queue, key)"  # noqa: S608 (fixed terms)
     " JOIN restante.deliveries d ON d.queue = asked.queue AND d.collapse_key = asked.key AND d.state <= 3"
 )
 _ORDERED: Final = (
-    f"SELECT {COLUMNS} FROM unnest($1::bigint[], $2::text[]) AS asked (queue, key)"  # noqa: S608 (fixed terms)
+    f"SELECT {COLUMNS} FROM unnest($1::text::bigint[], $2::text[]) AS asked (queue, key)"  # noqa: S608 (fixed terms)
     " CROSS JOIN LATERAL ("
     "  SELECT * FROM restante.deliveries o WHERE o.queue = asked.queue AND o.ordering_key = asked.key"
     "   AND (o.state IN (0, 1, 3) OR (o.state = 4 AND o.parked))"
@@ -80,7 +82,7 @@ _ORDERED: Final = (
 )
 _TOLD: Final = (
     "SELECT r.queue, r.seq, r.number, r.outcome, r.fence, r.entry"
-    " FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS asked (n, queue, seq)"
+    " FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::bigint[]) AS asked (n, queue, seq)"
     " JOIN restante.receipts r ON r.notification = asked.n AND r.queue = asked.queue AND r.seq = asked.seq"
     " ORDER BY r.number"
 )
@@ -99,48 +101,50 @@ async def learn(connection: Connection, registry: Registry, names: Iterable[str]
 
 async def rows(connection: Connection, places: Sequence[tuple[int, int]]) -> list[Any]:
     """The deliveries at ``(queue, seq)`` that have not ended."""
-    return await connection.fetch(_ROWS, *_columns(places, 2))
+    return await connection.fetch(_ROWS, *columns(places, ["bigint"] * 2))
 
 
 async def ready(
     connection: Connection, asked: Sequence[tuple[int, int, int]], now_ms: int
 ) -> list[Any]:
     """For each ``(queue, number wanted, bytes of bodies wanted)`` the first ready deliveries, with all to hand out."""
-    return await connection.fetch(_READY, *_columns(asked, 3), now_ms)
+    return await connection.fetch(_READY, *columns(asked, ["bigint"] * 3), now_ms)
 
 
 async def held(connection: Connection, asked: Sequence[tuple[int, str, int, int]]) -> list[Any]:
     """For each ``(queue, consumer, after, bytes of bodies wanted)`` what is leased to it, with all to hand out."""
-    return await connection.fetch(_HELD, *_columns(asked, 4))
+    return await connection.fetch(_HELD, *columns(asked, ["bigint", "text", "bigint", "bigint"]))
 
 
 async def subjects(connection: Connection, asked: Sequence[tuple[int, int]]) -> list[Subject]:
     """Of the notifications ``(n, published_at)``."""
-    return [Subject(*row) for row in await connection.fetch(_SUBJECTS, *_columns(asked, 2))]
+    return [
+        Subject(*row) for row in await connection.fetch(_SUBJECTS, *columns(asked, ["bigint"] * 2))
+    ]
 
 
-async def subjects_by_number(connection: Connection, numbers: Sequence[int]) -> list[Subject]:
-    return [Subject(*row) for row in await connection.fetch(_SUBJECTS_BY_NUMBER, numbers)]
+async def subjects_by_number(connection: Connection, wanted: Sequence[int]) -> list[Subject]:
+    return [Subject(*row) for row in await connection.fetch(_SUBJECTS_BY_NUMBER, numbers(wanted))]
 
 
 async def collapsing(connection: Connection, keys: Sequence[tuple[int, str]]) -> list[Any]:
     """Those that wait or are leased, of each ``(queue, collapse key)``."""
-    return await connection.fetch(_COLLAPSING, *_columns(keys, 2))
+    return await connection.fetch(_COLLAPSING, *columns(keys, ["bigint", "text"]))
 
 
 async def ordered(connection: Connection, keys: Sequence[tuple[int, str]], held: int) -> list[Any]:
     """Of each ``(queue, ordering key)`` those that keep it shut, and the first ``held`` that wait behind."""
-    return await connection.fetch(_ORDERED, *_columns(keys, 2), held)
+    return await connection.fetch(_ORDERED, *columns(keys, ["bigint", "text"]), held)
 
 
 async def told(connection: Connection, asked: Sequence[tuple[int, int, int]]) -> list[Any]:
     """Receipts of the deliveries ``(n, queue, seq)``: ``(queue, seq, number, outcome, fence, entry)``, rising."""
-    return await connection.fetch(_TOLD, *_columns(asked, 3))
+    return await connection.fetch(_TOLD, *columns(asked, ["bigint"] * 3))
 
 
 async def earlier(connection: Connection, keys: Sequence[tuple[str, str]]) -> list[Any]:
     """What idempotency keys were taken for: ``(publisher, key, fingerprint, id, places)``."""
-    return await connection.fetch(_EARLIER, *_columns(keys, 2))
+    return await connection.fetch(_EARLIER, *columns(keys, ["text"] * 2))
 
 
 def content(fields: Sequence[Any]) -> Content:
@@ -152,8 +156,3 @@ def content(fields: Sequence[Any]) -> Content:
 def known_of(registry: Registry, names: Iterable[str]) -> list[Known]:
     """Those of the queues that the registry knows."""
     return [known for name in names if (known := registry.get(name)) is not None]
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as columns, for ``unnest``."""
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]

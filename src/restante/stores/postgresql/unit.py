@@ -8,12 +8,13 @@ of the queues' numbers, so that two nodes never wait for one another.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from restante.errors import QueueNotFound
 from restante.model import State
 from restante.stores.postgresql import loading
+from restante.stores.postgresql.arrays import Column, argument, columns, numbers
 from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Subject, Written
 from restante.stores.postgresql.clocks import Reading, SharedTimeline
 from restante.stores.postgresql.connections import Connection
@@ -52,6 +53,8 @@ _STANDING: Final = (
     ("dead_at", "bigint"),
     ("reason", "bytea"),  # PostgreSQL's texts hold no zero character
 )
+_CHANGED: Final = (*_STANDING, ("was", "bigint"))
+_PLACE: Final = (("queue", "bigint"), ("seq", "bigint"), ("was", "bigint"))
 _FIXED: Final = (
     ("notification", "bigint"),
     ("published_at", "bigint"),
@@ -96,18 +99,17 @@ class _Statement:
         self._count = 0
         self.parts: list[str] = []
 
-    def unnest(self, columns: Iterable[tuple[str, str]]) -> str:
-        columns = list(columns)
+    def unnest(self, wanted: Sequence[Column]) -> str:
         arrays = []
-        for _, kind in columns:
+        for _, kind in wanted:
             self._count += 1
-            arrays.append(f"${self._count}::{kind}[]")
-        return f"unnest({', '.join(arrays)}) AS u ({', '.join(name for name, _ in columns)})"
+            arrays.append(argument(self._count, kind))
+        return f"unnest({', '.join(arrays)}) AS u ({', '.join(name for name, _ in wanted)})"
 
-    def insert(self, name: str, table: str, columns: tuple[tuple[str, str], ...]) -> None:
-        names = ", ".join(column for column, _ in columns)
+    def insert(self, name: str, table: str, wanted: Sequence[Column]) -> None:
+        names = ", ".join(column for column, _ in wanted)
         self.parts.append(
-            f"{name} AS (INSERT INTO restante.{table} ({names}) SELECT {names} FROM {self.unnest(columns)})"  # noqa: S608 (fixed terms)
+            f"{name} AS (INSERT INTO restante.{table} ({names}) SELECT {names} FROM {self.unnest(wanted)})"  # noqa: S608 (fixed terms)
         )
 
 
@@ -120,10 +122,10 @@ def _writing() -> str:
     statement.insert("keyed", "idempotency", _KEYS)
     sets = ", ".join(f"{name} = u.{name}" for name, _ in _STANDING[2:])
     statement.parts.append(
-        f"changed AS (UPDATE restante.deliveries d SET {sets} FROM {statement.unnest((*_STANDING, ('was', 'bigint')))}"  # noqa: S608 (fixed terms)
+        f"changed AS (UPDATE restante.deliveries d SET {sets} FROM {statement.unnest(_CHANGED)}"  # noqa: S608 (fixed terms)
         " WHERE d.queue = u.queue AND d.seq = u.seq AND d.fence = u.was RETURNING 1)"
     )
-    gone = statement.unnest((("queue", "bigint"), ("seq", "bigint"), ("was", "bigint")))
+    gone = statement.unnest(_PLACE)
     statement.parts.append(
         f"ended AS (DELETE FROM restante.deliveries d USING {gone}"  # noqa: S608 (fixed terms)
         " WHERE d.queue = u.queue AND d.seq = u.seq AND d.fence = u.was RETURNING 1)"
@@ -230,7 +232,7 @@ class Unit:
         timeline = self.memory.timeline
         asked = timeline.monotonic()
         rows = await self.connection.fetch(
-            loading.LOCK_WHAT_IS_FREE if skip else loading.LOCK, sorted(known)
+            loading.LOCK_WHAT_IS_FREE if skip else loading.LOCK, numbers(sorted(known))
         )
         answered = timeline.monotonic()
         await self._read_clock(rows[-1], asked, answered)
@@ -401,16 +403,14 @@ class Unit:
             return self.answers_earlier or self.written
         found = await self.connection.fetchrow(
             WRITE,
-            *_columns(self.published, len(_NOTIFICATIONS)),
-            *_columns([_standing(row) + _fixed(row) for row in new], len(_STANDING) + len(_FIXED)),
-            *_columns(self.pen.lines, len(_RECEIPTS)),
+            *_columns(self.published, _NOTIFICATIONS),
+            *_columns([_standing(row) + _fixed(row) for row in new], _STANDING + _FIXED),
+            *_columns(self.pen.lines, _RECEIPTS),
             # In one order on every node: one that is being taken by another is waited for.
-            *_columns(sorted(self.keys), len(_KEYS)),
-            *_columns([(*_standing(row), row.was) for row in changed], len(_STANDING) + 1),
-            *_columns([(row.book.id, row.seq, row.was) for row in ended], 3),
-            *_columns(
-                [(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in books], len(_TALLIES)
-            ),
+            *_columns(sorted(self.keys), _KEYS),
+            *_columns([(*_standing(row), row.was) for row in changed], _CHANGED),
+            *_columns([(row.book.id, row.seq, row.was) for row in ended], _PLACE),
+            *_columns([(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in books], _TALLIES),
         )
         if found is None or tuple(found) != (len(changed), len(ended), len(books)):
             raise AssertionError("a delivery was changed by somebody who did not hold its queue")
@@ -459,5 +459,5 @@ def _fixed(row: Row) -> tuple[Any, ...]:
     )
 
 
-def _columns(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+def _columns(rows: Sequence[tuple[Any, ...]], kinds: Sequence[Column]) -> list[Any]:
+    return columns(rows, [kind for _, kind in kinds])

@@ -122,6 +122,10 @@ class SqliteStore:
     def nodes(self) -> None:
         return None
 
+    @property
+    def outbox(self) -> None:
+        return None
+
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
         return self._submit(lambda: self._upkeep.configure(changes))
 

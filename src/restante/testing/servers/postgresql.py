@@ -132,9 +132,11 @@ class PostgresqlServer:
 
     # -- replication ----------------------------------------------------------------------------
 
-    def standby(self, folder: Path | None = None, *, name: str = "standby") -> PostgresqlServer:
+    def standby(
+        self, folder: Path | None = None, *, name: str = "standby", port: int | None = None
+    ) -> PostgresqlServer:
         """A streaming standby of this cluster, not started: to be entered. Its application name is ``name``."""
-        standby = PostgresqlServer(folder, options=self._options)
+        standby = PostgresqlServer(folder, port=port, options=self._options)
         primary = f"host=127.0.0.1 port={self.port} user={USER} application_name={name}"
         standby.prepare_folder()
         standby.run(

@@ -1,4 +1,4 @@
-"""The proxies before a server, run from the very files in ``deploy/``: nginx and HAProxy, each with TLS."""
+"""The proxies before one node or several, run from the very files in ``deploy/``: nginx and HAProxy, each with TLS."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-import psutil
-from tests.certificates import Authority, Issued
+from restante.bench.processes import Server, ServerFailed, accepts_connections, free_port
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+DEPLOY: Final = Path(__file__).parents[4] / "deploy"
+"""It is in the project's folder, and in no installed package."""
+PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps servers where an ordinary user does not look."""
 
-NGINX_MAIN = """
+NGINX_MAIN: Final = """
 user {user};
 worker_processes 1;
 pid nginx.pid;
 error_log error.log info;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 4096; }}
 http {{
     # As Debian has it, so far as it matters to what is included.
     sendfile on;
@@ -43,7 +42,7 @@ http {{
     include restante.conf;
 }}
 """
-HAPROXY_MAIN = """
+HAPROXY_MAIN: Final = """
 global
     maxconn 2000
     log stdout format raw local0
@@ -56,11 +55,28 @@ defaults
 
 
 class Behind(NamedTuple):
-    """What a proxy stands before: HOST:PORT of each listener. ``grpc`` may be empty: nothing is there."""
+    """A node that a proxy stands before: HOST:PORT of each listener. ``grpc`` may be empty: nothing is there."""
 
     restante: str
     admin: str
     grpc: str = ""
+
+
+class Issued(Protocol):
+    """A certificate with its chain, and its key, in two files."""
+
+    @property
+    def certificate(self) -> Path: ...
+
+    @property
+    def key(self) -> Path: ...
+
+
+class Plain(NamedTuple):
+    """HOST:PORT where a proxy takes connections without TLS, the second for gRPC."""
+
+    http: str
+    grpc: str
 
 
 class Proxy:
@@ -71,14 +87,16 @@ class Proxy:
     def __init__(
         self,
         folder: Path,
-        behind: Behind,
+        behind: Sequence[Behind],
         server: Issued,
-        client_authority: Authority | None = None,
+        client_authority: Path | None = None,
     ) -> None:
         folder.mkdir()
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
-        self._behind = behind._replace(grpc=behind.grpc or f"127.0.0.1:{free_port()}")
+        self._behind = [
+            node._replace(grpc=node.grpc or f"127.0.0.1:{free_port()}") for node in behind
+        ]
         self._server = server
         self._client_authority = client_authority
         self._write()
@@ -88,36 +106,36 @@ class Proxy:
         return f"https://{self.address}"
 
     def check(self) -> str:
-        """What the program itself says of its files; fails when they are wrong."""
-        return self._run(self._checks())
+        """What the program itself says of its files. Raises ``ServerFailed`` where they are wrong."""
+        told = subprocess.run(
+            self._checks(),
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        if told.returncode:
+            raise ServerFailed(told.stdout + told.stderr)
+        return told.stdout + told.stderr
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run it in the foreground, from the first connection that it takes."""
-        with (self.folder / "log").open("w") as log:
-            self._process = process = subprocess.Popen(
-                self._command(),
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=self._environment(),
-            )
+        server = Server(
+            self.name,
+            self._command(),
+            log=self.folder / "log",
+            environment=self._environment(),
+            directory=self.folder,
+        )
+        self.pid = server.pid
         try:
-            while not self._takes_connections():
-                assert process.poll() is None, self.log()
+            server.wait_until(lambda: accepts_connections(int(self.address.rpartition(":")[2])))
             yield
         finally:
-            process.terminate()
-            process.wait(20)
-
-    def ways_to(self, address: tuple[str, int]) -> int:
-        """How many connections it holds to that address."""
-        process = psutil.Process(self._process.pid)
-        return sum(
-            tuple(connection.raddr) == address and connection.status == psutil.CONN_ESTABLISHED
-            for one in (process, *process.children())
-            for connection in one.net_connections("tcp")
-        )
+            server.stop()
 
     def log(self) -> str:
         return "".join(path.read_text() for path in self.folder.glob("*log"))
@@ -134,32 +152,14 @@ class Proxy:
     def _environment(self) -> dict[str, str]:
         return {"PATH": PATH}
 
-    def _run(self, command: list[str]) -> str:
-        told = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert told.returncode == 0, told.stdout + told.stderr
-        return told.stdout + told.stderr
-
-    def _takes_connections(self) -> bool:
-        host, _, port = self.address.partition(":")
-        try:
-            socket.create_connection((host, int(port)), 5).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
 
 class Nginx(Proxy):
+    """Listens without TLS too, at ``plain``."""
+
     name = "nginx"
 
     def _write(self) -> None:
+        self.plain = Plain(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
         main = NGINX_MAIN.format(user=pwd.getpwuid(os.getuid()).pw_name)
         (self.folder / "nginx.conf").write_text(main)
         names = {
@@ -167,16 +167,17 @@ class Nginx(Proxy):
             "LISTEN": self.address,
             "CERTIFICATE": str(self._server.certificate),
             "KEY": str(self._server.key),
-            "RESTANTE": self._behind.restante,
-            "GRPC": self._behind.grpc,
+            "PLAIN": self.plain.http,
+            "PLAIN_GRPC": self.plain.grpc,
         }
-        files = ["restante.conf"]
+        files = ["restante.conf", "restante-plain.conf"]
         if self._client_authority is not None:
-            names["CLIENT_AUTHORITY"] = str(self._client_authority.file)
+            names["CLIENT_AUTHORITY"] = str(self._client_authority)
             files.append("restante-client-certificates.conf")
         for file in files:
             template = (DEPLOY / "nginx" / file).read_text()
-            (self.folder / file).write_text(filled_in(template, names))
+            text = filled_in(for_each_node(template, self._behind), names)
+            (self.folder / file).write_text(text)
 
     def _command(self) -> list[str]:
         return [program("nginx"), "-p", ".", "-c", "nginx.conf", "-g", "daemon off;"]
@@ -204,21 +205,39 @@ class HAProxy(Proxy):
         return [program("haproxy"), "-c", "-dW", *self._files()]
 
     def _environment(self) -> dict[str, str]:
-        admin_host, _, admin_port = self._behind.admin.partition(":")
-        authority = self._client_authority
-        return {
+        told = {
             **super()._environment(),
             "RESTANTE_BIND": self.address,
             "RESTANTE_CERTIFICATE": str(self.folder / "server.pem"),
-            "RESTANTE_SERVER": self._behind.restante,
-            "RESTANTE_GRPC": self._behind.grpc,
-            "RESTANTE_ADMIN_HOST": admin_host,
-            "RESTANTE_ADMIN_PORT": admin_port,
-            **({} if authority is None else {"RESTANTE_CLIENT_AUTHORITY": str(authority.file)}),
         }
+        for number, node in enumerate(self._behind, 1):
+            suffix = "" if number == 1 else f"_{number}"
+            admin_host, _, admin_port = node.admin.partition(":")
+            told |= {
+                f"RESTANTE_SERVER{suffix}": node.restante,
+                f"RESTANTE_GRPC{suffix}": node.grpc,
+                f"RESTANTE_ADMIN_HOST{suffix}": admin_host,
+                f"RESTANTE_ADMIN_PORT{suffix}": admin_port,
+            }
+        if self._client_authority is not None:
+            told["RESTANTE_CLIENT_AUTHORITY"] = str(self._client_authority)
+        return told
 
 
-PROXIES: tuple[type[Proxy], ...] = (Nginx, HAProxy)
+PROXIES: Final[tuple[type[Proxy], ...]] = (Nginx, HAProxy)
+
+
+def for_each_node(template: str, behind: Sequence[Behind]) -> str:
+    """A file of ``deploy/nginx`` with its lines for a node repeated, and filled in, for each."""
+    return re.sub(
+        r"^( +server )@@(RESTANTE|GRPC)@@(.*\n)",
+        lambda found: "".join(
+            f"{found[1]}{node.restante if found[2] == 'RESTANTE' else node.grpc}{found[3]}"
+            for node in behind
+        ),
+        template,
+        flags=re.MULTILINE,
+    )
 
 
 def filled_in(template: str, names: Mapping[str, str]) -> str:
@@ -227,17 +246,13 @@ def filled_in(template: str, names: Mapping[str, str]) -> str:
 
 
 def program(name: str) -> str:
+    """The path of a server's program. Raises ``ServerFailed`` where it is not installed."""
     found = shutil.which(name, path=PATH)
-    assert found is not None, f"{name} is missing: it is one of the Makefile's TEST_PACKAGES"
+    if found is None:
+        raise ServerFailed(f"{name} is not installed: apt-get install {name}")
     return found
 
 
-def free_port() -> int:
-    """A port that is free now. These proxies cannot be given a listening socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
 def address_of(url: str) -> str:
+    """HOST:PORT of a URL."""
     return urlsplit(url).netloc
