@@ -16,7 +16,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from restante.errors import ConfigurationError, StoreRefused
+from restante.errors import ConfigurationError, StoreFull, StoreRefused
 from restante.stores.sqlite import schema
 from restante.stores.sqlite.folder import FILE_NAME, lock
 
@@ -201,7 +201,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.FullError as error:
-        raise StoreRefused("the disk is full") from error
+        raise StoreFull("the disk is full") from error
     except apsw.CantOpenError as error:
         raise StoreRefused(
             f"cannot open {path}: may this user read it, and write beside it?"
