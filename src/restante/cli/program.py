@@ -19,6 +19,7 @@ from restante.cli import (
     dead,
     maintenance,
     moving,
+    nodes,
     publishing,
     queues,
     receipts,
@@ -96,6 +97,7 @@ for command in (
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
     (queues.app, "queue"),

@@ -87,6 +87,17 @@ class Courier(Protocol):
     def refresh(self, queue: str) -> None:
         """The queue's webhook was changed, made or dropped."""
 
+    def refresh_all(self) -> None:
+        """Other webhooks than before may be this node's to call, and any may have been changed."""
+
+    @property
+    def count(self) -> int:
+        """How many webhooks are called from here."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it was told to end, and its last call has ended: others may have its webhooks."""
+
     async def ping(self, webhook: Webhook) -> Pinged:
         """Make a test call now, whether it is enabled or not."""
 
@@ -284,6 +295,11 @@ class WebhookDesk:
         """The webhook was changed otherwise, together with its queue."""
         if self.courier is not None:
             self.courier.refresh(queue)
+
+    def refresh_all(self) -> None:
+        """Any webhook may have been changed, or have become this node's to call, or another's."""
+        if self.courier is not None:
+            self.courier.refresh_all()
 
     # -- inside ---------------------------------------------------------------------------------
 
