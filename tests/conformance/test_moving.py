@@ -158,7 +158,7 @@ async def test_a_database_that_is_served_is_refused(tmp_path, database):
         pass
     connection = await asyncpg.connect(database)
     await connection.execute(
-        "INSERT INTO restante.nodes VALUES ('1', 'node-a', '1', '', 0, false, 0, 0, clock_timestamp())"
+        "INSERT INTO restante.nodes VALUES ('1', 'node-a', '1', '', 0, false, 0, 0, false, clock_timestamp())"
     )
     with pytest.raises(StoreInUse, match="served by node-a"):
         await copied(tmp_path / "a", database, stage.clock)
