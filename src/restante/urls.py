@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from restante.errors import ConfigurationError
-from restante.ports import Clock, Store, Waker
+from restante.ports import Clock, CopySource, CopyTarget, Store, Waker
 from restante.stores.sqlite import SqliteStore
 from restante.wakers.local import LocalWaker
 
@@ -103,7 +103,48 @@ def folder_url(folder: Path) -> str:
     return f"sqlite:///{folder}"
 
 
+def open_copy_source(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopySource]:
+    """The store that ``url`` names, to be copied: ``sqlite:///FOLDER`` or ``postgresql://...``.
+
+    Raises ``ConfigurationError`` for a URL of no durable store.
+    """
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_source(folder, clock)
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_source(url)
+    raise _not_durable(url)
+
+
+def open_copy_target(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopyTarget]:
+    """The store that ``url`` names, to be copied into. Raises ``ConfigurationError`` as above."""
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_target(folder, clock)
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_target(url)
+    raise _not_durable(url)
+
+
 def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
     return ConfigurationError(
         f"this needs a package that is not installed ({error.name}): pip install 'restante[{extra}]'"
+    )
+
+
+def _not_durable(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
     )
