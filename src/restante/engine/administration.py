@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from restante import auth, certificates
-from restante.admission import check_attribute_name
+from restante.admission import check_attribute_name, check_text
 from restante.changes import (
     AddClient,
     AddKey,
@@ -235,6 +235,8 @@ class Administration:
 def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:
     check_name("name", name)
     check_bounds("length of label", len(label), 0, 255)
+    if label:
+        check_text("label", label)
     if expires_after_seconds is not None:
         check_bounds("expires_after_seconds", expires_after_seconds, 1, KEY_SECONDS_MAXIMUM)
 

@@ -130,6 +130,8 @@ class Attachments:
         _log.debug("connection.opened", **_seen(actor))
         key = self._directory.known_key(actor.key_id)
         ends = [actor.until_ms, None if key is None else key.expires_at_ms]
+        if self._directory.has_ended(actor.key_id):
+            ends.append(self._clock.wall_ms())
         until_ms = min((end for end in ends if end is not None), default=None)
         if until_ms is None:
             return None

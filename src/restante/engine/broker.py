@@ -157,6 +157,7 @@ class Broker:
 
     def dismiss(self, key_id: str) -> None:
         """A key has ended: who came with it is answered with nothing, and disconnected."""
+        self.directory.end_key(key_id)
         self.wakeups.dismiss(key_id)
         self.attachments.dismiss(key_id)
 

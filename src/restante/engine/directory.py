@@ -21,6 +21,7 @@ class Directory:
         self._store = store
         self._queues: dict[str, Queue] = {}
         self._keys: dict[str, Key] = {}
+        self._ended: dict[str, None] = {}
         self._router: Router | None = None
         self._generation = 0
 
@@ -53,6 +54,14 @@ class Directory:
             if key is not None and generation == self._generation:
                 _remember(self._keys, id, key)
         return key
+
+    def end_key(self, id: str) -> None:
+        """That key will never again be active."""
+        _remember(self._ended, id, None)
+
+    def has_ended(self, id: str) -> bool:
+        """Whether the key ended lately. Who was let in with it just before that was told by nobody."""
+        return id in self._ended
 
     async def router(self) -> Router:
         """All subscriptions, ready to be asked."""

@@ -121,6 +121,9 @@ class Session:
                     left = until - broker.clock.monotonic()
                     if left <= 0 or broker.draining:
                         return []
+                    if broker.directory.has_ended(self.actor.key_id):
+                        # While it was let in, or looked.
+                        return []
                     if hangup is not None and unwatch is None:
                         # Only who has to wait is worth watching: most requests never come here.
                         unwatch = hangup.watch(ticket.time_out)

@@ -189,8 +189,12 @@ class Wakeups:
         return [queue for queue, line in self._lines.items() if line.waiting]
 
     def key_ids(self) -> set[str]:
-        """The keys that anybody who waits has come with."""
-        return {ticket.key_id for line in self._lines.values() for ticket in line.waiting}
+        """The keys that anybody who waits, or looks, has come with."""
+        return {
+            ticket.key_id
+            for line in self._lines.values()
+            for ticket in (*line.waiting, *line.looking)
+        }
 
     def dismiss(self, key_id: str | None = None) -> None:
         """Send everybody home, or all who came with one key: each wait ends as if its time were up."""

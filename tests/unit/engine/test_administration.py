@@ -19,7 +19,7 @@ from restante.errors import (
     QueueNotFound,
     TooManyKeys,
 )
-from restante.model import Role, Selection, Settings, Verb
+from restante.model import Actor, Role, Selection, Settings, Verb
 from restante.queries import ClientByName, FiguresOf, QueueByName
 
 
@@ -117,6 +117,7 @@ async def test_refused_keys(office):
         (Role.ADMIN, "a b", None, "", InvalidName),
         (Role.ADMIN, "op", 0, "", OutOfBounds),
         (Role.ADMIN, "op", None, "x" * 256, OutOfBounds),
+        (Role.ADMIN, "op", None, "a\0b", InvalidHeader),
         (Role.CLIENT, "nobody", None, "", ClientNotFound),
     ):
         with pytest.raises(error):
@@ -146,6 +147,20 @@ async def test_refused_certificates(office):
     ):
         with pytest.raises(error):
             await office.add_certificate(role, name, san, seconds, "")
+
+
+async def test_a_key_that_is_revoked_while_its_poll_looks_does_not_wait(
+    office, broker, store, monkeypatch
+):
+    key, _ = await office.add_client("late")
+    session = await broker.session("late", Actor("late", Role.CLIENT, key.id))
+    slow(monkeypatch, store, "lease")
+    poll = asyncio.create_task(session.receive(wait_seconds=60))
+    await turns(2)
+    await office.revoke_key(key.id)
+    assert await poll == []
+    # One that was let in just before, and comes to look just after.
+    assert await session.receive(wait_seconds=60) == []
 
 
 async def test_a_revoked_key_waits_no_longer(office, broker):

@@ -52,6 +52,14 @@ async def test_a_refused_one_leaves_no_trace(store, clock):
             pass
 
 
+async def test_a_connection_that_was_let_in_just_before_its_key_was_revoked_is_ended(broker, clock):
+    mine = await principal(broker)
+    await Administration(broker).revoke_key(mine.key_id)
+    with (line := Line(broker, mine)).attachment:
+        clock.advance(0)
+        assert line.endings == [Ending.KEY_ENDED]
+
+
 async def test_a_revoked_key_ends_its_connections_at_once(broker):
     mine, other = await principal(broker), await principal(broker)
     with (line := Line(broker, mine)).attachment, (bystander := Line(broker, other)).attachment:
