@@ -18,6 +18,7 @@ import msgspec
 
 from restante.addresses import Network, parse_networks
 from restante.errors import ConfigurationError
+from restante.redaction import holds_secret
 
 FILE_NAME: Final = "restante.toml"
 """Read from the working directory when no other file is named."""
@@ -96,13 +97,6 @@ def parse_address(text: str) -> Address:
     if int(port) > 65_535:
         raise ValueError("no such port")
     return Address(host, int(port))
-
-
-def has_password(url: str) -> bool:
-    """Whether a URL holds a password: ``scheme://user:password@host``, or ``?password=``."""
-    authority, _, query = url.partition("://")[2].partition("?")
-    user, at, _ = authority.partition("/")[0].rpartition("@")
-    return bool(at and user.partition(":")[2]) or "password=" in query
 
 
 class Kind(Protocol):
@@ -304,9 +298,9 @@ def load(
         if value is not None:
             flag = f"--{name.replace('_', '-')}"
             values[name] = _read(name, value, flag)
-            if isinstance(SETTINGS[name], _Url) and has_password(str(value)):
+            if isinstance(SETTINGS[name], _Url) and holds_secret(str(value)):
                 raise ConfigurationError(
-                    f"{flag} holds a password, which every user of this machine could see;"
+                    f"{flag} holds a password or a token, which every user of this machine could see;"
                     f" put it into RESTANTE_{name.upper()} or a file of settings"
                 )
     config = msgspec.convert(values, Config, strict=False)

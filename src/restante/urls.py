@@ -8,8 +8,8 @@ from typing import Final
 
 from restante.errors import ConfigurationError
 from restante.ports import Clock, CopySource, CopyTarget, Store, Waker
+from restante.redaction import shown
 from restante.stores.sqlite import SqliteStore
-from restante.wakers.local import LocalWaker
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
 RESERVE_BYTES: Final = 64 * 1024 * 1024
@@ -53,20 +53,20 @@ def open_store(
 
         return MemoryStore(clock, idempotency_retention_seconds=idempotency_retention_seconds)
     raise ConfigurationError(
-        f"no store is called {url!r}: say sqlite:///FOLDER, postgresql://... or memory://"
+        f"no store is called {shown(url)}: say sqlite:///FOLDER, postgresql://... or memory://"
     )
 
 
-def open_waker(url: str | None, store_url: str, clock: Clock) -> Waker:
+def open_waker(url: str | None, store_url: str, clock: Clock) -> Waker | None:
     """The waker that ``url`` names, not yet listening: ``redis://``, ``rediss://``, ``nats://``, ``tls://`` (NATS) or
     ``postgresql://``.
 
-    Where ``url`` is None, nodes that share a PostgreSQL wake one another through it, and any other node is alone.
-    Raises ``ConfigurationError`` for a URL of no known kind and for a package that is not installed.
+    Where ``url`` is None, nodes that share a PostgreSQL wake one another through it; any other node is alone, and has
+    none. Raises ``ConfigurationError`` for a URL of no known kind and for a package that is not installed.
     """
     if url is None:
         if not store_url.startswith("postgresql://"):
-            return LocalWaker()
+            return None
         url = store_url
     scheme = url.partition("://")[0]
     extra = _EXTRAS.get(scheme)
@@ -146,5 +146,5 @@ def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
 
 def _not_durable(url: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
+        f"{shown(url)} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
     )

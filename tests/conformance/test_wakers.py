@@ -30,7 +30,7 @@ SERVERS = {"nats": NatsServer, "postgresql": Postgresql, "redis": RedisServer}
 
 
 def test_every_shipped_waker_is_run():
-    assert set(shipped_wakers()) == {"local", *SERVERS}
+    assert set(shipped_wakers()) == set(SERVERS)
 
 
 def make(url):
@@ -140,6 +140,14 @@ async def test_nats_with_tls(tmp_path, monkeypatch):
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
         assert ssl.create_default_context().cert_store_stats()["x509_ca"] == 1
         await meet(server.url)
+
+
+async def test_a_nats_without_tls_is_told_no_secret_where_tls_was_asked_for():
+    with NatsServer(token=SECRET, options=("-DV",)) as server:
+        assert "nats://" in await refused(f"tls://{SECRET}@127.0.0.1:{server.port}")
+        assert "CONNECT" not in server.log.read_text()
+        await meet(server.url)
+        assert "CONNECT" in server.log.read_text()
 
 
 async def test_nats_with_a_user_who_may_too_little(tmp_path):

@@ -12,6 +12,7 @@ import typer
 
 from restante.cli import output
 from restante.cli.failures import complain
+from restante.cli.secrecy import without_secret
 from restante.errors import ConfigurationError
 from restante.keyfiles import SECRETS_KEY_FILE
 from restante.moving import Part
@@ -94,17 +95,32 @@ def restore(
 
 def copy(
     source: Annotated[
-        str, typer.Option("--from", metavar="URL", help="sqlite:///FOLDER or postgresql://...")
+        str,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            envvar="RESTANTE_COPY_FROM",
+            callback=without_secret,
+            help="sqlite:///FOLDER or postgresql://...",
+        ),
     ],
     target: Annotated[
-        str, typer.Option("--to", metavar="URL", help="The same, for a store that is yet to be.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            envvar="RESTANTE_COPY_TO",
+            callback=without_secret,
+            help="The same, for a store that is yet to be.",
+        ),
     ],
     json: output.Json = False,
 ) -> None:
     """Move a store with its ledger into another, while nobody serves either: every row, verified in the end.
 
     Stopped at any point, the same command goes on from there; until it has ended well the target refuses to be served.
-    The source is left as it is: do not serve it again once the copy is.
+    The source is left as it is: do not serve it again once the copy is. A URL with a password is given in the
+    environment, RESTANTE_COPY_FROM and RESTANTE_COPY_TO, where other users do not see it.
 
     Example:
 

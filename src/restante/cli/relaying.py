@@ -13,6 +13,7 @@ import typer
 from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.logs import configure
 from restante.cli.remote import DEFAULT_URL, Access, find_access
+from restante.cli.secrecy import without_secret
 from restante.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def relay(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         typer.Option(
             "--from",
             metavar="URL",
+            envvar="RESTANTE_RELAY_FROM",
+            callback=without_secret,
             help="The database, as SQLAlchemy names it: sqlite:///shop.db, postgresql://..., mysql+pymysql://...",
         ),
     ],
@@ -61,7 +64,8 @@ def relay(  # noqa: PLR0913, PLR0917  # one parameter for each flag
 
     A row is deleted after the server has it. Killed in between, the next run publishes it again under the same
     idempotency key, and the server makes no second notification of it. Rows that the server refuses stay in the
-    table, marked with the reason. A server or a database that is away is waited for.
+    table, marked with the reason. A server or a database that is away is waited for. A URL with a password is given
+    in the environment, RESTANTE_RELAY_FROM, where other users do not see it.
 
     Exit code 1 with --once: some were refused. 6: the key is not valid, or may not publish.
 

@@ -36,6 +36,19 @@ class _Refused(Exception):
     """The server will not have this node, however often it tries."""
 
 
+class _Client(Client):
+    """As the library's, but with ``tls`` it tells a server that speaks none nothing, and least of all a secret."""
+
+    def __init__(self, *, tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = tls
+
+    def _connect_command(self) -> bytes:
+        if self._wants_tls and not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
+
+
 class NatsWaker:
     """One connection to the server that ``url`` names: ``nats://`` or ``tls://``, a user or a token before ``@``."""
 
@@ -79,8 +92,8 @@ class NatsWaker:
         self._attendance.leave(queue)
 
     async def _connect(self, on_wake: OnWake) -> _Session:
-        session = _Session(self._hints, self._attendance, on_wake)
-        await session.connect(self._url, self._tls)
+        session = _Session(self._hints, self._attendance, on_wake, self._tls)
+        await session.connect(self._url)
         return session
 
     async def _run(self, on_wake: OnWake, session: _Session | None) -> None:
@@ -106,16 +119,23 @@ class NatsWaker:
 class _Session:
     """One connection, from its making to its loss."""
 
-    def __init__(self, hints: Hints, attendance: Attendance, on_wake: OnWake) -> None:
+    def __init__(
+        self,
+        hints: Hints,
+        attendance: Attendance,
+        on_wake: OnWake,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self._hints = hints
         self._attendance = attendance
         self._on_wake = on_wake
-        self._client = Client()
+        self._tls = tls
+        self._client = _Client(tls=tls is not None)
         self._subscriptions: dict[str, Subscription] = {}
         self._ended = asyncio.Event()
         self._error: Exception | None = None
 
-    async def connect(self, url: str, tls: ssl.SSLContext | None) -> None:
+    async def connect(self, url: str) -> None:
         """Connect once, and see whether hints may be sent and heard. Raises ``_Refused`` and what ``_LOST`` lists."""
 
         async def failed(error: Exception) -> None:
@@ -129,7 +149,7 @@ class _Session:
                 await self._client.connect(
                     url,
                     name="restante",
-                    tls=tls,
+                    tls=self._tls,
                     error_cb=failed,
                     closed_cb=closed,
                     disconnected_cb=closed,
@@ -168,7 +188,10 @@ class _Session:
                 "the certificate of NATS is not trusted, or not for that host: name the authority's file"
                 " in SSL_CERT_FILE, and the host as its certificate does"
             ) from error
-        if isinstance(error, nats.errors.SecureConnRequiredError | ssl.SSLError):
+        if isinstance(
+            error,
+            nats.errors.SecureConnRequiredError | nats.errors.SecureConnWantedError | ssl.SSLError,
+        ):
             raise _Refused(
                 "NATS and the waker's URL do not agree on TLS: say tls:// where it is spoken, else nats://"
             ) from error

@@ -72,3 +72,32 @@ def test_refusals(program, tmp_path, monkeypatch, arguments, code, says):
     assert told.exit_code == code, told.output
     assert says in told.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["copy", "--from", "postgresql://ann:open-sesame@db/restante", "--to", "sqlite:///new"],
+        [
+            "copy",
+            "--from",
+            "sqlite:///old",
+            "--to",
+            "postgresql://db/restante?password=open-sesame",
+        ],
+        ["relay", "--from", "postgresql+psycopg://ann:open-sesame@db/shop"],
+    ],
+)
+def test_a_password_is_no_flag(program, arguments):
+    told = program(*arguments)
+    assert told.exit_code == 2
+    assert "put it into RESTANTE_" in told.stderr
+    assert "open-sesame" not in told.output
+
+
+def test_a_password_in_the_environment_is_in_no_message(program, monkeypatch):
+    monkeypatch.setenv("RESTANTE_COPY_FROM", "mysql://ann:open-sesame@db/restante")
+    told = program("copy", "--to", "sqlite:///new")
+    assert told.exit_code == 2
+    assert "mysql://...@db/restante names no store that can be copied" in told.stderr
+    assert "open-sesame" not in told.output

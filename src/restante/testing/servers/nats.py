@@ -57,6 +57,10 @@ class NatsServer:
         secret = f"{self.token}@" if self.token else ""
         return f"{'tls' if self._tls else 'nats'}://{secret}127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        return self._folder / "log"
+
     def start(self) -> None:
         """Start it and wait until it listens. ``ServerFailed`` where it is not installed or does not start."""
         # Debian keeps it where only root looks.
@@ -64,7 +68,7 @@ class NatsServer:
         if program is None:
             raise ServerFailed("nats-server is not installed: apt-get install nats-server")
         command = [program, "--addr", "127.0.0.1", "--port", str(self.port), *self._options]
-        self._server = Server("nats", command, log=self._folder / "log")
+        self._server = Server("nats", command, log=self.log)
         self._server.wait_until(lambda: accepts_connections(self.port))
 
     def kill(self) -> None:
