@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from typing import Final
 
@@ -29,10 +30,11 @@ _SOONEST_EXPIRY_SECONDS: Final = 0.001
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of an outbox. ``attributes`` is a JSON object of strings, as text; it may hold anything until checked.
+    """One row of an outbox. ``attributes`` is a JSON object of strings, as text.
 
-    ``waited_seconds`` is for how long it has been there, by the clock of the database it is in. The two durations
-    count from when it was written.
+    It may hold anything until it is checked, of whatever types: not every database keeps to its columns'.
+    ``waited_seconds`` is for how long it has been there, by the clock of the database it is in, NaN where it does not
+    say when it was written. The two durations count from then.
     """
 
     id: str
@@ -74,6 +76,12 @@ def check_written(written: Written) -> Publication:
     One whose expiry has passed meanwhile expires at once, for its receipts to tell of it. Raises ``Malformed``,
     ``InvalidName``, ``InvalidHeader`` or ``OutOfBounds`` for what no queue could take.
     """
+    try:
+        written = msgspec.convert(msgspec.structs.asdict(written), Written)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a column holds what it should not ({error})") from error
+    if math.isnan(written.waited_seconds):
+        raise Malformed("written_at must be a time")
     if not _UUID.fullmatch(written.id):
         raise InvalidName("the id must be a UUID in lower case")
     check_name("publisher", written.publisher)

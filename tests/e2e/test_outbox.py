@@ -110,6 +110,26 @@ def test_what_cannot_be_taken_over_stays_with_the_reason_and_can_be_tried_again(
     assert collect(box, 1) == [(refused, "four")]
 
 
+def test_a_row_that_says_impossible_times_holds_up_no_other(box, connection):
+    odd = [restante.publish_in(connection, b"odd", queue=box.name) for _ in range(3)]
+    behind = restante.publish_in(connection, b"good", queue=box.name)
+    for id, column, value in (
+        (odd[0], "written_at", "infinity"),
+        (odd[1], "deliver_after_seconds", "NaN"),
+        (odd[2], "attributes", '{"a": "\\u0000"}'),
+    ):
+        connection.execute(
+            f"UPDATE restante.outbox SET {column} = %s WHERE id = %s",
+            (value, id),
+        )
+    connection.commit()
+    assert collect(box, 1) == [(behind, "good")]
+    left = connection.execute("DELETE FROM restante.outbox RETURNING id, refused").fetchall()
+    assert {id for id, _ in left} == set(odd)
+    assert all(reason for _, reason in left)
+    connection.commit()
+
+
 def test_a_transaction_that_takes_long_holds_up_nobody(box, connection, cluster):
     restante.publish_in(connection, b"slow", queue=box.name)
     with psycopg.connect(cluster.url()) as other:

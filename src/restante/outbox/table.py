@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
 from restante.errors import ConfigurationError, StoreUnavailable
+from restante.redaction import shown
 from restante.written import Written
 
 REASON_CHARACTERS = 1_000
@@ -94,9 +96,17 @@ class OutboxTable:
     def waiting(self, limit: int) -> list[Written]:
         """The first rows that wait, in their order."""
         table = self._table
-        now = sa.func.current_timestamp(type_=sa.DateTime(timezone=True))
+        # As they are: in SQLite any column may hold anything, and one odd row must not hold up the others.
+        plain = {
+            "body": sa.cast(table.c.body, sa.LargeBinary),
+            "written_at": sa.cast(table.c.written_at, sa.String(64)),
+        }
+        columns = [
+            plain.get(c.name, sa.type_coerce(c, sa.types.NULLTYPE)).label(c.name) for c in table.c
+        ]
+        now = sa.cast(sa.func.current_timestamp(type_=sa.DateTime(timezone=True)), sa.String(64))
         query = (
-            sa.select(table, now.label("now"))
+            sa.select(*columns, now.label("now"))
             .where(table.c.refused.is_(None))
             .order_by(table.c.position)
             .limit(limit)
@@ -135,9 +145,10 @@ class _mapped:  # noqa: N801  # reads as what it does
 def _engine(url: str) -> sa.Engine:
     try:
         engine = sa.create_engine(url, pool_pre_ping=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as error:
+        # Not the error's own words: they may repeat the URL, and its password.
         raise ConfigurationError(
-            f"--from is no URL of a database such as sqlite:///shop.db: {error}"
+            f"--from is no URL of a database that SQLAlchemy knows, such as sqlite:///shop.db: {shown(url)}"
         ) from error
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -167,6 +178,10 @@ def _written(row: sa.Row[Any]) -> Written:
     )
 
 
-def _between(written_at: datetime.datetime, now: datetime.datetime) -> float:
+def _between(written_at: str, now: str) -> float:
     # Both by the database's clock, with a time zone or both without.
-    return max((now - written_at).total_seconds(), 0.0)
+    try:
+        waited = datetime.datetime.fromisoformat(now) - datetime.datetime.fromisoformat(written_at)
+    except (TypeError, ValueError):
+        return math.nan
+    return max(waited.total_seconds(), 0.0)

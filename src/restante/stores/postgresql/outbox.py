@@ -28,10 +28,18 @@ MOVE_BYTES: Final = 16 * 1024 * 1024
 """Bodies moved by one transaction end here; the first is always moved, whatever its size."""
 _OUTBOX_LOCK: Final = 0x52535447
 _PAUSE_SECONDS: Final = 2.0
+_LOST: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that is told of its end between two statements
+    ValueError,
+)
 _WAITING: Final = (
     "SELECT * FROM (SELECT position, id, publisher, content_type, body, queue, topic, attributes, ordering_key,"
     " collapse_key, deliver_after_seconds, expires_after_seconds,"
-    " extract(epoch FROM clock_timestamp() - written_at)::float8 AS waited,"
+    " CASE WHEN isfinite(written_at) THEN extract(epoch FROM clock_timestamp() - written_at)::float8"
+    " ELSE 'NaN' END AS waited,"
     " sum(length(body)) OVER (ORDER BY position) AS total, row_number() OVER (ORDER BY position) AS place"
     " FROM (SELECT * FROM restante.outbox WHERE refused IS NULL ORDER BY position LIMIT $1) o) o"
     " WHERE place = 1 OR total <= $2 ORDER BY position"
@@ -114,7 +122,7 @@ class PostgresqlOutbox:
         while True:
             try:
                 connection = await self._database.connect()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _LOST:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
             ended = asyncio.Event()
@@ -123,7 +131,7 @@ class PostgresqlOutbox:
                 await connection.add_listener(CHANNEL, lambda *_: on_written())
                 on_written()
                 await ended.wait()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _LOST as error:
                 _log.debug("outbox.not_listening", error=str(error))
             finally:
                 connection.terminate()
@@ -143,7 +151,7 @@ def _written(row: Any) -> Written:
         collapse_key=row["collapse_key"],
         deliver_after_seconds=row["deliver_after_seconds"],
         expires_after_seconds=row["expires_after_seconds"],
-        waited_seconds=max(0.0, row["waited"]),
+        waited_seconds=max(row["waited"], 0.0),
     )
 
 
