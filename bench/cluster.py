@@ -76,7 +76,10 @@ async def run(cluster: Cluster, options: argparse.Namespace) -> None:
     pids = [pid for node in nodes for pid in node.pids]
     figures = await measure(tally, pids, warmup_seconds=0, seconds=options.seconds)
     wal, kept = wal_position(cluster) - wal, database_bytes(cluster) - kept
-    spent = [cpu_seconds(server.pids[:1]) - before for server, before in zip((primary, standby), cpu, strict=True)]
+    spent = [
+        cpu_seconds(server.pids[:1]) - before
+        for server, before in zip((primary, standby), cpu, strict=True)
+    ]
     count = tally.completed - begun
     milliseconds = figures.confirm_p50_seconds * 1e3
     print(f"{count / figures.seconds:,.0f} lifecycles/s, confirmed in {milliseconds:.1f} ms (p50)")

@@ -80,6 +80,8 @@ class PostgresqlStore:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
+        # Apart, since a partition takes long: leases must run out meanwhile.
+        self._pruning = Transactor(database, memory, self._reach, self._jitter)
         self._reader = Reader(database, self._reach)
         self._intake = Transactor(database, memory, self._reach, self._jitter)
         self._outbox = PostgresqlOutbox(database, self._intake, self._start)
@@ -159,7 +161,7 @@ class PostgresqlStore:
         return answer
 
     def prune(self, limit: int) -> asyncio.Future[int]:
-        return self._keep_up(lambda unit: self._retention.prune(unit, limit))
+        return self._start(self._pruning.run(lambda unit: self._retention.prune(unit, limit)))
 
     async def close(self) -> None:
         self._closed = True
@@ -167,6 +169,7 @@ class PostgresqlStore:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
+        self._pruning.close()
         self._intake.close()
         self._reader.close()
 
