@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from restante.stores.postgresql.arrays import columns, numbers
-from restante.stores.postgresql.books import COUNTS, TALLY, Known, Registry, Subject
+from restante.stores.postgresql.books import COUNTS, TALLY, Known, Registry
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import COLUMNS, Content
+from restante.wire.receipts import Subject
 
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
 

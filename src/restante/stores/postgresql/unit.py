@@ -15,11 +15,11 @@ from restante.errors import QueueNotFound
 from restante.model import State
 from restante.stores.postgresql import loading
 from restante.stores.postgresql.arrays import Column, argument, columns, numbers
-from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Subject, Written
+from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Written
 from restante.stores.postgresql.clocks import Reading, SharedTimeline
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import WIDTH, Row, Rows
-from restante.wire.receipts import decode_entry
+from restante.wire.receipts import Subject, decode_entry
 
 REMEMBERED_SUBJECTS: Final = 50_000
 BLOCK: Final = 1_000
