@@ -144,6 +144,13 @@ def _writing() -> str:
 WRITE: Final = _writing()
 
 
+class Glance(NamedTuple):
+    """How many deliveries of a queue are ready, and whether flow control forbids to lease any."""
+
+    ready: int
+    full: bool
+
+
 class Evidence(NamedTuple):
     """By what a transaction whose commit is in doubt is recognised: a receipt of it, or a delivery it changed."""
 
@@ -220,6 +227,17 @@ class Unit:
         self._subjects: dict[int, Subject] = {}
 
     # -- locking --------------------------------------------------------------------------------
+
+    async def glance(self, names: Iterable[str]) -> dict[str, Glance]:
+        """How queues stand, without locking them: as of some commit a moment ago."""
+        known = loading.known_of(self.memory.registry, set(names))
+        counts = await loading.glance(self.connection, [one.id for one in known])
+        return {
+            one.name: Glance(ready, full=leased >= one.settings.max_in_flight)
+            for one in known
+            if one.id in counts
+            for ready, leased in [counts[one.id]]
+        }
 
     async def lock(self, names: Iterable[str], *, skip: bool = False) -> None:
         """Lock the queues' tallies and read the clock. With ``skip`` those that are locked are left out."""
