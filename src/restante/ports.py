@@ -9,7 +9,7 @@ the answer: shield it where the answer matters.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from restante.model import (
     Settled,
     Settlement,
 )
+from restante.moving import Key, Part, Progress, Row
 from restante.nodes import Beat, NodeReport
 from restante.queries import Answer, Query
 from restante.written import Moved, Written
@@ -120,13 +121,16 @@ class Store(Protocol):
 
 
 class Nodes(Protocol):
-    """What nodes that share a store tell one another through it: two verbs."""
+    """What nodes that share a store tell one another through it: three verbs."""
 
     def beat(self, report: NodeReport) -> asyncio.Future[Beat]:
         """Say that this node lives, and hear what is new since its last beat.
 
         Renews the webhooks it has claimed, takes free ones up to a fair share, and gives back what is above it.
         """
+
+    def agree(self, key_ids: Sequence[bytes]) -> asyncio.Future[bool]:
+        """Whether this node has the key with which the others seal secrets. From now on the first is the one."""
 
     def leave(self, node: str) -> asyncio.Future[None]:
         """Give up the node's place and its claims: others need not wait until they run out."""
@@ -180,3 +184,41 @@ class Waker(Protocol):
 
     def leave(self, queue: str) -> None:
         """Nobody on this node waits on the queue any longer."""
+
+
+class CopySource(Protocol):
+    """A store that nobody serves, giving out its rows (``moving.py``)."""
+
+    async def now_ms(self) -> int:
+        """Where its timeline stands."""
+
+    async def token_secret(self) -> bytes:
+        """``Store.token_secret``, so that tokens in clients' hands open in the copy."""
+
+    async def counts(self) -> dict[Part, int]:
+        """How many rows each part has."""
+
+    def rows(self, part: Part, after: Key = ()) -> AsyncIterator[list[Row]]:
+        """The rows of a part with a key above ``after``, in order, in batches."""
+
+
+class CopyTarget(CopySource, Protocol):
+    """A store that takes rows in, and refuses to be served until ``finish``."""
+
+    async def progress(self) -> Progress | None:
+        """How far a copy has come; None where none was begun. ``StoreRefused`` where it holds a store of its own."""
+
+    async def finished(self) -> Progress | None:
+        """Of the copy that was finished here, if one was."""
+
+    async def begin(self, progress: Progress, token_secret: bytes) -> None:
+        """Mark it as half a copy."""
+
+    async def put(self, rows: Sequence[Row], before: Progress, now: Progress) -> None:
+        """Keep rows of one part and the new progress, in one transaction.
+
+        ``StoreInUse`` unless the progress was ``before``: another copy is under way.
+        """
+
+    async def finish(self, progress: Progress) -> None:
+        """Take the mark away: from now on it is a store like any other."""

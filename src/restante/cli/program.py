@@ -18,9 +18,12 @@ from restante.cli import (
     collecting,
     dead,
     maintenance,
+    moving,
+    nodes,
     publishing,
     queues,
     receipts,
+    relaying,
     serving,
     webhooks,
 )
@@ -74,10 +77,14 @@ _OPERATORS = "Look and administer"
 app.command(rich_help_panel=_SERVER)(serving.serve)
 app.command(rich_help_panel=_SERVER)(maintenance.demo)
 app.command(rich_help_panel=_SERVER)(maintenance.check)
+app.command(rich_help_panel=_SERVER)(moving.backup)
+app.command(rich_help_panel=_SERVER)(moving.restore)
+app.command(rich_help_panel=_SERVER)(moving.copy)
 app.command(rich_help_panel=_SERVER)(maintenance.bench)
 app.command(rich_help_panel=_SERVER)(maintenance.version)
 
 app.command(rich_help_panel=_CLIENTS)(publishing.publish)
+app.command(rich_help_panel=_CLIENTS)(relaying.relay)
 app.command(rich_help_panel=_CLIENTS)(collecting.receive)
 for command in (
     collecting.ack,
@@ -92,6 +99,7 @@ for command in (
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
     (queues.app, "queue"),

@@ -103,12 +103,12 @@ class Database:
             {"target_session_attrs": "read-write"} if wants_primary else {}
         )
 
-    async def connect(self) -> Connection:
+    async def connect(self, *, statement_seconds: float = STATEMENT_SECONDS) -> Connection:
         """A new connection, to the first of the servers that will do. Raises what asyncpg raises, and ``OSError``."""
         refused: Exception | None = None
         for url in list(self._urls):
             try:
-                connection = await self._connect(url)
+                connection = await self._connect(url, statement_seconds)
             except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
                 # A server that is there and will not do says more than one that is not.
                 if refused is None or isinstance(refused, OSError):
@@ -121,13 +121,13 @@ class Database:
             raise AssertionError("a URL names a server at least")
         raise refused
 
-    async def _connect(self, url: str) -> Connection:
+    async def _connect(self, url: str, statement_seconds: float) -> Connection:
         # Each server has time of its own: one that has vanished from the network must not use up the others'.
         connection: Connection = await asyncio.wait_for(
             asyncpg.connect(
                 url,
                 timeout=CONNECT_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
+                command_timeout=statement_seconds,
                 statement_cache_size=0 if self.pooled else 200,
                 max_cached_statement_lifetime=0,
                 max_cacheable_statement_size=0,

@@ -35,8 +35,12 @@ _MIGRATION_SECONDS: Final = 3_600.0
 """A migration of a large store may take its time."""
 
 
-async def prepare(database: Database, url: str, wall_ms: int) -> bytes:
+async def prepare(
+    database: Database, url: str, wall_ms: int, *, half_copied: bool = False
+) -> bytes:
     """Check the server, migrate the schema; the store's token secret. ``wall_ms`` is about now.
+
+    ``half_copied``: also where a copy into it was never finished.
 
     Raises ``ConfigurationError`` for a server that cannot be used as it is, ``StoreRefused`` for what cannot be
     trusted.
@@ -56,7 +60,7 @@ async def prepare(database: Database, url: str, wall_ms: int) -> bytes:
         await _begin(connection, url)
         database.pooled = await _is_pooled(connection)
         await _check(connection, url)
-        secret = await _migrate(connection, url, wall_ms)
+        secret = await _migrate(connection, url, wall_ms, half_copied=half_copied)
         await connection.execute("COMMIT")
         return secret
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -105,7 +109,7 @@ async def _check(connection: Connection, url: str) -> None:
         )
 
 
-async def _migrate(connection: Connection, url: str, wall_ms: int) -> bytes:
+async def _migrate(connection: Connection, url: str, wall_ms: int, *, half_copied: bool) -> bytes:
     """Bring the tables to this version; the store's token secret."""
     # Two nodes that start at once: the second waits here, and finds everything done.
     await connection.execute(
@@ -124,7 +128,7 @@ async def _migrate(connection: Connection, url: str, wall_ms: int) -> bytes:
     if found < VERSION:
         await partitions.make_ahead(connection, wall_ms)
         await _put(connection, "version", str(VERSION).encode())
-    if await _get(connection, COPYING) is not None:
+    if not half_copied and await _get(connection, COPYING) is not None:
         raise StoreRefused(
             f"{shown(url)} holds a copy that was never finished: run the same 'restante copy' again"
         )
