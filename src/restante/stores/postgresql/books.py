@@ -39,6 +39,9 @@ class Registry:
     def get(self, name: str) -> Known | None:
         return self._by_name.get(name)
 
+    def clear(self) -> None:
+        self._by_name.clear()
+
     def put(self, id: int, name: str, owner: str, settings: str, version: int) -> Known:
         known = Known(id, name, owner, _decode_settings(settings), version)
         if len(self._by_name) >= REMEMBERED_QUEUES:

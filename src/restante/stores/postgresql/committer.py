@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from restante.errors import RestanteError, ShuttingDown, StoreUnavailable
-from restante.stores.postgresql.connections import CommitUnknown, Lost, refusal
+from restante.stores.postgresql.connections import CommitUnknown, Hindered, Lost, refusal
 from restante.stores.postgresql.operations import LookAgain, Operation, play
 from restante.stores.postgresql.transactor import Transactor
 
@@ -91,6 +91,8 @@ class Committer:
             answer = refusal(error)
             if answer is None:
                 _log.error("store.operation_failed", exc_info=error)
+            if isinstance(error, (Lost, CommitUnknown)) and not isinstance(error, Hindered):
+                self._give_up()
             for pending in batch:
                 if not pending.future.done():
                     pending.future.set_exception(answer or error)
@@ -102,6 +104,15 @@ class Committer:
                 await self._one_by_one([pending], second)
             else:
                 self._resolve([pending], results)
+
+    def _give_up(self) -> None:
+        """The database is away: what waits behind need not find that out again, one transaction after the other."""
+        waiting, self._pending = self._pending, deque()
+        for pending in waiting:
+            if not pending.future.done():
+                pending.future.set_exception(
+                    StoreUnavailable("the database cannot be reached; try again")
+                )
 
     def _resolve(self, batch: Sequence[_Pending], results: Sequence[Any]) -> None:
         again: list[_Pending] = []

@@ -16,7 +16,7 @@ from restante.model import State
 from restante.stores.postgresql import loading
 from restante.stores.postgresql.arrays import Column, argument, columns, numbers
 from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Written
-from restante.stores.postgresql.clocks import Reading, SharedTimeline
+from restante.stores.postgresql.clocks import JUMP_MS, Reading, SharedTimeline, Watch
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import WIDTH, Row, Rows
 from restante.wire.receipts import Subject, decode_entry
@@ -177,6 +177,9 @@ class Numbers:
     def take(self) -> int:
         return self._free.popleft()
 
+    def forget(self) -> None:
+        self._free.clear()
+
 
 class Memory:
     """What a node remembers between transactions. None of it decides anything."""
@@ -185,9 +188,21 @@ class Memory:
         self.timeline = timeline
         self.registry = Registry()
         self.numbers = Numbers()
-        self.steps = -1
         self.reached_ms = 0
+        self.watch = Watch()
+        """What was last seen of the clock by a transaction that took place."""
+        self.passed_over: set[str] = set()
+        """Queues with something overdue that were locked by another when it was last seen to."""
         self._subjects: dict[int, Subject] = {}
+
+    def forget(self) -> None:
+        """The connection was lost: what was learned over it may not have outlived a crash, nor a change of servers.
+
+        Numbers taken by one who crashed before it was on the disk are given to another.
+        """
+        self.registry.clear()
+        self.numbers.forget()
+        self._subjects.clear()
 
     def subject(self, n: int) -> Subject | None:
         return self._subjects.get(n)
@@ -202,10 +217,15 @@ class Memory:
 class Unit:
     """One transaction's reading and writing, over a connection on which it was begun."""
 
-    def __init__(self, connection: Connection, memory: Memory, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, connection: Connection, memory: Memory, watch: Watch, jitter: Callable[[], float]
+    ) -> None:
         self.connection = connection
         self.memory = memory
+        self.watch = watch
         self.jitter = jitter
+        self.registry = memory.registry
+        """A transaction that changes queues has one of its own: nobody else may learn what is not committed."""
         self.pen = Pen()
         self.reading = Reading(0, 0)
         self.rows = Rows(self.reading, self.pen)
@@ -218,11 +238,14 @@ class Unit:
         self.candidates: dict[int, deque[Row]] = {}
         self.beyond: set[int] = set()
         """Queues that have more ready ones than were read: none that is published now may go before those."""
+        self.handed_out: set[int] = set()
+        """Queues of which something was leased."""
+        self._read_ready: set[int] = set()
         self.written = False
         """Whether something was written beside what is kept here."""
         self.answers_earlier = False
         """Whether an answer repeats what an earlier transaction did, so that this one must be as durable as that."""
-        self._before = (memory.steps, memory.timeline.last)
+        self._before = (watch.steps, watch.last)
         self._told_before: dict[tuple[int, int], list[Written]] = {}
         self._subjects: dict[int, Subject] = {}
 
@@ -241,8 +264,8 @@ class Unit:
 
     async def lock(self, names: Iterable[str], *, skip: bool = False) -> None:
         """Lock the queues' tallies and read the clock. With ``skip`` those that are locked are left out."""
-        registry = self.memory.registry
-        wanted = set(names)
+        registry = self.registry
+        wanted = {name for name in names if name not in self.books}
         unknown = [name for name in wanted if registry.get(name) is None]
         if unknown:
             await loading.learn(self.connection, registry, unknown)
@@ -278,20 +301,24 @@ class Unit:
         return book
 
     async def _read_clock(self, row: Any, asked: float, answered: float) -> None:
-        memory = self.memory
+        watch = self.watch
         offset, steps, reached, server_ms = (
             row["offset_ms"],
             row["steps"],
             row["reached_ms"],
             row["server_ms"],
         )
-        wall = memory.timeline.wall_ms(server_ms)
-        jumped = memory.timeline.jumped_ms(wall, asked, answered)
-        if memory.steps != steps:
+        wall = self.memory.timeline.wall_ms(server_ms)
+        jumped = watch.jumped_ms(wall, asked, answered)
+        if watch.steps != steps:
             # The first look, or another has corrected the timeline meanwhile: what has passed since the last look of
             # this node says nothing about it. Nobody may have looked while the clock was set back, though.
-            first, memory.steps = memory.steps < 0, steps
+            first, watch.steps = watch.steps < 0, steps
             jumped = min(0, wall + offset - reached) if first else 0
+        elif wall + offset - reached < jumped - JUMP_MS:
+            jumped = (
+                0  # others have come so far by the same clock: it was this machine that stood still
+            )
         if jumped:
             offset = await self._correct(offset, steps, jumped)
         self.reading.wall_ms, self.reading.now_ms = wall, wall + offset
@@ -306,15 +333,15 @@ class Unit:
         if corrected is None:
             row = await self.connection.fetchrow("SELECT offset_ms, steps FROM restante.timeline")
             if row is not None:
-                offset, self.memory.steps = row[0], row[1]
+                offset, self.watch.steps = row[0], row[1]
             return offset
-        self.memory.steps = steps + 1
+        self.watch.steps = steps + 1
         self.written = True
         return int(corrected)
 
     def undo(self) -> None:
         """The transaction did not take place: nor did what it saw of the clock."""
-        self.memory.steps, self.memory.timeline.last = self._before
+        self.watch.steps, self.watch.last = self._before
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -331,8 +358,13 @@ class Unit:
             row = self._add_whole(fields)
             self.candidates.setdefault(row.book.id, deque()).append(row)
         for queue, _, _ in asked:
+            self._read_ready.add(queue)
             if len(self.candidates.get(queue, ())) < self.by_id[queue].counts[State.READY]:
                 self.beyond.add(queue)
+
+    def was_read(self, book: QueueBook) -> bool:
+        """Whether the first ready ones of the queue are known."""
+        return book.id in self._read_ready
 
     async def read_held(self, asked: list[tuple[int, str, int, int]]) -> None:
         """Know what is leased in ``(queue, to consumer, after seq, bytes of bodies wanted)``, with all to hand out."""
@@ -439,10 +471,16 @@ class Unit:
         if self.pen.lines:
             queue, number, _, _, seq, _, fence, _, digest = self.pen.lines[0]
             return Evidence(queue, number, digest, seq, fence, None)
-        for row in self.rows.by_place.values():
-            if row.changed:
-                return Evidence(row.book.id, 0, b"", row.seq, row.standing.fence, row.due)
-        return None
+        # A lease before all: nobody else can have come by its fence. What has not moved proves nothing.
+        moved = [
+            row
+            for row in self.rows.by_place.values()
+            if row.changed and (row.standing.fence, row.due) != (row.was, row.was_due)
+        ]
+        row = max(moved, key=lambda row: row.standing.fence != row.was, default=None)
+        if row is None:
+            return None
+        return Evidence(row.book.id, 0, b"", row.seq, row.standing.fence, row.due)
 
 
 def _standing(row: Row) -> tuple[Any, ...]:
