@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from restante.stores.postgresql.connections import (
-    BEGIN_READING,
+    READING,
     CommitUnknown,
     Connection,
     Database,
@@ -147,7 +147,7 @@ class Reader:
 
     def __init__(self, database: Database, reach: Reach) -> None:
         self._reach = reach
-        self._slots = [Slot(database) for _ in range(READERS)]
+        self._slots = [Slot(database, READING) for _ in range(READERS)]
         self._free: asyncio.LifoQueue[Slot] = asyncio.LifoQueue()
         for slot in self._slots:
             self._free.put_nowait(slot)
@@ -172,7 +172,7 @@ class Reader:
             self._free.put_nowait(slot)
 
     async def _once(self, slot: Slot, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with slot.transaction(BEGIN_READING) as connection:
+        async with slot.transaction() as connection:
             return await work(connection)
 
 
