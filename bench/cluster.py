@@ -10,7 +10,6 @@ the consumers, and they meet in the same queues. Prints the arguments that bench
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 from pathlib import Path
@@ -58,7 +57,6 @@ def targets(cluster: Cluster) -> list[Target]:
 
 
 def database_bytes(cluster: Cluster) -> int:
-    cluster.primary.query("CHECKPOINT")
     (found,) = cluster.primary.query(f"SELECT pg_database_size('{DATABASE}')")
     return int(found)
 
@@ -69,14 +67,13 @@ async def run(cluster: Cluster, options: argparse.Namespace) -> None:
     for node in nodes:
         lanes = LANES // len(nodes)
         await open_lanes(node, tally, lanes, xml_body(BODY_BYTES), WAYS[options.way])
-    assert cluster.standby is not None
-    primary, standby = cluster.primary, cluster.standby
-    cpu = [cpu_seconds(server.pids[:1]) for server in (primary, standby)]
+    databases = [server.pids[:1] for server in (cluster.primary, cluster.standby) if server]
+    cpu = [cpu_seconds(pids) for pids in databases]
     wal, kept, begun = wal_position(cluster), database_bytes(cluster), tally.completed
     pids = [pid for node in nodes for pid in node.pids]
     figures = await measure(tally, pids, warmup_seconds=0, seconds=options.seconds)
     wal, kept = wal_position(cluster) - wal, database_bytes(cluster) - kept
-    spent = [cpu_seconds(server.pids[:1]) - before for server, before in zip((primary, standby), cpu, strict=True)]
+    spent = [cpu_seconds(pids) - before for pids, before in zip(databases, cpu, strict=True)]
     count = tally.completed - begun
     milliseconds = figures.confirm_p50_seconds * 1e3
     print(f"{count / figures.seconds:,.0f} lifecycles/s, confirmed in {milliseconds:.1f} ms (p50)")

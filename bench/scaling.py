@@ -84,7 +84,8 @@ class Figure(NamedTuple):
 
 def node_count(inputs: Inputs) -> int:
     """Nodes with their spare: one process uses one core, and holds so many connections."""
-    return math.ceil(max(_cores_of_nodes(inputs), _nodes_for_clients(inputs)) * (1 + inputs.spare))
+    needed = max(_cores_of_nodes(inputs), _nodes_for_clients(inputs)) * (1 + inputs.spare)
+    return math.ceil(round(needed, 6))
 
 
 def limits(inputs: Inputs) -> dict[str, float]:

@@ -28,12 +28,13 @@ from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import Role
+from restante.nodes import NodeName
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store
-from restante.web import administer, docs, look, publish, settle, webhooks
+from restante.web import administer, docs, look, nodes, publish, settle, webhooks
 
 if TYPE_CHECKING:
     from restante.transports import grpc as grpc_transport
@@ -62,14 +63,14 @@ def build_api(
     """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
-    for part in (publish, longpoll, events, websocket, settle, look, administer, webhooks):
+    for part in (publish, longpoll, events, websocket, settle, look, nodes, administer, webhooks):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
         from restante.transports import connect
 
         connect.add_routes(routes, broker, authenticator)
     docs.add_routes(routes)
-    return Api(routes, authenticator, trusted)
+    return Api(routes, authenticator, trusted, broker.retiring)
 
 
 def build_admin_api(broker: Broker) -> Api:
@@ -80,7 +81,7 @@ def build_admin_api(broker: Broker) -> Api:
         return Answer(200 if alive else 503, b'{"healthy":%s}' % (b"true" if alive else b"false"))
 
     async def ready(_: Request) -> Answer:
-        up = broker.store.available and not broker.draining
+        up = broker.ready
         return Answer(200 if up else 503, b'{"ready":%s}' % (b"true" if up else b"false"))
 
     routes = Routes()
@@ -103,6 +104,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         contextlib.closing(_bind(config.listen)) as public,
         contextlib.closing(_bind(config.admin_listen)) as private,
     ):
+        url = _url(public, "http" if tls is None else "https")
         async with (
             open_store(
                 config.store or folder_url(config.data),
@@ -118,6 +120,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),
+                client_requests_per_second=config.client_requests_per_second,
+                node=NodeName(config.node_name or socket.gethostname(), url, __version__),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
         ):
@@ -132,11 +136,11 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 listeners.append(listener)
                 grpc[name] = address
             key_file = await _first_admin_key(broker, config)
-            url = _url(public, "http" if tls is None else "https")
             return await run(
                 listeners,
                 broker,
                 config.shutdown_seconds,
+                drain_seconds=config.drain_seconds,
                 on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file)),
                 on_hangup=None if tls is None else lambda: _renew(tls),
             )
@@ -167,6 +171,11 @@ def _renew(tls: ServerContext) -> None:
 @contextlib.asynccontextmanager
 async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
     """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
+    if await broker.store.browse(Webhooks(limit=1)) and not await broker.webhooks.agree():
+        raise ConfigurationError(
+            "other nodes seal webhooks' secrets with a key that this node has not: give them all the same"
+            " secrets_key_file"
+        )
     await broker.webhooks.seal_anew()
     try:
         from restante.transports.webhook.dispatcher import Dispatcher
@@ -266,16 +275,24 @@ def _url(listener: socket.socket, scheme: str = "http") -> str:
 
 @contextlib.asynccontextmanager
 async def open_broker(
-    url: str, *, webhook_allow: Iterable[str] = (), **settings: Any
+    url: str,
+    *,
+    webhook_allow: Iterable[str] = (),
+    secrets_key_file: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Broker]:
-    """A broker over the store that ``url`` names: ``sqlite:///folder`` or ``memory://``.
+    """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
 
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
+    ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
+    a key that lives no longer than the broker.
     """
     clock = SystemClock()
     folder = folder_of(url)
     async with open_store(url, clock) as store:
-        keyring = None if folder is None else load_keyring(folder / SECRETS_KEY_FILE)
+        if secrets_key_file is None and folder is not None:
+            secrets_key_file = folder / SECRETS_KEY_FILE
+        keyring = None if secrets_key_file is None else load_keyring(secrets_key_file)
         allowed = parse_networks(webhook_allow)
         async with (
             Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,

@@ -62,6 +62,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 64 * _MIB
     connections_per_principal: int = 1_000
     """How many WebSockets and streams of events one client or publisher may have open."""
+    client_requests_per_second: float = 1_000.0
+    """How often one client may ask this node; 0: as often as it likes."""
+    drain_seconds: float = 0.0
+    """How long after the signal to stop all is served as before, while readiness is off."""
+    node_name: str | None = None
+    """What other nodes and operators see of this one; None: the machine's name."""
     shutdown_seconds: float = 10.0
     """How long a stop waits for answers under way."""
     secrets_key_file: Path | None = None
@@ -167,6 +173,15 @@ class _Path(NamedTuple):
         return Path(value)
 
 
+class _Name:
+    allowed = "1 to 255 printable characters"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 255:
+            raise ValueError
+        return value
+
+
 class _Url(NamedTuple):
     schemes: tuple[str, ...]
 
@@ -252,6 +267,9 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
     "connections_per_principal": _Number(1, 1_000_000),
+    "client_requests_per_second": _Number(0, 1_000_000, whole=False),
+    "drain_seconds": _Number(0, 3_600, whole=False),
+    "node_name": _Name(),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
     "secrets_key_file": _Path("file"),
     "webhook_allow": _Networks(),

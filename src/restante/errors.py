@@ -26,6 +26,7 @@
     │   ├── LastSecret          409  it is the only one
     │   └── WebhookChanged      409  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
+    ├── TooManyRequests         429  this client asks more often than it may
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -252,6 +253,16 @@ class TooManyConnections(RestanteError):
     code = "too_many_connections"
     status = 429
     title = "Too many connections"
+
+
+class TooManyRequests(RestanteError):
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, name: str, per_second: float, retry_after_seconds: float) -> None:
+        super().__init__(f"{name} may ask {per_second:g} times a second: wait, or ask in batches")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class WebhooksUnavailable(RestanteError):

@@ -120,13 +120,16 @@ class Store(Protocol):
 
 
 class Nodes(Protocol):
-    """What nodes that share a store tell one another through it: two verbs."""
+    """What nodes that share a store tell one another through it: three verbs."""
 
     def beat(self, report: NodeReport) -> asyncio.Future[Beat]:
         """Say that this node lives, and hear what is new since its last beat.
 
         Renews the webhooks it has claimed, takes free ones up to a fair share, and gives back what is above it.
         """
+
+    def agree(self, key_ids: Sequence[bytes]) -> asyncio.Future[bool]:
+        """Whether this node has the key with which the others seal secrets. From now on the first is the one."""
 
     def leave(self, node: str) -> asyncio.Future[None]:
         """Give up the node's place and its claims: others need not wait until they run out."""

@@ -40,13 +40,15 @@ async def run(
     broker: Broker,
     shutdown_seconds: float,
     *,
+    drain_seconds: float = 0.0,
     on_ready: Callable[[], None],
     on_hangup: Callable[[], None] | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT (code 0), until a listener ends by itself (1), or until the storage fails (7).
 
     ``on_ready`` is told when every listener takes connections; ``on_hangup`` at each SIGHUP, which ends the
-    process where there is none.
+    process where there is none. For ``drain_seconds`` after a signal everything is served as before, but for readiness:
+    a second signal cuts that short.
     """
     stopping = asyncio.Event()
     handlers: dict[int, Callable[[], None]] = {
@@ -69,6 +71,9 @@ async def run(
             on_ready()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
+        broker.retire()
+        if stop.done():
+            await _grace(broker, drain_seconds, stopping, ends[1:])
         failed = broker.store.failed.done()
         broken = [task for task in running if task.done()]
         _log.info("serve.stopping", reason=_reason(failed=failed, broken=bool(broken)))
@@ -87,6 +92,26 @@ async def run(
     if failed:
         return EXIT_STORAGE_FAILED
     return EXIT_FAILED if broken else 0
+
+
+async def _grace(
+    broker: Broker,
+    seconds: float,
+    stopping: asyncio.Event,
+    ends: Sequence[asyncio.Future[Any]],
+) -> None:
+    """Time for balancers to notice that this node is not ready, before anybody is sent away."""
+    if seconds <= 0:
+        return
+    _log.info("serve.retiring", seconds=seconds)
+    stopping.clear()
+    waiting = [
+        asyncio.create_task(broker.clock.wait(seconds)),
+        asyncio.create_task(stopping.wait()),
+    ]
+    await asyncio.wait([*waiting, *ends], return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 async def _all_up(listeners: Sequence[Listening]) -> None:

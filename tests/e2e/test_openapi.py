@@ -276,6 +276,8 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "Key": messages.KeyOut,
         "KeyPage": messages.KeyPage,
         "Nack": messages.Nack,
+        "Node": messages.NodeOut,
+        "NodeList": messages.NodeList,
         "NewClient": messages.NewClient,
         "NewKey": messages.NewKey,
         "NewSubscription": messages.NewSubscription,

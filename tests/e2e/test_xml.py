@@ -137,6 +137,7 @@ class TestSameness:
             "/v1/clients?limit=2": messages.ClientPage,
             "/v1/keys?limit=2": messages.KeyPage,
             "/v1/subscriptions": messages.SubscriptionList,
+            "/v1/nodes": messages.NodeList,
         }
         for path, type in pages.items():
             in_json = msgspec.to_builtins(mailbox.admin.get(path).json())

@@ -53,9 +53,9 @@ class House:
         """The key of the publisher ``shop`` or of a client."""
         return self._keys[who]
 
-    def use(self, server: Reachable) -> None:
-        """From now on every caller talks to this server."""
-        for caller in self._callers:
+    def use(self, *servers: Reachable) -> None:
+        """From now on every caller talks to this server; to several in turn, where there are several."""
+        for caller, server in zip(self._callers, itertools.cycle(servers), strict=False):
             caller.use(server)
 
     async def furnish(self, server: Reachable, clients: Iterable[str], **settings: Any) -> None:

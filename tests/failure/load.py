@@ -65,9 +65,9 @@ class Load:
         ]
         self._tasks = [asyncio.create_task(work) for work in (*shop, *clients)]
 
-    def up(self, server: Reachable) -> None:
-        """The server is there: go on."""
-        self.house.use(server)
+    def up(self, *servers: Reachable) -> None:
+        """The server is there: go on. Where there are several, the workers are spread over them."""
+        self.house.use(*servers)
         self.answers = 0
         self._up.set()
 

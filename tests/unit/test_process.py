@@ -87,3 +87,45 @@ async def test_a_signal_is_heard_before_it_is_ready(serving, listeners):
     os.kill(os.getpid(), signal.SIGTERM)
     assert await task == 0
     assert told == []
+
+
+async def test_balancers_have_their_time_before_anybody_is_sent_away(broker, listeners, clock):
+    task = asyncio.create_task(
+        process.run(listeners, broker, 0, drain_seconds=5, on_ready=lambda: None)
+    )
+    for listener in listeners:
+        listener.up.set()
+    await turns()
+    assert broker.ready
+    os.kill(os.getpid(), signal.SIGTERM)
+    await turns()
+    assert not broker.ready
+    assert not broker.draining
+    clock.advance(4.9)
+    await turns()
+    assert not broker.draining
+    clock.advance(0.1)
+    assert await task == 0
+    assert broker.draining
+
+
+async def test_a_second_signal_cuts_that_short(broker, listeners):
+    task = asyncio.create_task(
+        process.run(listeners, broker, 0, drain_seconds=3_600, on_ready=lambda: None)
+    )
+    await turns()
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        await turns()
+    assert await task == 0
+
+
+async def test_a_listener_that_fails_meanwhile_cuts_it_short_too(broker, listeners):
+    task = asyncio.create_task(
+        process.run(listeners, broker, 0, drain_seconds=3_600, on_ready=lambda: None)
+    )
+    await turns()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await turns()
+    listeners[0].fail()
+    assert await task == process.EXIT_FAILED

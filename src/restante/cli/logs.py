@@ -40,8 +40,8 @@ def configure(level: str, format: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # A line for each connection and start says nothing that ours do not.
-    for noisy in ("uvicorn", "asyncio"):
+    # A line for each connection, request and start says nothing that ours do not.
+    for noisy in ("uvicorn", "asyncio", "httpx"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -18,9 +18,11 @@ from restante.cli import (
     collecting,
     dead,
     maintenance,
+    nodes,
     publishing,
     queues,
     receipts,
+    relaying,
     serving,
     webhooks,
 )
@@ -78,6 +80,7 @@ app.command(rich_help_panel=_SERVER)(maintenance.bench)
 app.command(rich_help_panel=_SERVER)(maintenance.version)
 
 app.command(rich_help_panel=_CLIENTS)(publishing.publish)
+app.command(rich_help_panel=_CLIENTS)(relaying.relay)
 app.command(rich_help_panel=_CLIENTS)(collecting.receive)
 for command in (
     collecting.ack,
@@ -92,6 +95,7 @@ for command in (
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
     (queues.app, "queue"),

@@ -162,6 +162,31 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    client_requests_per_second: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How often one client may ask this node; 0: no limit.  [default: 1000]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    node_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What this node is called in lists.  [default: the machine's name]",
+            show_default=False,
+            rich_help_panel=_NODES,
+        ),
+    ] = None,
+    drain_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How long a stop leaves balancers to notice that it is not ready.  [default: 0]",
+            rich_help_panel=_NODES,
+        ),
+    ] = None,
     shutdown_seconds: Annotated[
         str | None,
         typer.Option(
@@ -220,6 +245,9 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "poll_interval_seconds": poll_interval_seconds,
             "reserve_bytes": reserve_bytes,
             "connections_per_principal": connections_per_principal,
+            "client_requests_per_second": client_requests_per_second,
+            "node_name": node_name,
+            "drain_seconds": drain_seconds,
             "shutdown_seconds": shutdown_seconds,
             "secrets_key_file": secrets_key_file,
             "webhook_allow": webhook_allow,

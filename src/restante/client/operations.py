@@ -17,6 +17,8 @@ from restante.wire.messages import (
     KeyMade,
     KeyOut,
     KeyPage,
+    NodeList,
+    NodeOut,
     NotificationStatus,
     QueueOut,
     QueuePage,
@@ -239,6 +241,10 @@ class Operations(WebhookOperations):
     async def unsubscribe(self, id: str) -> None:
         """Remove a subscription; what was routed by it stays."""
         await self._wire.send("DELETE", f"/v1/subscriptions/{segment(id)}", repeatable=False)
+
+    async def nodes(self) -> list[NodeOut]:
+        """The nodes that share the store: all that were heard of within the hour."""
+        return (await self._wire.call(NodeList, "GET", "/v1/nodes")).nodes
 
 
 def _selection(seqs: Sequence[int] | None, filter: Mapping[str, str] | None) -> dict[str, object]:

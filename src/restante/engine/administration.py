@@ -35,6 +35,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
+from restante.nodes import changed_by
 from restante.queries import CountDead, QueueByName, Subscriptions, WebhookOf
 from restante.routing import check_pattern
 
@@ -75,8 +76,6 @@ class Administration:
         if base.owner != queue.owner:
             changes += await self._webhook_disabled(name)
         await self._configure(*changes)
-        # Settings may have let held deliveries go, or opened the flow.
-        self._broker.wakeups.wake(name)
         return queue
 
     async def add_key(
@@ -229,19 +228,8 @@ class Administration:
 
     async def _configure(self, *changes: Change) -> None:
         await self._broker.store.configure(changes)
-        directory = self._broker.directory
         for change in changes:
-            match change:
-                case PutQueue(queue):
-                    directory.forget_queue(queue.name)
-                case AddKey(key):
-                    directory.forget_key(key.id)
-                case RevokeKey(key_id):
-                    directory.forget_key(key_id)
-                case AddSubscription() | DropSubscription():
-                    directory.forget_subscriptions()
-                case PutWebhook(webhook):
-                    self._broker.webhooks.refresh(webhook.queue)
+            self._broker.heed(changed_by(change))
 
 
 def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:

@@ -168,6 +168,10 @@ class Attachments:
             if attachment.actor.key_id == key_id:
                 attachment.end(Ending.KEY_ENDED)
 
+    def key_ids(self) -> set[str]:
+        """The keys that anybody here has come with."""
+        return {attachment.actor.key_id for attachment in self._all}
+
     def reconnect_after_seconds(self) -> float:
         """When one of those that drain should come back: each at another time, so that they do not come at once."""
         return round(RECONNECT_SECONDS[0] + self._jitter() * RECONNECT_SECONDS[1], 2)

@@ -16,7 +16,9 @@ from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
+from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
+from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
@@ -37,6 +39,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
+from restante.nodes import Changed, NodeName, Subject
 from restante.ports import Clock, Store
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
@@ -52,7 +55,7 @@ class Broker:
     The store is its maker's to close.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each setting
         self,
         store: Store,
         clock: Clock,
@@ -62,9 +65,12 @@ class Broker:
         connections_per_principal: int = CONNECTIONS_PER_PRINCIPAL,
         keyring: Keyring | None = None,
         webhook_allow: Sequence[Network] = (),
+        client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
+        node: NodeName | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
+        self.retiring = asyncio.Event()
         self.draining = False
         self.directory = Directory(store)
         self.wakeups = Wakeups(clock)
@@ -78,12 +84,18 @@ class Broker:
             poll_interval_seconds=poll_interval_seconds,
             retention_interval_seconds=retention_interval_seconds,
         )
+        self.rates = Rates(clock, client_requests_per_second)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
+        self.membership = Membership(self, node or NodeName())
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
-        endless: list[Coroutine[Any, Any, None]] = [self.sweeper.sweep(), self.sweeper.retain()]
+        endless: list[Coroutine[Any, Any, None]] = [
+            self.sweeper.sweep(),
+            self.sweeper.retain(),
+            self.membership.live(),
+        ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
             endless.append(intake.take_in())
@@ -100,15 +112,42 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self.membership.leave()
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node is one to be sent requests."""
+        store = self.store
+        return store.available and not store.failed.done() and not self.retiring.is_set()
+
+    def retire(self) -> None:
+        """Say wherever it is asked that this node goes out of service. Until ``drain`` it serves as before."""
+        self.retiring.set()
+        self.membership.hurry()
 
     def drain(self) -> None:
         """Answer everyone who waits, now, with nothing, and tell those who are connected to leave.
 
         Whoever comes later does not wait.
         """
+        self.retire()
         self.draining = True
         self.wakeups.dismiss()
         self.attachments.drain()
+
+    def heed(self, changed: Changed) -> None:
+        """What was changed, on whatever node, takes effect on this one. For a key that has ended see ``dismiss``."""
+        match changed.subject:
+            case Subject.QUEUE:
+                self.directory.forget_queue(changed.name)
+                # Settings may have let held deliveries go, or opened the flow.
+                self.wakeups.wake(changed.name)
+            case Subject.KEY:
+                self.directory.forget_key(changed.name)
+            case Subject.SUBSCRIPTIONS:
+                self.directory.forget_subscriptions()
+            case Subject.WEBHOOK:
+                self.webhooks.refresh(changed.name)
 
     def dismiss(self, key_id: str) -> None:
         """A key has ended: who came with it is answered with nothing, and disconnected."""

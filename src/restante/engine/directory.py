@@ -65,6 +65,12 @@ class Directory:
                 self._router = router
         return router
 
+    def forget_all(self) -> None:
+        self._generation += 1
+        self._queues.clear()
+        self._keys.clear()
+        self._router = None
+
     def forget_queue(self, name: str) -> None:
         # The generation keeps an answer that was read before the change from being remembered after it.
         self._generation += 1

@@ -19,8 +19,8 @@ from restante.written import Moved, Written, check_written, draft_of
 _log = structlog.get_logger(__name__)
 
 MOVE_ROWS: Final = 500
-LOOK_SECONDS: Final = 1.0
-"""How long a row may wait that nobody told of: a look at an empty outbox costs next to nothing."""
+LOOK_SECONDS: Final = 0.2
+"""How long a row waits that nobody told of, at most: a look at an empty outbox costs little, a notification much."""
 
 
 class Intake:

@@ -31,6 +31,8 @@ BATCH_BYTES: Final = 1024 * 1024
 """Bodies of one batch: what a connection that takes nothing can keep in memory, and as much again."""
 AWAY_SECONDS: Final = 1.0
 """How long after a store could not be reached, or did not say what came of it, it is asked again."""
+RECALL_SECONDS: Final = (0.25, 8.0)
+"""When a stream without credit asks a shared store what it still holds: first, and at most; doubled each time."""
 _ID_BYTES: Final = 12
 
 
@@ -60,6 +62,7 @@ class Stream:
         "_lease_seconds",
         "_messages",
         "_pause",
+        "_recall_seconds",
         "_ticket",
         "_turn_taken",
         "_turns",
@@ -86,6 +89,7 @@ class Stream:
         self._bytes_held = 0
         # No lease held runs out before this: a bound, so that it need not be kept exact.
         self._first_until = math.inf
+        self._recall_seconds = RECALL_SECONDS[0]
         self._pause: asyncio.Future[None] | None = None
         self._ticket = broker.wakeups.attend(session.queue.name, session.actor.key_id)
         self._turns = turns
@@ -295,6 +299,7 @@ class Stream:
         self._held[ref.seq] = _Held(ref.fence, len(delivery.body), until)
         self._bytes_held += len(delivery.body)
         self._first_until = min(self._first_until, until)
+        self._recall_seconds = RECALL_SECONDS[0]
         self._broker.holders.hold(self, ref.seq)
 
     def _let_go(self, seq: int) -> None:
@@ -302,14 +307,38 @@ class Stream:
         self._broker.holders.let_go(self, seq)
 
     async def _wait_for_room(self, seconds: float) -> None:
-        """Until a lease ends, credit is granted, the earliest lease held may have run out, or the time is up."""
+        """Until a lease ends, credit is granted, the earliest lease held may have run out, or the time is up.
+
+        A lease that was settled on another node ends without a word to this one: the store is asked, now and then.
+        """
         clock = self._broker.clock
-        await self._rest(min(seconds, self._first_until - clock.monotonic()))
+        seconds = min(seconds, self._first_until - clock.monotonic())
+        shared = self._broker.store.nodes is not None
+        await self._rest(min(seconds, self._recall_seconds) if shared else seconds)
+        if shared and not self.ended and not self._has_room():
+            await self._recall()
         now = clock.monotonic()
         if now >= self._first_until:
             for seq in [seq for seq, held in self._held.items() if held.until <= now]:
                 self._let_go(seq)
             self._first_until = min((h.until for h in self._held.values()), default=math.inf)
+
+    async def _recall(self) -> None:
+        """Let go of what it holds no longer, by what the store says."""
+        self._recall_seconds = min(2 * self._recall_seconds, RECALL_SECONDS[1])
+        current: set[tuple[int, int]] = set()
+        after = 0
+        try:
+            while found := await self._broker.store.browse(
+                LeasedTo(self.queue, self.id, after, BATCH_BYTES)
+            ):
+                current.update((one.ref.seq, one.ref.fence) for one in found)
+                after = found[-1].ref.seq
+        except (StoreUnavailable, OutcomeUnknown):
+            return
+        for seq, held in list(self._held.items()):
+            if (seq, held.fence) not in current:
+                self._let_go(seq)
 
     async def _rest(self, seconds: float) -> None:
         """For so long, or until something has changed for this stream."""

@@ -166,6 +166,10 @@ class Wakeups:
         """The queues somebody waits on."""
         return [queue for queue, line in self._lines.items() if line.waiting]
 
+    def key_ids(self) -> set[str]:
+        """The keys that anybody who waits has come with."""
+        return {ticket.key_id for line in self._lines.values() for ticket in line.waiting}
+
     def dismiss(self, key_id: str | None = None) -> None:
         """Send everybody home, or all who came with one key: each wait ends as if its time were up."""
         for line in self._lines.values():

@@ -87,6 +87,17 @@ class Courier(Protocol):
     def refresh(self, queue: str) -> None:
         """The queue's webhook was changed, made or dropped."""
 
+    def refresh_all(self) -> None:
+        """Other webhooks than before may be this node's to call, and any may have been changed."""
+
+    @property
+    def count(self) -> int:
+        """How many webhooks are called from here."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it was told to end, and its last call has ended: others may have its webhooks."""
+
     async def ping(self, webhook: Webhook) -> Pinged:
         """Make a test call now, whether it is enabled or not."""
 
@@ -109,6 +120,7 @@ class WebhookDesk:
     ) -> None:
         self._broker = broker
         self._keyring = keyring or Keyring([random_bytes(KEY_BYTES)])
+        self._lasts = keyring is not None
         self._random_bytes = random_bytes
         self.allowed = allowed
         self.courier: Courier | None = None
@@ -269,6 +281,11 @@ class WebhookDesk:
         webhook = await self.get(queue)
         return await self._require_courier().ping(webhook)
 
+    async def agree(self) -> bool:
+        """Whether this node has the key with which other nodes seal, if there are any: from now on its first is it."""
+        nodes = self._broker.store.nodes
+        return nodes is None or not self._lasts or await nodes.agree(self._keyring.ids)
+
     async def seal_anew(self) -> None:
         """Seal with the first key what an older one has sealed: at start. What no key opens is left alone."""
         after = ""
@@ -284,6 +301,11 @@ class WebhookDesk:
         """The webhook was changed otherwise, together with its queue."""
         if self.courier is not None:
             self.courier.refresh(queue)
+
+    def refresh_all(self) -> None:
+        """Any webhook may have been changed, or have become this node's to call, or another's."""
+        if self.courier is not None:
+            self.courier.refresh_all()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -303,6 +325,10 @@ class WebhookDesk:
         raise WebhookChanged(f"the webhook of queue {queue} was changed by others meanwhile")
 
     async def _configure(self, change: Change, queue: str) -> None:
+        if isinstance(change, PutWebhook) and not await self.agree():
+            raise WebhooksUnavailable(
+                "other nodes seal secrets with a key that this node has not: the operator has to give it to all"
+            )
         future = self._broker.store.configure([change])
         # Whoever asked may leave: what is committed takes effect all the same.
         future.add_done_callback(lambda _: self.refresh(queue))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ from restante.errors import (
     MethodNotAllowed,
     OutOfBounds,
     RestanteError,
+    TooManyRequests,
     Unauthenticated,
     UpgradeRequired,
 )
@@ -74,6 +76,16 @@ def envelope(
     return Answer(status, xml.encode(msgspec.json.decode(body), root), XML, headers)
 
 
+def retry_after(error: RestanteError) -> tuple[Header, ...]:
+    """The header that says when to ask again, for errors that pass by themselves (RFC 9110, section 10.2.3)."""
+    match error:
+        case TooManyRequests():
+            return ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_seconds))),)
+        case RestanteError(status=429 | 503):
+            return ((b"retry-after", b"1"),)
+    return ()
+
+
 def problem(error: RestanteError, *, as_xml: bool) -> Answer:
     """An error as RFC 9457 problem details."""
     headers: tuple[Header, ...] = ()
@@ -87,8 +99,7 @@ def problem(error: RestanteError, *, as_xml: bool) -> Answer:
             headers = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
         case OutOfBounds():
             bounds = error.bounds
-    if error.status in (429, 503):
-        headers = (*headers, (b"retry-after", b"1"))
+    headers = (*headers, *retry_after(error))
     body = _encode(
         Problem(
             type=f"urn:restante:error:{error.code}",

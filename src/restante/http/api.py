@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from restante.http.answers import problem
 from restante.http.authentication import Authenticator
 from restante.http.head import Scope
 from restante.http.proxies import TrustedProxies
-from restante.http.request import ClientGone, ReceiveMessage, Request, SendMessage
+from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
 from restante.http.socket import INTERNAL, Socket, SocketClosed
 
 
@@ -128,17 +129,19 @@ class Routes:
 
 
 class Api:
-    """An ASGI application over some routes."""
+    """An ASGI application over some routes. Once it is ``retiring``, each answer is its connection's last."""
 
     def __init__(
         self,
         routes: Routes,
         authenticator: Authenticator | None,
         proxies: TrustedProxies | None = None,
+        retiring: asyncio.Event | None = None,
     ) -> None:
         self.routes = routes
         self._authenticator = authenticator
         self._proxies = proxies
+        self._retiring = retiring
 
     def __call__(
         self, scope: Scope, receive: ReceiveMessage, send: SendMessage
@@ -167,6 +170,8 @@ class Api:
             # The client learns nothing of our insides; the log tells all.
             _log.exception("http.failed", method=request.method, path=request.path)
             answer = problem(RestanteError(), as_xml=request.wants_xml)
+        if self._retiring is not None and self._retiring.is_set():
+            send = _last(send)
         await answer.send(send)
 
     async def _answer(self, request: Request) -> Sendable:
@@ -191,6 +196,17 @@ class Api:
         except Exception:  # noqa: BLE001 (logged, and the connection closed)
             _log.exception("socket.failed", path=socket.path)
             await socket.close(INTERNAL, "internal")
+
+
+def _last(send: SendMessage) -> SendMessage:
+    """Whoever keeps the connection for more is to look for another node (RFC 9112, section 9.6)."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = (*message["headers"], (b"connection", b"close"))
+        await send(message)
+
+    return closing
 
 
 def _path(scope: Scope) -> str:

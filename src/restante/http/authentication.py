@@ -30,6 +30,7 @@ class Authenticator:
         self._directory = broker.directory
         self._clock = broker.clock
         self._secret = broker.store.token_secret
+        self._rates = broker.rates
         self._admin_hash = None if admin_key is None else auth.hash_of(admin_key)
         self._read = functools.lru_cache(maxsize=CERTIFICATES)(client_certificates.read)
 
@@ -38,7 +39,7 @@ class Authenticator:
 
         The key stands in the ``Authorization`` header (RFC 6750), or for a WebSocket among its subprotocols.
         ``by_cookie``: where there is neither, a cookie made from a key will do. Without any of these it is who the
-        client's certificate stands for, as ASGI's TLS extension has it.
+        client's certificate stands for, as ASGI's TLS extension has it. ``TooManyRequests`` where it asks too often.
         """
         remote = _remote(head)
         text = _presented(head)
@@ -46,23 +47,23 @@ class Authenticator:
             return await self.by_key(text, transport, remote)
         key_id = self._of_cookie(head) if by_cookie else None
         if key_id is not None:
-            return await self._actor(key_id, None, transport, remote)
+            return self._admitted(await self._actor(key_id, None, transport, remote))
         certificate = _shown(head)
         if certificate is not None:
             return await self.by_certificate(certificate, transport, remote)
         raise Unauthenticated("send Authorization: Bearer <key>")
 
     async def by_key(self, text: str, transport: str, remote: str) -> Actor:
-        """Who has that key."""
+        """Who has that key. Asked once for each request, which it counts: ``TooManyRequests``."""
         if self._admin_hash is not None and hmac.compare_digest(
             auth.hash_of(text), self._admin_hash
         ):
             return Actor("admin", Role.ADMIN, ENVIRONMENT, transport, remote)
         key_id, secret_hash = auth.parse(text)
-        return await self._actor(key_id, secret_hash, transport, remote)
+        return self._admitted(await self._actor(key_id, secret_hash, transport, remote))
 
     async def by_certificate(self, pem: str, transport: str, remote: str) -> Actor:
-        """Who that client's certificate stands for. It has been verified, by who ended the TLS connection.
+        """Who that client's certificate stands for, as ``by_key``. It was verified by who ended the TLS connection.
 
         Of several names the first counts that somebody has. The end of the certificate's life is looked at here: a
         connection may outlast it.
@@ -75,7 +76,8 @@ class Authenticator:
             key = await self._directory.key(key_id)
             if key is not None and key.certificate_san == san and key.active(now):
                 actor = Actor(key.name, key.role, key.id, transport, remote)
-                return msgspec.structs.replace(actor, until_ms=shown.valid_until_ms)
+                actor = msgspec.structs.replace(actor, until_ms=shown.valid_until_ms)
+                return self._admitted(actor)
         names = ", ".join(san for san, _ in shown.names)
         raise Unauthenticated(
             f"the certificate stands for nobody here ({names or 'no name counts'})"
@@ -88,6 +90,10 @@ class Authenticator:
         if actor.key_id != ENVIRONMENT:
             await self._actor(actor.key_id, None, actor.transport, remote)
         return msgspec.structs.replace(actor, remote_address=remote)
+
+    def _admitted(self, actor: Actor) -> Actor:
+        self._rates.admit(actor)
+        return actor
 
     async def _actor(
         self, key_id: str, secret_hash: bytes | None, transport: str, remote: str

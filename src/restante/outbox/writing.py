@@ -74,15 +74,15 @@ def publish_in(  # noqa: PLR0913  # one parameter for each thing there is to say
     expires_after_seconds: float | None = None,
     publisher: str = OUTBOX_PUBLISHER,
     table: str | None = None,
-    notify: bool = True,
+    notify: bool = False,
 ) -> Any:
     """Publish in the transaction that is open on ``connection``: with its commit or not at all. The notification's id.
 
     Over an asynchronous connection it is to be awaited. ``connection`` is of psycopg, psycopg2, asyncpg, SQLAlchemy
     (Connection, Session, and their asynchronous kin) or Django, to the PostgreSQL that Restante keeps its store in;
     one that is in no transaction and commits each statement by itself commits this one, too. ``publisher`` is whom
-    the receipt names. The durations, in seconds, count from now. A node takes the row over after the commit: at once,
-    or within a second with ``notify=False``, which spares the commit PostgreSQL's lock on notifications.
+    the receipt names. The durations, in seconds, count from now. A node takes the row over within a fifth of a second
+    of the commit, or at once with ``notify=True``; but commits that notify wait for one another in PostgreSQL.
 
     With ``table`` the row goes into a table of that name (``restante relay --create-table`` makes it) in whatever
     database the connection is to, SQLite by ``sqlite3`` among them, for ``restante relay`` to carry over.

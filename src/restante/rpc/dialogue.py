@@ -105,6 +105,8 @@ class Dialogue(ABC, Generic[Q, A]):
     async def _carry_out_all(self, carry_out: Callable[[Q], Awaitable[None]]) -> None:
         """Have every request carried out, or begun, by a function that raises what it refuses it with."""
         while (request := await self._link.read()) is not None:
+            if wait_seconds := self._broker.rates.wait_seconds(self._actor):
+                await self._broker.clock.wait(wait_seconds)
             try:
                 check_ref(request.ref)
                 await carry_out(request)

@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 
 from restante.engine.broker import Broker
 from restante.errors import BodyTooLarge, Malformed, RestanteError, UnsupportedMedia
-from restante.http.answers import Answer, Header
+from restante.http.answers import Answer, Header, retry_after
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
 from restante.http.request import ClientGone, Request, SendMessage
@@ -243,7 +243,7 @@ class Single(Reply):
             return
         headers: tuple[Header, ...] = ()
         if end.error is not None:
-            headers = ((b"restante-code", end.error.code.encode()),)
+            headers = ((b"restante-code", end.error.code.encode()), *retry_after(end.error))
         if isinstance(end.error, BodyTooLarge):
             # What is left of the body will not be read.
             headers = (*headers, (b"connection", b"close"))

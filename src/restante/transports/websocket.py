@@ -102,6 +102,8 @@ class Connection:
     async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
+            if wait_seconds := self._broker.rates.wait_seconds(self._actor):
+                await self._broker.clock.wait(wait_seconds)
             try:
                 incoming = frames.read(message, self._subprotocol)
             except frames.Unreadable as unreadable:

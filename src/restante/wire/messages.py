@@ -334,6 +334,22 @@ class SubscriptionList(Answered, kw_only=True, omit_defaults=False):
     subscriptions: list[SubscriptionOut]
 
 
+class NodeOut(Answered, kw_only=True, omit_defaults=False):
+    id: str
+    name: str
+    version: str
+    url: str
+    started_at: str
+    draining: bool
+    connections: int
+    webhooks: int
+    silent_seconds: float
+
+
+class NodeList(Answered, kw_only=True, omit_defaults=False):
+    nodes: list[NodeOut]
+
+
 class Problem(Answered, kw_only=True):
     """RFC 9457. ``bounds`` names what was out of bounds, ``allowed`` the methods of a path."""
 

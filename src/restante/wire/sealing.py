@@ -35,6 +35,11 @@ class Keyring:
         self._ciphers = {_id(key): AESGCM(key) for key in keys}
         self._first = _id(keys[0])
 
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """By which the keys are known, in their order. They tell nothing of the keys."""
+        return tuple(self._ciphers)
+
     def __repr__(self) -> str:
         return f"Keyring({len(self._ciphers)} keys)"
 

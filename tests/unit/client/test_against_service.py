@@ -11,7 +11,7 @@ import pytest
 from restante.app import build_api, open_broker
 from restante.client import Client, Settle
 from restante.client.ledger import LedgerBroken, verify_ledger
-from restante.errors import LeaseLost, QueueNotFound, Unauthenticated
+from restante.errors import Forbidden, LeaseLost, QueueNotFound, Unauthenticated
 from restante.model import Publication, Role, Verb
 
 ADMIN = "the-administrators-key"
@@ -235,3 +235,10 @@ async def test_a_ledger_that_was_tampered_with_does_not(admin, acme, monkeypatch
 
 def _fields(receipt):
     return {name: getattr(receipt, name) for name in receipt.__struct_fields__}
+
+
+async def test_nodes_are_listed_to_administrators(admin, acme):
+    (alone,) = await admin.nodes()
+    assert (alone.draining, alone.webhooks, alone.silent_seconds) == (False, 0, 0)
+    with pytest.raises(Forbidden):
+        await acme.nodes()

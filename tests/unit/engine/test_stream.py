@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, turns
 
+from restante.engine.broker import Broker
 from restante.engine.settling import Settle
-from restante.engine.stream import AWAY_SECONDS
+from restante.engine.stream import AWAY_SECONDS, RECALL_SECONDS
 from restante.errors import (
     Forbidden,
     LeaseLost,
@@ -47,6 +48,26 @@ async def settle(session, *deliveries, verb=Verb.ACK, **fields):
 
 def bodies(deliveries):
     return [one.body for one in deliveries]
+
+
+# -- other nodes --------------------------------------------------------------------------------
+
+
+async def test_what_was_settled_on_another_node_makes_room_too(broker, store, clock, monkeypatch):
+    monkeypatch.setattr(type(store), "nodes", object(), raising=False)
+    await publish(broker, b"1", b"2", b"3")
+    async with Broker(store, clock) as elsewhere:
+        with await opened(broker, 2) as stream:
+            first, _ = await stream.next()
+            session = await elsewhere.session("acme", ACME)
+            task = await asking(stream)
+            clock.advance(RECALL_SECONDS[0])
+            await turns()
+            assert not task.done(), "both are still its own"
+            await settle(session, first)
+            clock.advance(2 * RECALL_SECONDS[0])
+            assert bodies(await task) == [b"3"]
+            assert stream.unsettled == 2
 
 
 # -- a store that is away -----------------------------------------------------------------------

@@ -39,8 +39,14 @@ class Courier:
         self.told = []
         self.answers = Circuit.CLOSED
 
+    count = 0
+    done = False
+
     def refresh(self, queue):
         self.told.append(queue)
+
+    def refresh_all(self):
+        self.told.append("all")
 
     async def ping(self, webhook):
         return Pinged(ok=True, status=200, reason=webhook.url, seconds=0.5)

@@ -375,25 +375,20 @@ async def test_a_webhook_whose_secrets_do_not_open_waits(post, endpoints, broker
         assert not (await other.webhooks.ping("acme")).ok
 
 
-async def test_only_what_this_node_holds_a_claim_for_is_called(broker, clock, endpoints):
-    class Claims:
-        held = {"acme"}  # noqa: RUF012
-
-        def holds(self, queue):
-            return queue in self.held
-
+async def test_only_what_this_node_holds_a_claim_for_is_called(broker, endpoints, monkeypatch):
     for queue in ("acme", "bob"):
         # Made by another node.
         broker.webhooks.courier = Dispatcher(broker, caller=endpoints)
         await broker.webhooks.put(queue, f"https://{queue}.example/", None, {})
-    claims = Claims()
-    async with Dispatcher(broker, caller=endpoints, claims=claims) as dispatcher:
+    held = {"acme"}
+    monkeypatch.setattr(broker.membership, "holds", lambda queue: queue in held)
+    async with Dispatcher(broker, caller=endpoints) as dispatcher:
         await turns()
         assert dispatcher.circuit("acme") is Circuit.CLOSED
         assert dispatcher.circuit("bob") is None
-        claims.held = {"bob"}
-        for queue in ("acme", "bob"):
-            dispatcher.refresh(queue)
+        held.add("bob")
+        held.remove("acme")
+        dispatcher.refresh_all()
         await turns()
         assert dispatcher.circuit("acme") is None
         assert dispatcher.circuit("bob") is Circuit.CLOSED

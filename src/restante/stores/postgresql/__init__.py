@@ -34,6 +34,7 @@ from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.committer import Committer
 from restante.stores.postgresql.connections import Database, refusal
 from restante.stores.postgresql.leasing import Extend, Held, Lease
+from restante.stores.postgresql.nodes import SharedNodes
 from restante.stores.postgresql.outbox import PostgresqlOutbox
 from restante.stores.postgresql.reads import Reads
 from restante.stores.postgresql.settling import Settle
@@ -80,6 +81,8 @@ class PostgresqlStore:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
+        self._beats = Transactor(database, memory, self._reach, self._jitter)
+        self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
         self._intake = Transactor(database, memory, self._reach, self._jitter)
         self._outbox = PostgresqlOutbox(database, self._intake, self._start)
@@ -108,8 +111,8 @@ class PostgresqlStore:
         return self._reach.up
 
     @property
-    def nodes(self) -> None:
-        return None
+    def nodes(self) -> SharedNodes:
+        return self._nodes
 
     @property
     def outbox(self) -> PostgresqlOutbox:
@@ -167,6 +170,7 @@ class PostgresqlStore:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
+        self._beats.close()
         self._intake.close()
         self._reader.close()
 

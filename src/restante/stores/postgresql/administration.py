@@ -20,7 +20,7 @@ from restante.errors import (
     WebhookNotFound,
 )
 from restante.model import Key, Queue, Role, Subscription
-from restante.nodes import Changed, Subject
+from restante.nodes import changed_by
 from restante.stores.postgresql import nodes
 from restante.stores.postgresql.unit import Unit
 from restante.stores.postgresql.upkeep import unpark
@@ -38,26 +38,6 @@ async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     for item in changes:
         await _change(unit, item)
     unit.written = True
-
-
-def changed_by(item: change.Change) -> Changed:
-    """What other nodes must hear of a change."""
-    match item:
-        case change.AddClient(client):
-            # It owns nothing yet: nobody remembers anything of it.
-            return Changed(Subject.QUEUE, client.name)
-        case change.PutQueue(queue):
-            return Changed(Subject.QUEUE, queue.name)
-        case change.AddKey(key):
-            return Changed(Subject.KEY, key.id)
-        case change.RevokeKey(key_id):
-            return Changed(Subject.KEY, key_id)
-        case change.AddSubscription() | change.DropSubscription():
-            return Changed(Subject.SUBSCRIPTIONS)
-        case change.PutWebhook(webhook):
-            return Changed(Subject.WEBHOOK, webhook.queue)
-        case change.DropWebhook(queue_name):
-            return Changed(Subject.WEBHOOK, queue_name)
 
 
 async def _change(unit: Unit, item: change.Change) -> None:

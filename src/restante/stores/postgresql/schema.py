@@ -51,10 +51,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE UNIQUE INDEX subscriptions_once ON subscriptions (pattern, queue, md5(filter));
     CREATE TABLE webhooks (
-        queue text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, webhook bytea NOT NULL,
-        holder text, held_until timestamptz
+        queue text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, webhook bytea NOT NULL
     );
-    CREATE INDEX webhooks_by_holder ON webhooks (holder);
+    CREATE TABLE webhook_slots (
+        slot smallint PRIMARY KEY, holder text COLLATE "C", held_until timestamptz
+    ) WITH (fillfactor = 40);
+    INSERT INTO webhook_slots (slot) SELECT generate_series(0, 255);
 
     CREATE SEQUENCE notification_numbers INCREMENT 1000;
     CREATE TABLE notifications (
@@ -118,13 +120,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX outbox_waiting ON outbox (position) WHERE refused IS NULL;
 
     CREATE TABLE change_count (one boolean PRIMARY KEY DEFAULT true CHECK (one), version bigint NOT NULL);
-    INSERT INTO change_count VALUES (true, 0);
+    INSERT INTO change_count VALUES (true, 1);
     CREATE TABLE changelog (version bigint NOT NULL, item integer NOT NULL, subject text NOT NULL, name text NOT NULL,
         PRIMARY KEY (version, item));
     CREATE TABLE nodes (
         id text COLLATE "C" PRIMARY KEY, name text NOT NULL, version text NOT NULL, url text NOT NULL,
         started_at bigint NOT NULL, draining boolean NOT NULL, connections integer NOT NULL,
-        calls_webhooks boolean NOT NULL, beat_at timestamptz NOT NULL
+        webhooks integer NOT NULL, calls_webhooks boolean NOT NULL, beat_at timestamptz NOT NULL
     );
     """,
 )

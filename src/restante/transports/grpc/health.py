@@ -55,12 +55,11 @@ class Health:
 
     async def watch(self, _: object, context: Context) -> None:
         known = await self._known(context)
-        ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         try:
-            with self._broker.attachments.attach(SYSTEM, ending.set_result):
+            with self._broker.attachments.attach(SYSTEM, _wait_for_retiring):
                 status = self._now() if known else health_pb2.HealthCheckResponse(status=_UNKNOWN)
                 await context.write(status.SerializeToString())
-                await ending
+                await self._broker.retiring.wait()
         except RestanteError as error:
             if not self._broker.draining:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, error.detail)
@@ -88,5 +87,9 @@ class Health:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no HealthCheckRequest")
 
     def _now(self) -> health_pb2.HealthCheckResponse:
-        down = self._broker.draining or self._broker.store.failed.done()
-        return health_pb2.HealthCheckResponse(status=_NOT_SERVING if down else _SERVING)
+        status = _SERVING if self._broker.ready else _NOT_SERVING
+        return health_pb2.HealthCheckResponse(status=status)
+
+
+def _wait_for_retiring(_: Ending) -> None:
+    """Who watches is told before anybody's connection is ended."""

@@ -10,7 +10,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import structlog
 
@@ -34,19 +34,6 @@ PINGS: Final = 16
 _PAGE: Final = 500
 
 
-class Claims(Protocol):
-    """Which webhooks are this node's to call. Whoever changes that says so by ``Dispatcher.refresh``."""
-
-    def holds(self, queue: str) -> bool: ...
-
-
-class EveryWebhook:
-    """The claims of a node that is alone."""
-
-    def holds(self, queue: str) -> bool:
-        return True
-
-
 class Dispatcher:
     """``async with Dispatcher(broker)`` calls webhooks as long as it is open; it is the broker's ``Courier``.
 
@@ -61,18 +48,17 @@ class Dispatcher:
         agent: str = "Restante",
         shutdown_seconds: float = 0.0,
         caller: Caller | None = None,
-        claims: Claims | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._broker = broker
         self._agent = agent
         self._shutdown_seconds = shutdown_seconds
         self._caller = caller
-        self._claims = claims or EveryWebhook()
         self._jitter = jitter
         self._workers: dict[str, Worker] = {}
         self._running: dict[asyncio.Task[None], Worker] = {}
         self._changed: set[str] = set()
+        self._search = True
         self._pings: dict[tuple[str, int], asyncio.Task[Pinged]] = {}
         self._ping_room = asyncio.Semaphore(PINGS)
         self._alarm = asyncio.Event()
@@ -85,12 +71,9 @@ class Dispatcher:
             caller = HttpCaller(self._broker.webhooks.allowed, self._agent)
             self._caller = await self._stack.enter_async_context(caller)
         self._attachment.__enter__()
-        after = ""
-        while page := await self._broker.store.browse(Webhooks(after, _PAGE)):
-            self._changed.update(webhook.queue for webhook in page)
-            after = page[-1].queue
         self._alarm.set()
         self._broker.webhooks.courier = self
+        self._broker.membership.hurry()
         self._following = asyncio.create_task(self._follow())
         return self
 
@@ -117,6 +100,19 @@ class Dispatcher:
     def refresh(self, queue: str) -> None:
         self._changed.add(queue)
         self._alarm.set()
+
+    def refresh_all(self) -> None:
+        self._changed.update(self._workers)
+        self._search = True
+        self._alarm.set()
+
+    @property
+    def count(self) -> int:
+        return len(self._workers)
+
+    @property
+    def done(self) -> bool:
+        return self._draining and not self._running
 
     def circuit(self, queue: str) -> Circuit | None:
         worker = self._workers.get(queue)
@@ -162,6 +158,8 @@ class Dispatcher:
         while True:
             await self._alarm.wait()
             self._alarm.clear()
+            if self._search:
+                await self._find()
             while self._changed:
                 queue = self._changed.pop()
                 try:
@@ -173,12 +171,31 @@ class Dispatcher:
                 except Exception:  # noqa: BLE001 (logged; the others must go on for one defect)
                     _log.exception("webhook.failed", queue=queue)
 
+    async def _find(self) -> None:
+        """Have all webhooks looked at that are this node's to call."""
+        self._search = False
+        holds, after = self._broker.membership.holds, ""
+        try:
+            while page := await self._broker.store.browse(Webhooks(after, _PAGE)):
+                self._changed.update(one.queue for one in page if holds(one.queue))
+                after = page[-1].queue
+        except RestanteError as error:
+            _log.warning("webhook.store_error", error=str(error))
+            self._search = True
+            self._broker.clock.call_later(STORE_PAUSE_SECONDS, self._alarm.set)
+
     async def _serve(self, queue: str) -> None:
+        worker = self._workers.get(queue)
+        if not self._broker.membership.holds(queue):
+            # Without asking the store: there may be as many as there are webhooks.
+            if worker is not None:
+                worker.stop()
+                del self._workers[queue]
+            return
         webhook = await self._broker.store.browse(WebhookOf(queue))
         owner = (await self._broker.directory.queue(queue)).owner
-        worker = self._workers.get(queue)
         opened: Opened | None = None
-        if webhook is not None and webhook.enabled and self._claims.holds(queue):
+        if webhook is not None and webhook.enabled:
             opened = self._open(webhook)
         if worker is not None and (
             webhook is None or opened is None or not worker.serves(webhook, owner)
@@ -229,8 +246,8 @@ class Dispatcher:
             _log.error("webhook.failed", queue=queue, exc_info=error)
             worker.stopped = True
             self._broker.clock.call_later(STORE_PAUSE_SECONDS, lambda: self.refresh(queue))
-        if self._draining and not self._running:
-            self._attachment.__exit__(None, None, None)
+        if self.done:
+            self._left()
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -241,13 +258,18 @@ class Dispatcher:
         self._draining = True
         for worker in self._running.values():
             worker.stop()
-        if not self._running:
-            self._attachment.__exit__(None, None, None)
+        if self.done:
+            self._left()
         if self._shutdown_seconds > 0:
             later = self._broker.clock.call_later(self._shutdown_seconds, self._give_up)
             self._stack.callback(later)
         else:
             self._give_up()
+
+    def _left(self) -> None:
+        self._attachment.__exit__(None, None, None)
+        # Others may have the webhooks now.
+        self._broker.membership.hurry()
 
     def _give_up(self) -> None:
         for worker in self._running.values():

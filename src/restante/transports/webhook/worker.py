@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from restante.bucket import Bucket
 from restante.engine.broker import Broker
 from restante.engine.settling import Settle, Settler
 from restante.engine.stream import Stream
@@ -17,7 +18,6 @@ from restante.engine.webhooks import TRANSPORT, Opened
 from restante.errors import LeaseLost, RestanteError, ShuttingDown
 from restante.model import BATCH, Actor, Delivery, Role, Verb
 from restante.transports.webhook.breaker import Breaker
-from restante.transports.webhook.bucket import Bucket
 from restante.transports.webhook.calls import Caller, delivery_call
 from restante.transports.webhook.outcomes import Endpoint, Verdict, judge
 from restante.webhooks import Circuit, Webhook
@@ -133,6 +133,11 @@ class Worker:
             await self._clock.wait(STORE_PAUSE_SECONDS)
             return
         if not deliveries:
+            self.stopped = True
+            return
+        if not self._broker.membership.holds(stream.queue):
+            # Leased just as it became another node's to call.
+            stream.give_back(deliveries)
             self.stopped = True
             return
         if self.circuit() is Circuit.OPEN:

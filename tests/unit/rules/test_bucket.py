@@ -2,7 +2,7 @@
 
 import pytest
 
-from restante.transports.webhook.bucket import Bucket
+from restante.bucket import Bucket
 
 
 def test_a_second_s_worth_at_once_and_then_as_time_passes():

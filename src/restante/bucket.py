@@ -1,4 +1,4 @@
-"""A token bucket: so many calls a second, with a second's worth at once. Pure: the time is handed in."""
+"""A token bucket: so many calls a second, with some seconds' worth at once. Pure: the time is handed in."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Bucket:
 
     __slots__ = ("_at", "_most", "_rate", "_tokens")
 
-    def __init__(self, rate_per_second: float, now: float) -> None:
+    def __init__(self, rate_per_second: float, now: float, burst_seconds: float = 1.0) -> None:
         self._rate = rate_per_second
-        self._most = max(1.0, rate_per_second)
+        self._most = max(1.0, rate_per_second * burst_seconds)
         self._tokens = self._most
         self._at = now
 
@@ -33,6 +33,10 @@ class Bucket:
         """How long until one may be begun."""
         self._fill(now)
         return max(0.0, (1.0 - self._tokens) / self._rate)
+
+    def full(self, now: float) -> bool:
+        """Whether it is as good as new."""
+        return self._tokens + (now - self._at) * self._rate >= self._most
 
     def _fill(self, now: float) -> None:
         self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
