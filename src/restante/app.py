@@ -33,7 +33,7 @@ from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.transports import events, longpoll, websocket
-from restante.urls import folder_of, folder_url, open_store
+from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import administer, docs, look, nodes, publish, settle, webhooks
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
     """
     raise_file_limit()
     clock = SystemClock()
+    store_url = config.store or folder_url(config.data)
     files = tls_files(config)
     tls = None if files is None else ServerContext(files)
     with (
@@ -107,7 +108,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         url = _url(public, "http" if tls is None else "https")
         async with (
             open_store(
-                config.store or folder_url(config.data),
+                store_url,
                 clock,
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
@@ -120,6 +121,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),
+                waker=open_waker(config.waker, store_url, clock),
                 client_requests_per_second=config.client_requests_per_second,
                 node=NodeName(config.node_name or socket.gethostname(), url, __version__),
             ) as broker,
@@ -277,12 +279,14 @@ def _url(listener: socket.socket, scheme: str = "http") -> str:
 async def open_broker(
     url: str,
     *,
+    waker: str | None = None,
     webhook_allow: Iterable[str] = (),
     secrets_key_file: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Broker]:
     """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
 
+    ``waker`` is the URL of what other nodes are woken through, where that is not the PostgreSQL that they share.
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
     a key that lives no longer than the broker.
@@ -295,7 +299,14 @@ async def open_broker(
         keyring = None if secrets_key_file is None else load_keyring(secrets_key_file)
         allowed = parse_networks(webhook_allow)
         async with (
-            Broker(store, clock, keyring=keyring, webhook_allow=allowed, **settings) as broker,
+            Broker(
+                store,
+                clock,
+                keyring=keyring,
+                webhook_allow=allowed,
+                waker=open_waker(waker, url, clock),
+                **settings,
+            ) as broker,
             _calling(broker),
         ):
             yield broker

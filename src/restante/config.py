@@ -62,7 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reserve_bytes: int = 64 * _MIB
     connections_per_principal: int = 1_000
     """How many WebSockets and streams of events one client or publisher may have open."""
-    client_requests_per_second: float = 1_000.0
+    client_requests_per_second: float = 5_000.0
     """How often one client may ask this node; 0: as often as it likes."""
     drain_seconds: float = 0.0
     """How long after the signal to stop all is served as before, while readiness is off."""

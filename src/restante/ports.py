@@ -9,7 +9,7 @@ the answer: shield it where the answer matters.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from restante.model import (
     Settled,
     Settlement,
 )
+from restante.moving import Key, Part, Progress, Row
 from restante.nodes import Beat, NodeReport
 from restante.queries import Answer, Query
 from restante.written import Moved, Written
@@ -183,3 +184,41 @@ class Waker(Protocol):
 
     def leave(self, queue: str) -> None:
         """Nobody on this node waits on the queue any longer."""
+
+
+class CopySource(Protocol):
+    """A store that nobody serves, giving out its rows (``moving.py``)."""
+
+    async def now_ms(self) -> int:
+        """Where its timeline stands."""
+
+    async def token_secret(self) -> bytes:
+        """``Store.token_secret``, so that tokens in clients' hands open in the copy."""
+
+    async def counts(self) -> dict[Part, int]:
+        """How many rows each part has."""
+
+    def rows(self, part: Part, after: Key = ()) -> AsyncIterator[list[Row]]:
+        """The rows of a part with a key above ``after``, in order, in batches."""
+
+
+class CopyTarget(CopySource, Protocol):
+    """A store that takes rows in, and refuses to be served until ``finish``."""
+
+    async def progress(self) -> Progress | None:
+        """How far a copy has come; None where none was begun. ``StoreRefused`` where it holds a store of its own."""
+
+    async def finished(self) -> Progress | None:
+        """Of the copy that was finished here, if one was."""
+
+    async def begin(self, progress: Progress, token_secret: bytes) -> None:
+        """Mark it as half a copy."""
+
+    async def put(self, rows: Sequence[Row], before: Progress, now: Progress) -> None:
+        """Keep rows of one part and the new progress, in one transaction.
+
+        ``StoreInUse`` unless the progress was ``before``: another copy is under way.
+        """
+
+    async def finish(self, progress: Progress) -> None:
+        """Take the mark away: from now on it is a store like any other."""

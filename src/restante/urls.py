@@ -1,4 +1,4 @@
-"""Which store a URL names."""
+"""Which store, and which waker, a URL names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from restante.errors import ConfigurationError
-from restante.ports import Clock, Store
+from restante.ports import Clock, CopySource, CopyTarget, Store, Waker
 from restante.stores.sqlite import SqliteStore
+from restante.wakers.local import LocalWaker
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
 RESERVE_BYTES: Final = 64 * 1024 * 1024
+_EXTRAS: Final = {
+    "postgresql": "postgres",
+    "redis": "redis",
+    "rediss": "redis",
+    "nats": "nats",
+    "tls": "nats",
+}
+"""Which extra brings what a waker's scheme needs."""
 
 
 def open_store(
@@ -48,6 +57,39 @@ def open_store(
     )
 
 
+def open_waker(url: str | None, store_url: str, clock: Clock) -> Waker:
+    """The waker that ``url`` names, not yet listening: ``redis://``, ``rediss://``, ``nats://``, ``tls://`` (NATS) or
+    ``postgresql://``.
+
+    Where ``url`` is None, nodes that share a PostgreSQL wake one another through it, and any other node is alone.
+    Raises ``ConfigurationError`` for a URL of no known kind and for a package that is not installed.
+    """
+    if url is None:
+        if not store_url.startswith("postgresql://"):
+            return LocalWaker()
+        url = store_url
+    scheme = url.partition("://")[0]
+    extra = _EXTRAS.get(scheme)
+    try:
+        if extra == "postgres":
+            from restante.wakers.postgresql import PostgresqlWaker
+
+            return PostgresqlWaker(url, clock)
+        if extra == "redis":
+            from restante.wakers.redis import RedisWaker
+
+            return RedisWaker(url, clock)
+        if extra == "nats":
+            from restante.wakers.nats import NatsWaker
+
+            return NatsWaker(url, clock)
+    except ModuleNotFoundError as error:
+        raise _missing(str(extra), error) from error
+    raise ConfigurationError(
+        f"no waker speaks {scheme!r}: say redis://, rediss://, nats://, tls:// or postgresql://"
+    )
+
+
 def folder_of(url: str) -> Path | None:
     """The folder of a store in one. As SQLAlchemy has it: three slashes a relative path, four an absolute one."""
     scheme, separator, rest = url.partition("://")
@@ -61,7 +103,48 @@ def folder_url(folder: Path) -> str:
     return f"sqlite:///{folder}"
 
 
+def open_copy_source(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopySource]:
+    """The store that ``url`` names, to be copied: ``sqlite:///FOLDER`` or ``postgresql://...``.
+
+    Raises ``ConfigurationError`` for a URL of no durable store.
+    """
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_source(folder, clock)
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_source(url)
+    raise _not_durable(url)
+
+
+def open_copy_target(url: str, clock: Clock) -> contextlib.AbstractAsyncContextManager[CopyTarget]:
+    """The store that ``url`` names, to be copied into. Raises ``ConfigurationError`` as above."""
+    folder = folder_of(url)
+    if folder is not None:
+        from restante.stores.sqlite import moving as sqlite
+
+        return sqlite.copy_target(folder, clock)
+    if url.startswith("postgresql://"):
+        try:
+            from restante.stores.postgresql import moving as postgresql
+        except ModuleNotFoundError as error:
+            raise _missing("postgres", error) from error
+        return postgresql.copy_target(url)
+    raise _not_durable(url)
+
+
 def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
     return ConfigurationError(
         f"this needs a package that is not installed ({error.name}): pip install 'restante[{extra}]'"
+    )
+
+
+def _not_durable(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{url!r} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
     )

@@ -15,7 +15,6 @@ import pytest
 from grpc_health.v1 import health_pb2
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
-from restante.client import Client
 from restante.testing.transports.driver import Target
 from restante.testing.transports.drivers.grpc import Connection
 from restante.wire.proto import restante_pb2 as pb
@@ -77,11 +76,11 @@ async def test_it_serves_as_before_until_balancers_have_noticed(service, box):
 
 
 async def test_it_says_of_itself_that_it_drains(service, box):
-    async with Client(service.url, ADMIN_KEY) as admin:
-        (node,) = await admin.nodes()
-        assert (node.name, node.draining, node.url) == (NAME, False, service.url)
-        stop(service)
-        assert (await admin.nodes())[0].draining
+    (node,) = box.admin.get("/v1/nodes").json()["nodes"]
+    assert (node["name"], node["draining"], node["url"]) == (NAME, False, service.url)
+    stop(service)
+    (node,) = box.admin.get("/v1/nodes").json()["nodes"]
+    assert node["draining"]
     assert box.client.get("/v1/nodes").status_code == 403
 
 

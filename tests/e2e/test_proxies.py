@@ -214,7 +214,7 @@ def test_every_name_to_fill_in_is_explained():
         explained += len(names)
     assert explained == 9
     template = (DEPLOY / "haproxy" / "restante.cfg").read_text()
-    names = set(re.findall(r"\$\{(RESTANTE_[A-Z_]+)", template))
+    names = set(re.findall(r"\$\{(RESTANTE_[A-Z_]+[23]?)", template))
     told = set(re.findall(r"^#   (RESTANTE_[A-Z_]+)", template, re.MULTILINE))
     own = {"RESTANTE_SERVER", "RESTANTE_GRPC", "RESTANTE_ADMIN_HOST", "RESTANTE_ADMIN_PORT"}
     others = {f"{name}_{node}" for name in own for node in (2, 3)}

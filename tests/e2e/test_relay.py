@@ -68,8 +68,14 @@ class Relaying:
 
 
 @pytest.fixture
-def box(own_server):
-    mailbox = Mailbox(own_server)
+def service(request):
+    """A server for all tests, but for those that end it."""
+    return request.getfixturevalue("own_server" if "away" in request.node.name else "server")
+
+
+@pytest.fixture
+def box(service):
+    mailbox = Mailbox(service)
     mailbox.settings(max_in_flight=100_000)
     yield mailbox
     mailbox.close()

@@ -218,9 +218,9 @@ def test_pods_run_a_command_of_ours_with_settings_that_it_knows():
             environment[variable["name"]] = secret[variable["valueFrom"]["secretKeyRef"]["key"]]
     config = settings(image_environment() | environment)
     spec = manifest("deployment.yaml", "Deployment")["spec"]["template"]["spec"]
-    stop = container()["lifecycle"]["preStop"]["exec"]["command"]
     grace = spec["terminationGracePeriodSeconds"]
-    assert grace > float(stop[1]) + config.shutdown_seconds + LEAVE_SECONDS
+    assert config.drain_seconds > 0
+    assert grace > config.drain_seconds + config.shutdown_seconds + LEAVE_SECONDS
     mounts = {mount["name"]: mount["mountPath"] for mount in container()["volumeMounts"]}
     assert mounts["data"] == str(config.data)
     volumes = {volume["name"]: volume for volume in spec["volumes"]}

@@ -50,7 +50,6 @@ class RestanteServer:
         listen = (
             *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
             *("--connections-per-principal", str(_CONNECTIONS)),
-            *("--client-requests-per-second", "0"),
         )
         self._server = Server(
             "restante",

@@ -18,6 +18,7 @@ from restante.cli import (
     collecting,
     dead,
     maintenance,
+    moving,
     nodes,
     publishing,
     queues,
@@ -76,6 +77,9 @@ _OPERATORS = "Look and administer"
 app.command(rich_help_panel=_SERVER)(serving.serve)
 app.command(rich_help_panel=_SERVER)(maintenance.demo)
 app.command(rich_help_panel=_SERVER)(maintenance.check)
+app.command(rich_help_panel=_SERVER)(moving.backup)
+app.command(rich_help_panel=_SERVER)(moving.restore)
+app.command(rich_help_panel=_SERVER)(moving.copy)
 app.command(rich_help_panel=_SERVER)(maintenance.bench)
 app.command(rich_help_panel=_SERVER)(maintenance.version)
 

@@ -166,7 +166,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         str | None,
         typer.Option(
             metavar="N",
-            help="How often one client may ask this node; 0: no limit.  [default: 1000]",
+            help="How often one client may ask this node; 0: no limit.  [default: 5000]",
             rich_help_panel=_LIMITS,
         ),
     ] = None,

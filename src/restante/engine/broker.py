@@ -40,7 +40,7 @@ from restante.model import (
     check_name,
 )
 from restante.nodes import Changed, NodeName, Subject
-from restante.ports import Clock, Store
+from restante.ports import Clock, Store, Waker
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
 
@@ -52,7 +52,7 @@ class Broker:
     """``async with Broker(store, clock) as broker`` runs the time-outs and the retention as long as it is open.
 
     Leaving it answers every waiting ``receive`` with nothing and finishes what was begun; leases stay as they are.
-    The store is its maker's to close.
+    The store is its maker's to close; ``waker`` (None: this node is alone) is listened to while the broker is open.
     """
 
     def __init__(  # noqa: PLR0913  # one for each setting
@@ -65,6 +65,7 @@ class Broker:
         connections_per_principal: int = CONNECTIONS_PER_PRINCIPAL,
         keyring: Keyring | None = None,
         webhook_allow: Sequence[Network] = (),
+        waker: Waker | None = None,
         client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
         node: NodeName | None = None,
     ) -> None:
@@ -73,7 +74,9 @@ class Broker:
         self.retiring = asyncio.Event()
         self.draining = False
         self.directory = Directory(store)
-        self.wakeups = Wakeups(clock)
+        self.wakeups = Wakeups(clock, waker)
+        self._waker = waker
+        self._open = contextlib.AsyncExitStack()
         self.holders = Holders()
         self.attachments = Attachments(self.directory, clock, connections_per_principal)
         self.sweeper = Sweeper(
@@ -91,6 +94,8 @@ class Broker:
         self._endless: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> Self:
+        if self._waker is not None:
+            await self._open.enter_async_context(self._waker.listening(self.wakeups.hear))
         endless: list[Coroutine[Any, Any, None]] = [
             self.sweeper.sweep(),
             self.sweeper.retain(),
@@ -113,6 +118,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
         await self.membership.leave()
+        await self._open.aclose()
 
     @property
     def ready(self) -> bool:

@@ -13,7 +13,7 @@ from restante.errors import TooManyRequests
 from restante.model import Actor, Role
 from restante.ports import Clock
 
-CLIENT_REQUESTS_PER_SECOND: Final = 1_000.0
+CLIENT_REQUESTS_PER_SECOND: Final = 5_000.0
 BURST_SECONDS: Final = 2.0
 _SWEEP: Final = 1_000
 """Clients remembered before those are forgotten who have not asked for a while."""

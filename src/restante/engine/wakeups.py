@@ -3,15 +3,19 @@
 Arm before you look: a consumer takes a ticket before it asks the store, so that whatever is committed after the look
 finds the ticket there. A wake goes to the longest waiting; one that finds a full batch wakes the next, for there may
 be more. So many consumers of one queue never ask the store all at once for one notification.
+
+What no consumer here was waiting for, those on other nodes are told of through the waker. What comes from there wakes
+here only, and never goes out again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
-from restante.ports import Clock
+from restante.ports import Clock, Waker
 
 
 class _Line:
@@ -124,10 +128,11 @@ class Ticket:
 
 
 class Wakeups:
-    """All lines of this node. A queue has one only while somebody attends to it."""
+    """All lines of this node. A queue has one only while somebody attends to it, and the waker knows of it as long."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, waker: Waker | None = None) -> None:
         self.clock = clock
+        self._waker = waker
         self._lines: dict[str, _Line] = {}
 
     def attend(self, queue: str, key_id: str = "") -> Ticket:
@@ -135,13 +140,29 @@ class Wakeups:
         line = self._lines.get(queue)
         if line is None:
             line = self._lines[queue] = _Line()
+            if self._waker is not None:
+                self._waker.attend(queue)
         return Ticket(self, queue, line, key_id)
 
     def wake(self, queue: str, count: int = 1) -> None:
-        """There is work for up to ``count`` consumers of the queue."""
+        """There is work for up to ``count`` consumers of the queue, here or on other nodes."""
+        if self._wake_here(queue, count) > 0 and self._waker is not None:
+            # Also where one here looks just now: it may have no room for more.
+            self._waker.wake((queue,))
+
+    def hear(self, queues: Collection[str] | None) -> None:
+        """Another node says that there is work; None: a wake of any queue may have been missed.
+
+        One consumer is enough: it wakes the next when it finds more. A queue that nobody attends is passed over.
+        """
+        for queue in list(self._lines) if queues is None else queues:
+            self._wake_here(queue, 1)
+
+    def _wake_here(self, queue: str, count: int) -> int:
+        """Wake up to ``count`` of those who wait; for how many there was nobody."""
         line = self._lines.get(queue)
         if line is None:
-            return
+            return count
         while count > 0 and line.waiting:
             ticket = next(iter(line.waiting))
             del line.waiting[ticket]
@@ -151,6 +172,7 @@ class Wakeups:
             # Their look may have come before this work did.
             for ticket in line.looking:
                 ticket.look_again()
+        return count
 
     def settled(self, queue: str) -> None:
         """A lease of the queue has ended: whoever was held back by flow control may look again."""
@@ -181,3 +203,5 @@ class Wakeups:
         """Forget a line nobody attends to."""
         if not line.waiting and not line.looking and self._lines.get(queue) is line:
             del self._lines[queue]
+            if self._waker is not None:
+                self._waker.leave(queue)

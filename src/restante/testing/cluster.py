@@ -121,6 +121,7 @@ class Cluster:
             "RESTANTE_SECRETS_KEY_FILE": str(secrets_key),
             "RESTANTE_TRUSTED_PROXIES": "127.0.0.1",
             "RESTANTE_WEBHOOK_ALLOW": "127.0.0.0/8",
+            # One client alone may be all of the load.
         }
         self.nodes = [
             Node(self.folder / f"node-{number}", environment)

@@ -20,7 +20,19 @@ from restante.errors import (
 )
 
 COMMANDS = [
-    *("serve", "demo", "check", "bench", "version", "publish", "receive", "status"),
+    *(
+        "serve",
+        "demo",
+        "check",
+        "backup",
+        "restore",
+        "copy",
+        "bench",
+        "version",
+        "publish",
+        "receive",
+        "status",
+    ),
     *("ack", "nack", "reject", "extend", "release"),
     *("queue list", "queue show", "queue set", "dead list", "dead redrive", "dead discard"),
     *("receipts list", "receipts show", "receipts verify", "client add", "client list"),

@@ -54,10 +54,10 @@ def bodies(deliveries):
 
 
 async def test_what_was_settled_on_another_node_makes_room_too(broker, store, clock, monkeypatch):
-    monkeypatch.setattr(type(store), "nodes", object(), raising=False)
     await publish(broker, b"1", b"2", b"3")
     async with Broker(store, clock) as elsewhere:
-        with await opened(broker, 2) as stream:
+        with monkeypatch.context() as shared, await opened(broker, 2) as stream:
+            shared.setattr(type(store), "nodes", object())
             first, _ = await stream.next()
             session = await elsewhere.session("acme", ACME)
             task = await asking(stream)

@@ -14,8 +14,9 @@ from restante.changes import AddKey
 from restante.errors import ShuttingDown, StoreFull, StoreInUse, StoreRefused, StoreUnavailable
 from restante.model import Key, Role
 from restante.queries import KeyById
-from restante.stores.sqlite import FILE_NAME, SqliteStore, check_file, committer, schema
+from restante.stores.sqlite import SqliteStore, check_file, committer, schema
 from restante.stores.sqlite.books import RESERVE_BYTES
+from restante.stores.sqlite.folder import FILE_NAME
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
 

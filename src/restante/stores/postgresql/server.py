@@ -33,8 +33,12 @@ COPYING: Final = "copying"
 """In ``meta`` while a store is being copied into this database."""
 
 
-async def prepare(database: Database, url: str, wall_ms: int) -> bytes:
+async def prepare(
+    database: Database, url: str, wall_ms: int, *, half_copied: bool = False
+) -> bytes:
     """Check the server, migrate the schema; the store's token secret. ``wall_ms`` is about now.
+
+    ``half_copied``: also where a copy into it was never finished.
 
     Raises ``ConfigurationError`` for a server that cannot be used as it is, ``StoreRefused`` for what cannot be
     trusted.
@@ -48,7 +52,7 @@ async def prepare(database: Database, url: str, wall_ms: int) -> bytes:
         raise connection_error(url, error) from error
     try:
         await _check(connection, url)
-        return await migrate(connection, url, wall_ms)
+        return await migrate(connection, url, wall_ms, half_copied=half_copied)
     except StartupError:
         raise
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -90,7 +94,9 @@ async def _check(connection: Connection, url: str) -> None:
         )
 
 
-async def migrate(connection: Connection, url: str, wall_ms: int) -> bytes:
+async def migrate(
+    connection: Connection, url: str, wall_ms: int, *, half_copied: bool = False
+) -> bytes:
     """Bring the tables to this version, in one transaction; the store's token secret."""
     await _begin(connection, url)
     try:
@@ -109,7 +115,7 @@ async def migrate(connection: Connection, url: str, wall_ms: int) -> bytes:
         if found < VERSION:
             await partitions.make_ahead(connection, wall_ms)
             await _put(connection, "version", str(VERSION).encode())
-        if await _get(connection, COPYING) is not None:
+        if not half_copied and await _get(connection, COPYING) is not None:
             raise StoreRefused(
                 f"{shown(url)} holds a copy that was never finished: run the same 'restante copy' again"
             )

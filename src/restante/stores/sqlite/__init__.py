@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import fcntl
-import os
 import random
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TextIO, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from restante.changes import Change
-from restante.errors import RestanteError, ShuttingDown, StoreInUse, StoreRefused
+from restante.errors import RestanteError, ShuttingDown, StoreRefused
 from restante.model import (
     Actor,
     Appended,
@@ -32,6 +30,7 @@ from restante.stores.sqlite import schema
 from restante.stores.sqlite.books import RESERVE_BYTES, Books
 from restante.stores.sqlite.committer import Committer
 from restante.stores.sqlite.deliveries import Deliveries
+from restante.stores.sqlite.folder import FILE_NAME, lock
 from restante.stores.sqlite.reads import Reads
 from restante.stores.sqlite.upkeep import Upkeep
 from restante.stores.sqlite.writes import Writes
@@ -39,7 +38,6 @@ from restante.timeline import Timeline
 
 DURABLE: Final = True
 """For the conformance suite: what is written is there when the store is opened again."""
-FILE_NAME = "restante.db"
 IDEMPOTENCY_RETENTION_SECONDS = 7 * 86_400
 T = TypeVar("T")
 
@@ -68,7 +66,7 @@ class SqliteStore:
         self._closed = False
 
     async def __aenter__(self) -> Self:
-        self._lock = _lock(self._folder)
+        self._lock = lock(self._folder)
         try:
             self._open()
         except BaseException:
@@ -202,30 +200,9 @@ def check_file(folder: Path) -> list[str]:
     path = folder / FILE_NAME
     if not path.exists():
         raise StoreRefused(f"there is no store in {folder}")
-    with _lock(folder):
+    with lock(folder):
         connection = schema.open_file(path)
         try:
             return schema.check(connection, full=True)
         finally:
             connection.close()
-
-
-def _lock(folder: Path) -> TextIO:
-    """Hold the folder's lock file; the kernel lets go of it when the process ends, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise StoreRefused(f"cannot use {folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
-        holder = lock.read(20).strip()
-        lock.close()
-        who = f"process {holder}" if holder else "another process"
-        raise StoreInUse(f"{folder} is in use by {who}: a store has one owner at a time") from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock

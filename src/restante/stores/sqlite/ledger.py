@@ -15,8 +15,8 @@ import apsw
 SHELF: Final = 64
 STRIDE: Final = 512
 
-Row = tuple[int, int, int, str, int, bytes, bytes]
-"""``(number, notification, seq, outcome, at, entry, digest)``"""
+Row = tuple[int, int, int, str, int, int, bytes, bytes]
+"""``(number, notification, seq, outcome, fence, at, entry, digest)``"""
 
 
 class Ledger:
@@ -37,13 +37,14 @@ class Ledger:
             " start (r) AS (SELECT coalesce("
             "  (SELECT r FROM shelves WHERE queue = ?1 AND number >= ?3 ORDER BY number LIMIT 1),"
             "  (SELECT last FROM tallies WHERE queue = ?1))),"
-            " walk (number, notification, seq, outcome, at, entry, digest, previous) AS ("
-            "  SELECT number, notification, seq, outcome, at, entry, digest, previous"
+            " walk (number, notification, seq, outcome, fence, at, entry, digest, previous) AS ("
+            "  SELECT number, notification, seq, outcome, fence, at, entry, digest, previous"
             "  FROM receipts JOIN start USING (r)"
             "  UNION ALL"
-            "  SELECT b.number, b.notification, b.seq, b.outcome, b.at, b.entry, b.digest, b.previous"
+            "  SELECT b.number, b.notification, b.seq, b.outcome, b.fence, b.at, b.entry, b.digest, b.previous"
             "  FROM walk w JOIN receipts b ON b.r = w.previous AND b.queue = ?1 WHERE w.number > ?2)"
-            " SELECT number, notification, seq, outcome, at, entry, digest FROM walk WHERE number BETWEEN ?2 AND ?3",
+            " SELECT number, notification, seq, outcome, fence, at, entry, digest FROM walk"
+            " WHERE number BETWEEN ?2 AND ?3",
             (queue, low, high),
         ).fetchall()
         found.reverse()

@@ -272,7 +272,7 @@ class Reads:
         return 0 if row is None else int(row[0])
 
     def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
-        for _, _, _, _, _, entry, digest in self._ledger.read(self._id(queue), number, number):
+        for *_, entry, digest in self._ledger.read(self._id(queue), number, number):
             return query.StoredReceipt(queue, number, entry, digest)
         return None
 
@@ -283,7 +283,7 @@ class Reads:
         else:
             rows = self._ledger.rising(queue, asked.after or 0)
         found: list[query.StoredReceipt] = []
-        for looked, (number, _, _, outcome, at, entry, digest) in enumerate(rows, 1):
+        for looked, (number, _, _, outcome, _, at, entry, digest) in enumerate(rows, 1):
             if (
                 (asked.outcome is None or outcome == asked.outcome)
                 and (asked.since_ms is None or at >= asked.since_ms)

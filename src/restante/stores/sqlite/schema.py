@@ -88,13 +88,19 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """,
 )
 VERSION: Final = len(MIGRATIONS)
+WEBHOOKS_SINCE: Final = 3
+"""The version that has webhooks."""
+COPYING: Final = "copying"
+"""In ``meta`` while a store is being copied into this file: how far that has come."""
+COPIED: Final = "copied"
+"""In ``meta``: how far the copy had come that was finished here, which is to its end."""
 
 
-def open_file(path: Path | None) -> apsw.Connection:
+def open_file(path: Path | None, *, half_copied: bool = False) -> apsw.Connection:
     """Open the store's file (None: a store in memory), check it, bring it to this version, and set it durable.
 
-    Raises ``StoreRefused`` for a file that is damaged, not a store, or written by a newer version, and for a SQLite
-    library that could damage it.
+    Raises ``StoreRefused`` for a file that is damaged, not a store, or written by a newer version, for a SQLite
+    library that could damage it, and for a copy that was never finished unless ``half_copied``.
     """
     version = apsw.sqlite_lib_version()
     if tuple(int(part) for part in version.split(".")[:3]) < SAFE_SQLITE:
@@ -106,6 +112,8 @@ def open_file(path: Path | None) -> apsw.Connection:
         # Nobody else writes here; who does all the same may not hold up the event loop.
         connection.set_busy_timeout(100)
         _prepare(connection, path)
+        if not half_copied:
+            refuse_half_copied(connection, path)
     except (apsw.NotADBError, apsw.CorruptError, apsw.IOError) as error:
         connection.close()
         raise StoreRefused(f"{path} is damaged or not a store of Restante ({error})") from error
@@ -121,6 +129,14 @@ def open_reader(path: Path) -> apsw.Connection:
     connection.set_busy_timeout(5_000)
     connection.pragma("cache_size", -16_384)
     return connection
+
+
+def refuse_half_copied(connection: apsw.Connection, path: Path | None) -> None:
+    """Raise ``StoreRefused`` where a copy into this file was begun and never finished."""
+    if connection.execute("SELECT 1 FROM meta WHERE name = ?", (COPYING,)).fetchone() is not None:
+        raise StoreRefused(
+            f"{path} holds a copy that was never finished: run the same 'restante copy' again"
+        )
 
 
 def check(connection: apsw.Connection, *, full: bool) -> list[str]:

@@ -316,7 +316,7 @@ class Upkeep:
         before = self._books.timeline.wall_ms() - book.settings.body_retention_seconds * 1_000
         seen = after
         rows = self._ledger.read(book.id, after + 1, min(after + limit, book.receipts))
-        for number, n, _, outcome, at, _, _ in rows:
+        for number, n, _, outcome, _, at, _, _ in rows:
             if at > before:
                 break
             seen = number
@@ -349,7 +349,7 @@ class Upkeep:
         before = self._books.timeline.wall_ms() - book.settings.receipt_retention_seconds * 1_000
         dropped = after
         rows = self._ledger.read(book.id, after + 1, min(after + limit, book.receipts))
-        for number, n, seq, _, at, _, _ in rows:
+        for number, n, seq, _, _, at, _, _ in rows:
             # The newest receipt stays, so that the ledger's end can always be seen; so does all that tells of a
             # delivery which has not ended.
             if (

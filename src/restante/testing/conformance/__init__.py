@@ -14,6 +14,8 @@ the store is opened a second time.
 
 The stores that come with Restante are found by themselves (``shipped_stores``): each module or package in
 ``restante.stores`` has ``open_for_tests``, which is such a function, and ``DURABLE``.
+
+``wakers`` has the suite of wakers.
 """
 
 from restante.testing.conformance.adapters import Adapter, Opener, shipped_stores
