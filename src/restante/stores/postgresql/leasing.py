@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,15 +14,21 @@ from restante.model import Delivery, Leased, LeaseRef, LeaseRequest, Settled, St
 from restante.queries import LeasedTo
 from restante.stores.postgresql.operations import LookAgain, Needs, Operation
 from restante.stores.postgresql.rows import Row, is_full
-from restante.stores.postgresql.unit import Unit
+from restante.stores.postgresql.unit import Glance, Unit
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Lease(Operation):
+    looks = True
+
     def __init__(self, request: LeaseRequest) -> None:
         self.request = request
         self.queues = (request.queue,)
+
+    def idle(self, glances: Mapping[str, Glance]) -> Leased | None:
+        glance = glances.get(self.request.queue)
+        return Leased([], at_limit=glance.full) if glance is not None and not glance.ready else None
 
     def ask(self, unit: Unit, needs: Needs) -> None:
         book = unit.books.get(self.request.queue)

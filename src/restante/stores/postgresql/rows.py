@@ -20,8 +20,9 @@ from restante.lifecycle import (
     decide_lease_expired,
 )
 from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, State
-from restante.stores.postgresql.books import Pen, QueueBook, Subject
+from restante.stores.postgresql.books import Pen, QueueBook
 from restante.stores.postgresql.clocks import Reading
+from restante.wire.receipts import Subject
 
 _decode_actor = msgspec.json.Decoder(Actor).decode
 

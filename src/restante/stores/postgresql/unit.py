@@ -16,11 +16,11 @@ from restante.errors import QueueNotFound
 from restante.model import State
 from restante.stores.postgresql import loading
 from restante.stores.postgresql.arrays import Column, argument, columns, numbers
-from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Subject, Written
+from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Written
 from restante.stores.postgresql.clocks import Reading, SharedTimeline
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import WIDTH, Row, Rows
-from restante.wire.receipts import decode_entry
+from restante.wire.receipts import Subject, decode_entry
 
 REMEMBERED_SUBJECTS: Final = 50_000
 BLOCK: Final = 1_000
@@ -166,6 +166,13 @@ def _writing(parts: tuple[str, ...]) -> str:
     return f"WITH {', '.join(statement.parts)} SELECT {', '.join(statement.counts)}"
 
 
+class Glance(NamedTuple):
+    """How many deliveries of a queue are ready, and whether flow control forbids to lease any."""
+
+    ready: int
+    full: bool
+
+
 class Evidence(NamedTuple):
     """By what a transaction whose commit is in doubt is recognised: a receipt of it, or a delivery it changed."""
 
@@ -242,6 +249,17 @@ class Unit:
         self._subjects: dict[int, Subject] = {}
 
     # -- locking --------------------------------------------------------------------------------
+
+    async def glance(self, names: Iterable[str]) -> dict[str, Glance]:
+        """How queues stand, without locking them: as of some commit a moment ago."""
+        known = loading.known_of(self.memory.registry, set(names))
+        counts = await loading.glance(self.connection, [one.id for one in known])
+        return {
+            one.name: Glance(ready, full=leased >= one.settings.max_in_flight)
+            for one in known
+            if one.id in counts
+            for ready, leased in [counts[one.id]]
+        }
 
     async def lock(self, names: Iterable[str], *, skip: bool = False) -> None:
         """Lock the queues' tallies and read the clock. With ``skip`` those that are locked are left out."""
