@@ -153,7 +153,7 @@ class PostgresqlWaker:
                     notify = await connection.prepare(_NOTIFY)
                     while not connection.is_closed():
                         payloads = list(payloads_of(await self._hints.take()))
-                        await notify.fetchval(CHANNEL, payloads)
+                        await notify.fetch(CHANNEL, payloads)
                         attempts.succeeded()
                 finally:
                     connection.terminate()
