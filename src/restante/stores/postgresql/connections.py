@@ -1,8 +1,8 @@
 """Connections to the database: opening them, and telling what went wrong with one.
 
-Every transaction begins with the settings it needs (``BEGIN``), since behind PgBouncer in transaction mode nothing
-set before it would hold. Nothing here is kept in a session: no prepared statement where a pooler is between, no
-advisory lock, no search path.
+Behind PgBouncer in transaction mode nothing is kept in a session: no prepared statement, no advisory lock, no search
+path, and every transaction begins with the settings it needs. Where no pooler is between they are the session's, set
+once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
@@ -34,21 +34,34 @@ STATEMENT_SECONDS: Final = 20.0
 _IDLE_MS: Final = 8_000
 """How long a node that was stopped, or cut off, may hold up a queue with a transaction it had begun."""
 
-BEGIN: Final = (
-    # Statements here are few and always the same: each is planned once, and by its indexes, not by how small the
-    # tables were when it was first seen.
-    "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
-    " SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off;"
-    f" SET LOCAL lock_timeout = {_IDLE_MS + 2_000}; SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS};"
-    # A node that stands still while it is sent bodies keeps the server writing, which no other time-out ends.
-    f" SET LOCAL tcp_user_timeout = {_IDLE_MS}; SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1_000)};"
+
+class Manner(NamedTuple):
+    """How transactions of one kind are begun, and under which settings."""
+
+    begin: str
+    settings: tuple[str, ...]
+
+
+_TIMES: Final = (
+    f"idle_in_transaction_session_timeout = {_IDLE_MS}",
+    f"statement_timeout = {int(STATEMENT_SECONDS * 1_000)}",
     # The warning that a commit was not replicated must be heard, whatever the user's setting.
-    " SET LOCAL client_min_messages = warning"
+    "client_min_messages = warning",
 )
-BEGIN_READING: Final = (
-    f"BEGIN READ ONLY; SET LOCAL jit = off; SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1_000)};"
-    f" SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+WRITING: Final = Manner(
+    "BEGIN",
+    (
+        # Statements here are few and always the same: each is planned once, and by its indexes, not by how small the
+        # tables were when it was first seen.
+        *("plan_cache_mode = force_generic_plan", "enable_seqscan = off"),
+        *("enable_hashjoin = off", "enable_mergejoin = off", "jit = off"),
+        f"lock_timeout = {_IDLE_MS + 2_000}",
+        # A node that stands still while it is sent bodies keeps the server writing, which no other time-out ends.
+        f"tcp_user_timeout = {_IDLE_MS}",
+        *_TIMES,
+    ),
 )
+READING: Final = Manner("BEGIN READ ONLY", ("jit = off", *_TIMES))
 
 _LOST: Final = (
     OSError,
@@ -143,17 +156,18 @@ class Database:
 class Slot:
     """The place of one connection, opened when it is needed and thrown away when it is no longer of use."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, manner: Manner = WRITING) -> None:
         self._database = database
+        self._manner = manner
         self._connection: Connection | None = None
         self._warned = False
 
     @contextlib.asynccontextmanager
-    async def transaction(self, begin: str = BEGIN) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction; it is committed by ``commit`` and by nothing else. Raises ``Lost``."""
         try:
             connection = await self._open()
-            await connection.execute(begin)
+            await connection.execute(self._begin())
             yield connection
         except _IN_THE_WAY as error:
             await self._roll_back()
@@ -200,12 +214,24 @@ class Slot:
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             try:
-                self._connection = await self._database.connect()
+                connection = await self._database.connect()
             except asyncpg.PostgresError as error:
                 # A password that was changed, a database that is gone: no answer but that it cannot be reached.
                 raise Lost(str(error)) from error
-            self._connection.add_log_listener(self._heard)
+            connection.add_log_listener(self._heard)
+            try:
+                if not self._database.pooled:
+                    await connection.execute(_statements("SET", self._manner))
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
         return self._connection
+
+    def _begin(self) -> str:
+        if not self._database.pooled:
+            return self._manner.begin
+        return f"{self._manner.begin}; {_statements('SET LOCAL', self._manner)}"
 
     async def _roll_back(self) -> None:
         connection = self._connection
@@ -223,6 +249,10 @@ class Slot:
     def _heard(self, _: object, message: Any) -> None:
         if message.severity_en == "WARNING":
             self._warned = True
+
+
+def _statements(verb: str, manner: Manner) -> str:
+    return "; ".join(f"{verb} {setting}" for setting in manner.settings)
 
 
 def refusal(error: BaseException) -> RestanteError | None:

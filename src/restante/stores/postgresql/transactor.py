@@ -19,7 +19,7 @@ import structlog
 
 from restante.stores.postgresql.clocks import Watch
 from restante.stores.postgresql.connections import (
-    BEGIN_READING,
+    READING,
     CommitUnknown,
     Connection,
     Database,
@@ -183,7 +183,7 @@ class Reader:
 
     def __init__(self, database: Database, reach: Reach) -> None:
         self._reach = reach
-        self._slots = [Slot(database) for _ in range(READERS)]
+        self._slots = [Slot(database, READING) for _ in range(READERS)]
         self._free = list(self._slots)
         self._turn = asyncio.Semaphore(READERS)
 
@@ -210,7 +210,7 @@ class Reader:
             return answer
 
     async def _once(self, slot: Slot, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with slot.transaction(BEGIN_READING) as connection:
+        async with slot.transaction() as connection:
             return await work(connection)
 
 

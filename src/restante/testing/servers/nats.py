@@ -57,6 +57,11 @@ class NatsServer:
         secret = f"{self.token}@" if self.token else ""
         return f"{'tls' if self._tls else 'nats'}://{secret}127.0.0.1:{self.port}"
 
+    @property
+    def pids(self) -> list[int]:
+        """The running process, or none."""
+        return [] if self._server is None else [self._server.pid]
+
     def start(self) -> None:
         """Start it and wait until it listens. ``ServerFailed`` where it is not installed or does not start."""
         # Debian keeps it where only root looks.
