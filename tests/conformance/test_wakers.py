@@ -10,6 +10,7 @@ from restante.clock import SystemClock
 from restante.errors import ConfigurationError
 from restante.testing.conformance.wakers import Ear, shipped_wakers, waker_scenarios
 from restante.testing.servers.nats import NatsServer
+from restante.testing.servers.pgbouncer import Pgbouncer
 from restante.testing.servers.postgresql import PostgresqlServer
 from restante.testing.servers.redis import RedisCluster, RedisServer
 from restante.urls import open_waker
@@ -159,6 +160,14 @@ async def test_nats_with_a_user_who_may_too_little(tmp_path):
 
 
 # -- PostgreSQL -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement", "session"])
+async def test_a_pooler_before_postgresql_is_refused(mode):
+    with Postgresql() as server, Pgbouncer(server.port, mode=mode) as pooler:
+        database = server.address.rpartition("/")[2]
+        assert "PgBouncer" in await refused(pooler.url(database))
+        await meet(server.address)
 
 
 async def test_postgresql_that_refuses_and_hints_that_lie():

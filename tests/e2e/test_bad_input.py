@@ -216,7 +216,7 @@ HANDSHAKE = {
 
 def _routes() -> list[tuple[str, str]]:
     class Nothing:
-        directory = clock = None
+        directory = clock = rates = retiring = None
 
         class store:  # noqa: N801
             browse = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -88,7 +88,8 @@ class LaneFigures(msgspec.Struct):
     """What one window of W1 measured.
 
     `other_cpu_seconds` is what the rest of the machine used meanwhile: other programs, and kernel
-    threads. Where it is much, the window says little.
+    threads. Where it is much, the window says little. `store_cpu_seconds` and `waker_cpu_seconds` are
+    what a database and a backplane had of `server_cpu_seconds`.
     """
 
     seconds: float
@@ -99,22 +100,35 @@ class LaneFigures(msgspec.Struct):
     other_cpu_seconds: float
     confirm_p50_seconds: float
     confirm_p99_seconds: float
+    store_cpu_seconds: float = 0.0
+    waker_cpu_seconds: float = 0.0
 
 
 async def measure(
-    tally: Tally, server_pids: list[int], *, warmup_seconds: float, seconds: float
+    tally: Tally,
+    server_pids: list[int],
+    *,
+    warmup_seconds: float,
+    seconds: float,
+    store_pids: Sequence[int] = (),
+    waker_pids: Sequence[int] = (),
 ) -> LaneFigures:
-    """Watch running lanes for one window after a warm-up. Raises LoadFailed if any lane failed."""
+    """Watch running lanes for one window after a warm-up. Raises LoadFailed if any lane failed.
+
+    `store_pids` and `waker_pids` are those of `server_pids` whose processor time is told apart too.
+    """
     await _pass(tally, warmup_seconds)
     tally.confirm_seconds.clear()
     published, completed = tally.published, tally.completed
     busy = machine_busy_seconds()
+    store_cpu, waker_cpu = cpu_seconds(store_pids), cpu_seconds(waker_pids)
     server_cpu, own_cpu = cpu_seconds(server_pids), time.process_time()
     began = time.perf_counter()
     await _pass(tally, seconds)
     took = time.perf_counter() - began
     own_cpu = time.process_time() - own_cpu
     server_cpu = cpu_seconds(server_pids) - server_cpu
+    store_cpu, waker_cpu = cpu_seconds(store_pids) - store_cpu, cpu_seconds(waker_pids) - waker_cpu
     busy = machine_busy_seconds() - busy
     figures = LaneFigures(
         seconds=took,
@@ -125,6 +139,8 @@ async def measure(
         other_cpu_seconds=max(busy - server_cpu - own_cpu, 0.0),
         confirm_p50_seconds=percentile(tally.confirm_seconds or [0.0], 50),
         confirm_p99_seconds=percentile(tally.confirm_seconds or [0.0], 99),
+        store_cpu_seconds=store_cpu,
+        waker_cpu_seconds=waker_cpu,
     )
     tally.running = False
     if not figures.completed:

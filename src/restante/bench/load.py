@@ -103,6 +103,8 @@ async def _run_lanes(scenario: Lanes) -> LaneFigures:
         target.pids,
         warmup_seconds=scenario.warmup_seconds,
         seconds=scenario.seconds,
+        store_pids=target.store_pids,
+        waker_pids=target.waker_pids,
     )
 
 

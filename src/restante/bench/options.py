@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from restante.bench.nodes import NOTIFY, WAKERS
 from restante.bench.peers import PEERS
 from restante.bench.ways import WAYS
 
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
 WORKLOADS = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "transports")
 
 
@@ -27,6 +29,8 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     0, at most 1; 0.01 is a quick look). `output`: where report.md, results.json and the plot go;
     the servers keep their data below it for as long as the run lasts, so it has to be on the disk
     that is meant. `serve_command`: what starts the server, up to and without its options.
+    `store`: "sqlite", one server with a file, or "postgresql", `nodes` servers (at least 1) on one database,
+    woken by `waker`, one of WAKERS.
     """
 
     workloads: tuple[str, ...] = WORKLOADS
@@ -39,16 +43,32 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     output: Path = Path("bench-results")
     serve_command: tuple[str, ...] = msgspec.field(default_factory=_own_serve_command)
 
+    store: str = SQLITE
+    nodes: int = 2
+    waker: str = NOTIFY
+
     def __post_init__(self) -> None:
         _all_known("workload", self.workloads, WORKLOADS)
         _all_known("way", self.ways, tuple(WAYS))
         _all_known("peer", self.peers or (), tuple(PEERS))
+        _all_known("store", (self.store,), (SQLITE, POSTGRESQL))
+        _all_known("waker", (self.waker,), tuple(WAKERS))
+        if self.nodes < 1:
+            raise ValueError(f"nodes must be at least 1, not {self.nodes}")
         if self.seconds <= 0 or self.warmup_seconds < 0:
             raise ValueError("a window needs more than 0 seconds, a warm-up at least 0")
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, not {self.rounds}")
         if not 0 < self.scale <= 1:
             raise ValueError(f"scale must be more than 0 and at most 1, not {self.scale}")
+
+    @property
+    def setup(self) -> str:
+        """What Restante runs on, in words; empty for one process with a file."""
+        if self.store == SQLITE:
+            return ""
+        nodes = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
+        return f"PostgreSQL, {nodes}, woken by {WAKERS[self.waker]}"
 
     def scaled(self, size: int) -> int:
         """A size of the standard workloads at this run's scale, at least 10."""

@@ -84,6 +84,7 @@ def _machine(results: Results) -> str:
             f"p50 {_milli(machine.fdatasync_p50_seconds)}, "
             f"p99 {_milli(machine.fdatasync_p99_seconds)}.",
             f"- Python {machine.python}, {libraries}.",
+            *([f"- Restante on {results.setup}."] if results.setup else []),
         ]
     )
 
@@ -91,7 +92,10 @@ def _machine(results: Results) -> str:
 def _lanes(results: Results, plot: str | None) -> str:
     own = next((lane for lane in results.lanes if lane.system == "restante"), None)
     ordered = sorted(results.lanes, key=lambda lane: -lane.lifecycles_per_second)
-    rows = [_lane_row(lane, own) for lane in ordered]
+    # Where a database does part of the work, what each part of it all takes is told apart.
+    shared = any(lane.store_cpu_seconds_each for lane in ordered)
+    rows = [_lane_row(lane, own) + (_parts_of_cpu(lane) if shared else []) for lane in ordered]
+    parts = ("of it the nodes", "PostgreSQL", "the waker") if shared else ()
     head = (
         "system",
         "lifecycles/s",
@@ -103,6 +107,7 @@ def _lanes(results: Results, plot: str | None) -> str:
         "generator CPU each",
         "generator's core",
         "others' core",
+        *parts,
     )
     lines = [
         "## W1: durable lifecycles",
@@ -140,6 +145,14 @@ def _lane_row(lane: LaneResult, own: LaneResult | None) -> list[str]:
         f"{lane.generator_utilisation:.0%}",
         f"{lane.other_utilisation:.0%}",
     ]
+
+
+def _parts_of_cpu(lane: LaneResult) -> list[str]:
+    store, waker = lane.store_cpu_seconds_each, lane.waker_cpu_seconds_each
+    if not store:
+        return ["-", "-", "-"]
+    nodes = max(lane.server_cpu_seconds_each - store - waker, 0.0)
+    return [_micro(part) if part else "-" for part in (nodes, store, waker)]
 
 
 def _wake(wakes: Mapping[str, WakeFigures]) -> str:

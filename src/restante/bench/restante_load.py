@@ -34,13 +34,18 @@ class _LaneEnd(Collecting):
 
 
 async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes, way: Way) -> None:
-    """Make the queues, connect everyone, and begin."""
+    """Make the queues, connect everyone, and begin.
+
+    Of several nodes each publishes to each: of two, half of the queues are collected where they are not published.
+    """
     await make_queues(target, "lane-", lanes)
     opened = [Lane(tally) for _ in range(lanes)]
+    nodes = target.nodes
     for number, lane in enumerate(opened):
         queue = f"lane-{number}"
-        lane.publish = await way.connect_publisher(target, queue, body, lane.confirmed, tally.fail)
-        await way.connect_consumer(target, queue, _LaneEnd(lane))
+        here, there = nodes[number % len(nodes)], nodes[number // len(nodes) % len(nodes)]
+        lane.publish = await way.connect_publisher(here, queue, body, lane.confirmed, tally.fail)
+        await way.connect_consumer(there, queue, _LaneEnd(lane))
     for lane in opened:
         lane.begin()
 

@@ -42,6 +42,16 @@ class LaneResult(msgspec.Struct):
         return self.of(lambda window: window.server_cpu_seconds / window.completed)
 
     @property
+    def store_cpu_seconds_each(self) -> float:
+        """What a database had of the server's."""
+        return self.of(lambda window: window.store_cpu_seconds / window.completed)
+
+    @property
+    def waker_cpu_seconds_each(self) -> float:
+        """What a backplane had of the server's."""
+        return self.of(lambda window: window.waker_cpu_seconds / window.completed)
+
+    @property
     def generator_cpu_seconds_each(self) -> float:
         return self.of(lambda window: window.generator_cpu_seconds / window.completed)
 
@@ -122,13 +132,17 @@ class Neighbours(msgspec.Struct):
 
 
 class Results(msgspec.Struct):
-    """One run. A workload that was not asked for, or failed, is None or empty; `wakes` and `idles` are by way."""
+    """One run. A workload that was not asked for, or failed, is None or empty; `wakes` and `idles` are by way.
+
+    `setup` tells what Restante ran on, where that is more than one process with a file.
+    """
 
     started_at: str
     seconds: float
     rounds: int
     scale: float
     machine: MachineFacts
+    setup: str = ""
     lanes: list[LaneResult] = []
     missing_peers: list[str] = []
     wakes: dict[str, WakeFigures] = {}

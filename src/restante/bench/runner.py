@@ -20,7 +20,7 @@ from restante.bench.plot import PlotUnavailable, draw_lanes, draw_transports, re
 from restante.bench.processes import ServerFailed, raise_file_limit
 from restante.bench.report import markdown
 from restante.bench.results import Results
-from restante.bench.workloads import RUNS, Bench
+from restante.bench.workloads import RUNS, Bench, reachable
 
 __all__ = ["WORKLOADS", "BenchOptions", "run"]
 
@@ -62,6 +62,7 @@ def _run_workloads(options: BenchOptions, work: Path) -> Results:
         rounds=options.rounds,
         scale=options.scale,
         machine=machine_facts(work),
+        setup=options.setup,
     )
     if results.machine.file_system in ("tmpfs", "ramfs"):
         _say("the output directory is in memory: nothing measured there is durable")
@@ -99,6 +100,7 @@ def _write(output: Path, results: Results) -> None:
 def _work_directory(output: Path) -> Iterator[Path]:
     # Below the output, so that every system's data is on the disk that was asked for.
     with tempfile.TemporaryDirectory(dir=output, prefix="work-") as path:
+        reachable(Path(path))
         yield Path(path).resolve()
 
 

@@ -202,7 +202,8 @@ async def _quiet(target: Target) -> None:
 
 async def run_wake(spec: Wake) -> WakeFigures:
     target = spec.target
-    idle = _Idle(target, spec.prefix, spec.idle, way_of(WAYS, spec.way))
+    # Of several nodes the last: what is published on the first has to be heard of there.
+    idle = _Idle(target.nodes[-1], spec.prefix, spec.idle, way_of(WAYS, spec.way))
     await idle.connect()
     await _quiet(target)
     loop = asyncio.get_running_loop()
@@ -240,10 +241,10 @@ async def run_idle(spec: Idle) -> IdleFigures:
     target = spec.target
     idle = _Idle(target, spec.prefix, spec.idle, way_of(WAYS, spec.way))
     await _quiet(target)
-    before = rss_bytes(target.pids)
+    before = rss_bytes(target.node_pids)
     await idle.connect()
     await _quiet(target)
-    after = rss_bytes(target.pids)
+    after = rss_bytes(target.node_pids)
     if idle.failure.done():
         idle.failure.result()
     return IdleFigures(idle=spec.idle, rss_before_bytes=before, rss_after_bytes=after)

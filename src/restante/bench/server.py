@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from restante.bench.processes import Server, ServerFailed, directory_bytes, rss_bytes
+from restante.bench.processes import Server, ServerFailed, directory_bytes
 from restante.bench.specs import Target
 
 _READY = re.compile(r"^ready http://127\.0\.0\.1:(\d+)", re.MULTILINE)
@@ -22,20 +22,34 @@ _CONNECTIONS = 100_000
 _START_SECONDS = 300.0
 
 
+class Keys:
+    """The keys of one store, which all its nodes know: the administrator's at once, the others once they are made."""
+
+    def __init__(self) -> None:
+        self.admin = "rst_bench_" + secrets.token_hex(20)
+        self.client = ""
+        self.publisher = ""
+
+
 class RestanteServer:
     """One data directory, and the server that serves it; it may be stopped and started again."""
 
     def __init__(
-        self, command: tuple[str, ...], directory: Path, options: tuple[str, ...] = ()
+        self,
+        command: tuple[str, ...],
+        directory: Path,
+        options: tuple[str, ...] = (),
+        keys: Keys | None = None,
     ) -> None:
-        """`directory` must exist; the data goes into a folder of it. `options`: what is served besides HTTP."""
+        """`directory` must exist; the data goes into a folder of it. `options`: what else is said to the server.
+
+        `keys`: of the store, where other nodes serve it too.
+        """
         self._command = command
         self._options = options
         self._directory = directory
         self.data = directory / "data"
-        self._admin_key = "rst_bench_" + secrets.token_hex(20)
-        self._client_key = ""
-        self._publisher_key = ""
+        self._keys = keys or Keys()
         self._server: Server | None = None
         self._port = 0
         self._grpc_port = 0
@@ -55,7 +69,7 @@ class RestanteServer:
             "restante",
             [*self._command, "--data", str(self.data), *listen, *self._options],
             log=log,
-            environment={"RESTANTE_ADMIN_KEY": self._admin_key, "PYTHONUNBUFFERED": "1"},
+            environment={"RESTANTE_ADMIN_KEY": self._keys.admin, "PYTHONUNBUFFERED": "1"},
         )
         try:
             seconds = self._server.wait_until(
@@ -64,10 +78,10 @@ class RestanteServer:
             said = log.read_text(errors="replace")
             self._port = int(_READY.findall(said)[0])
             self._grpc_port = int((_GRPC.findall(said) or [0])[0])
-            if not self._client_key:
-                self._client_key = self._create("/v1/clients", {"name": _CLIENT})
+            if not self._keys.client:
+                self._keys.client = self._create("/v1/clients", {"name": _CLIENT})
                 publisher = {"role": "publisher", "name": "bench-publisher"}
-                self._publisher_key = self._create("/v1/keys", publisher)
+                self._keys.publisher = self._create("/v1/keys", publisher)
         except BaseException:
             self.stop()
             raise
@@ -87,9 +101,9 @@ class RestanteServer:
             system="restante",
             port=self._port,
             pids=[self._server.pid],
-            admin_key=self._admin_key,
-            publisher_key=self._publisher_key,
-            client_key=self._client_key,
+            admin_key=self._keys.admin,
+            publisher_key=self._keys.publisher,
+            client_key=self._keys.client,
             client=_CLIENT,
             grpc_port=self._grpc_port,
         )
@@ -98,13 +112,12 @@ class RestanteServer:
         """What the data directory occupies on the disk."""
         return directory_bytes(self.data)
 
-    def rss_bytes(self) -> int:
-        """The server's resident memory."""
-        return rss_bytes(self.target.pids)
-
     def _create(self, path: str, value: dict[str, str]) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        headers = {"Authorization": f"Bearer {self._admin_key}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self._keys.admin}",
+            "Content-Type": "application/json",
+        }
         try:
             connection.request("POST", path, msgspec.json.encode(value), headers)
             response = connection.getresponse()

@@ -7,9 +7,19 @@ import msgspec
 from restante.bench.lanes import LaneFigures
 
 
+class NodePorts(msgspec.Struct):
+    """Where one of several nodes listens; `grpc_port` is 0 where it was not asked for."""
+
+    port: int
+    grpc_port: int = 0
+
+
 class Target(msgspec.Struct):
     """A running server. `pids` are the roots of its process tree; keys are Restante's alone, and so are `grpc_port`,
     0 where it was not asked for, and `webhook_port`, to which webhooks go that do not go straight to their receiver.
+
+    Of nodes that share a store `port` and `grpc_port` are the first's and `others` are the rest; `store_pids` and
+    `waker_pids` are those of `pids` that belong to the database and to the backplane.
     """
 
     system: str
@@ -21,6 +31,23 @@ class Target(msgspec.Struct):
     client: str = ""
     grpc_port: int = 0
     webhook_port: int = 0
+    others: list[NodePorts] = []
+    store_pids: list[int] = []
+    waker_pids: list[int] = []
+
+    @property
+    def nodes(self) -> list[Target]:
+        """The target as each of its nodes is: one, unless several share a store."""
+        return [self] + [
+            msgspec.structs.replace(self, port=other.port, grpc_port=other.grpc_port)
+            for other in self.others
+        ]
+
+    @property
+    def node_pids(self) -> list[int]:
+        """The roots of the servers' own processes, without database and backplane."""
+        beside = {*self.store_pids, *self.waker_pids}
+        return [pid for pid in self.pids if pid not in beside]
 
 
 class Lanes(msgspec.Struct, tag=True):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from restante.bench.lanes import LaneFigures, LoadFailed
 from restante.bench.load import run_load
-from restante.bench.options import BenchOptions
+from restante.bench.nodes import RestanteNodes, restante_nodes
+from restante.bench.options import POSTGRESQL, BenchOptions
 from restante.bench.peers import PEERS
 from restante.bench.processes import ServerFailed
 from restante.bench.results import (
@@ -78,23 +79,38 @@ class Bench:
     def directory(self) -> Iterator[Path]:
         """A fresh directory, gone afterwards."""
         with tempfile.TemporaryDirectory(dir=self._work, prefix="run-") as path:
+            reachable(Path(path))
             yield Path(path)
 
     @contextlib.contextmanager
-    def restante(self, way: str = "longpoll") -> Iterator[tuple[RestanteServer, float]]:
+    def restante(
+        self, way: str = "longpoll"
+    ) -> Iterator[tuple[RestanteServer | RestanteNodes, float]]:
         """Restante on an empty store, ready for this way, and the seconds it took to be ready."""
+        options, said = self.options, WAYS[way].serve_options
         with self.directory() as directory:
-            server = RestanteServer(self.options.serve_command, directory, WAYS[way].serve_options)
+            if options.store == POSTGRESQL:
+                with restante_nodes(
+                    options.serve_command, directory, said, count=options.nodes, waker=options.waker
+                ) as nodes:
+                    yield nodes, nodes.start()
+                return
+            server = RestanteServer(options.serve_command, directory, said)
             try:
                 yield server, server.start()
             finally:
                 server.stop()
 
 
+def reachable(directory: Path) -> None:
+    """Let servers that run as another user reach what is theirs in a directory."""
+    directory.chmod(0o711)
+
+
 def lifecycles(bench: Bench, results: Results) -> None:
     """W1: each round runs every system, each on a fresh store, and begins with another one."""
     options = bench.options
-    systems = [_own_result(results, WAYS[name]) for name in options.ways]
+    systems = [_own_result(bench, results, WAYS[name]) for name in options.ways]
     for name, peer in PEERS.items():
         if options.peers is not None and name not in options.peers:
             continue
@@ -118,9 +134,11 @@ def lifecycles(bench: Bench, results: Results) -> None:
     results.lanes = [system for system in systems if system.windows]
 
 
-def _own_result(results: Results, way: Way) -> LaneResult:
+def _own_result(bench: Bench, results: Results, way: Way) -> LaneResult:
     version = results.machine.libraries.get(RESTANTE, "")
-    return LaneResult(RESTANTE, f"Restante, {way.title}", version, way.settings, way.name)
+    setup = bench.options.setup
+    title = f"Restante{f' on {setup}' if setup else ''}, {way.title}"
+    return LaneResult(RESTANTE, title, version, way.settings, way.name)
 
 
 def _lane_window(bench: Bench, system: LaneResult) -> LaneFigures:
@@ -130,7 +148,13 @@ def _lane_window(bench: Bench, system: LaneResult) -> LaneFigures:
     with bench.directory() as directory:
         running = PEERS[system.system].start(directory)
         try:
-            target = Target(system=system.system, port=running.port, pids=running.pids)
+            peer, pids = PEERS[system.system], running.pids
+            target = Target(
+                system=peer.name,
+                port=running.port,
+                pids=pids,
+                store_pids=pids if peer.is_store else [],
+            )
             return run_load(_lanes(bench, target, ""), LaneFigures)
         finally:
             running.stop()
@@ -185,12 +209,14 @@ def _backlog(bench: Bench, queues: int, per_queue: int) -> Backlog:
 
     with bench.restante() as (server, _):
         run_load(MakeQueues(server.target, "backlog-", queues), Took)
+        _vacuum(server)
         empty = probe(server.target)
         server.stop()
         ready_empty_seconds = server.start()
         bench.say(f"W4: filling {queues:,} queues with {per_queue:,} each")
         fill_spec = Fill(server.target, "backlog-", queues, per_queue, BODY_BYTES)
         fill = run_load(fill_spec, Took)
+        _vacuum(server)
         full = probe(server.target)
         server.stop()
         return Backlog(
@@ -203,6 +229,11 @@ def _backlog(bench: Bench, queues: int, per_queue: int) -> Backlog:
             store_bytes=server.data_bytes(),
             ready_full_seconds=server.start(),
         )
+
+
+def _vacuum(server: RestanteServer | RestanteNodes) -> None:
+    if isinstance(server, RestanteNodes):
+        server.vacuum()
 
 
 def drain(bench: Bench, results: Results) -> None:

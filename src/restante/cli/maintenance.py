@@ -62,6 +62,13 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     warmup_seconds: Annotated[float, typer.Option(help="How long it runs before.")] = 2.0,
     rounds: Annotated[int, typer.Option(help="How often W1 is measured.")] = 3,
     scale: Annotated[float, typer.Option(help="Sizes of W2 to W7; 0.01 is a quick look.")] = 1.0,
+    store: Annotated[
+        str, typer.Option(help="sqlite: one server; postgresql: several on one database.")
+    ] = "sqlite",
+    nodes: Annotated[int, typer.Option(help="How many servers share the database.")] = 2,
+    waker: Annotated[
+        str, typer.Option(help="What wakes them: notify (PostgreSQL itself), redis, or nats.")
+    ] = "notify",
     folder: Annotated[
         Path,
         typer.Option(
@@ -76,6 +83,8 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
       restante bench
 
       restante bench W1 --way websocket --peer redis --rounds 5
+
+      restante bench W1 W2 --store postgresql --waker redis --way websocket --peer sqlqueue
     """
     from restante.bench.options import BenchOptions
     from restante.bench.runner import run
@@ -89,6 +98,9 @@ def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             warmup_seconds=warmup_seconds,
             rounds=rounds,
             scale=scale,
+            store=store,
+            nodes=nodes,
+            waker=waker,
             output=folder,
         )
     except ValueError as error:

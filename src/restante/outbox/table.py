@@ -96,17 +96,9 @@ class OutboxTable:
     def waiting(self, limit: int) -> list[Written]:
         """The first rows that wait, in their order."""
         table = self._table
-        # As they are: in SQLite any column may hold anything, and one odd row must not hold up the others.
-        plain = {
-            "body": sa.cast(table.c.body, sa.LargeBinary),
-            "written_at": sa.cast(table.c.written_at, sa.String(64)),
-        }
-        columns = [
-            plain.get(c.name, sa.type_coerce(c, sa.types.NULLTYPE)).label(c.name) for c in table.c
-        ]
         now = sa.cast(sa.func.current_timestamp(type_=sa.DateTime(timezone=True)), sa.String(64))
         query = (
-            sa.select(*columns, now.label("now"))
+            sa.select(*map(_plain, table.c), now.label("now"))
             .where(table.c.refused.is_(None))
             .order_by(table.c.position)
             .limit(limit)
@@ -161,7 +153,20 @@ def _engine(url: str) -> sa.Engine:
     return engine
 
 
-def _written(row: sa.Row[Any]) -> Written:
+def _plain(column: sa.Column[Any]) -> sa.Label[Any]:
+    # As it is: in SQLite any column may hold anything, and one odd row must not hold up the others.
+    plain: sa.ColumnElement[Any]
+    match column.name:
+        case "body":
+            plain = sa.cast(column, sa.LargeBinary)
+        case "written_at":
+            plain = sa.cast(column, sa.String(64))
+        case _:
+            plain = sa.type_coerce(column, sa.types.NULLTYPE)
+    return plain.label(column.name)
+
+
+def _written(row: sa.Row[*tuple[Any, ...]]) -> Written:
     return Written(
         id=row.id,
         publisher=row.publisher,

@@ -150,9 +150,10 @@ class PostgresqlWaker:
             try:
                 connection = await self._connect()
                 try:
+                    notify = await connection.prepare(_NOTIFY)
                     while not connection.is_closed():
                         payloads = list(payloads_of(await self._hints.take()))
-                        await connection.execute(_NOTIFY, CHANNEL, payloads)
+                        await notify.fetch(CHANNEL, payloads)
                         attempts.succeeded()
                 finally:
                     connection.terminate()

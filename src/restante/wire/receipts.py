@@ -16,13 +16,71 @@ from typing import Any, Final
 import msgspec
 
 from restante.errors import ReceiptNotFound
-from restante.model import NAME, Receipt
+from restante.model import NAME, Actor, Outcome, Receipt, State
 from restante.queries import StoredReceipt
+from restante.wire import times
 
 GENESIS: Final = bytes(32)
+LABELS: Final = tuple(state.label for state in State)
 
 encode_entry = msgspec.json.Encoder().encode
 _decode_entry = msgspec.json.Decoder(Receipt).decode
+
+
+class Subject(msgspec.Struct, frozen=True, gc=False):
+    """What a receipt says of the notification it is about. ``n`` is the store's own number for it."""
+
+    n: int
+    id: str
+    published_at_ms: int
+    body_sha256: bytes
+    body_bytes: int
+
+
+def entry_of(  # noqa: PLR0913 (a receipt has that many facets)
+    queue: str,
+    number: int,
+    subject: Subject,
+    seq: int,
+    outcome: Outcome,
+    state: State,
+    *,
+    actor: Actor,
+    at_ms: int,
+    attempt: int = 0,
+    fence: int = 0,
+    leased_at_ms: int | None = None,
+    reason: str = "",
+    reply: bytes | None = None,
+    reply_content_type: str = "",
+) -> bytes:
+    """The canonical bytes of a new receipt."""
+    text, base64_text = (None, None) if reply is None else reply_fields(reply)
+    return encode_entry(
+        Receipt(
+            at=times.to_text(at_ms),
+            attempt=attempt,
+            body_bytes=subject.body_bytes,
+            body_sha256=subject.body_sha256.hex(),
+            fence=fence,
+            key_id=actor.key_id,
+            leased_at=times.to_text(leased_at_ms) if leased_at_ms is not None else "",
+            notification=subject.id,
+            number=number,
+            outcome=outcome.value,
+            principal=actor.name,
+            published_at=times.to_text(subject.published_at_ms),
+            queue=queue,
+            reason=reason,
+            remote_address=actor.remote_address,
+            reply=text,
+            reply_base64=base64_text,
+            reply_content_type=reply_content_type,
+            seq=seq,
+            state=LABELS[state],
+            transport=actor.transport,
+        )
+    )
 
 
 def chain(previous: bytes, entry: bytes) -> bytes:

@@ -91,6 +91,20 @@ def test_a_busy_machine_is_pointed_out():
     assert "the rates say little" in report
 
 
+def test_the_parts_of_the_cpu_are_told_apart_where_a_database_has_one():
+    own, queue = lane("restante", 100_000), lane("sqlqueue", 20_000)
+    for part in own.windows:
+        part.store_cpu_seconds, part.waker_cpu_seconds = 2.0, 0.5
+    for part in queue.windows:
+        part.store_cpu_seconds = part.server_cpu_seconds
+    report = markdown(results(lanes=[own, queue, lane("redis", 50_000)], setup="2 nodes"), None)
+    assert "- Restante on 2 nodes." in report
+    assert row_of(report, "system")[-3:] == ["of it the nodes", "PostgreSQL", "the waker"]
+    assert row_of(report, "Restante")[-3:] == ["25 µs", "20 µs", "5 µs"]
+    assert row_of(report, "Sqlqueue")[-3:] == ["-", "250 µs", "-"]
+    assert row_of(report, "Redis")[-3:] == ["-", "-", "-"]
+
+
 def test_every_workload_has_its_part():
     took = Took(seconds=2.0, operations=1000, server_cpu_seconds=0.0, generator_cpu_seconds=1.0)
     probe = ProbeFigures(took, took, 0.001, 0.002)
@@ -163,11 +177,22 @@ def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path):
         {"scale": 1.5},
         {"seconds": 0.0},
         {"warmup_seconds": -1.0},
+        {"store": "oracle"},
+        {"waker": "pigeon"},
+        {"nodes": 0},
     ],
 )
 def test_options_out_of_bounds_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match=r"unknown|must be|needs"):
         BenchOptions(**wrong)
+
+
+def test_what_it_runs_on_is_said():
+    assert not BenchOptions().setup
+    shared = BenchOptions(store="postgresql", nodes=2, waker="redis")
+    assert shared.setup == "PostgreSQL, 2 nodes, woken by Redis"
+    alone = BenchOptions(store="postgresql", nodes=1)
+    assert alone.setup == "PostgreSQL, 1 node, woken by NOTIFY"
 
 
 def test_sizes_are_scaled():

@@ -67,6 +67,8 @@ class Peer(ABC):
     title: str
     settings: str
     """What was set, and what its acknowledgement means; for the report."""
+    is_store: bool = False
+    """Whether it is the database that others keep their notifications in."""
 
     @abstractmethod
     def program(self) -> str | None:

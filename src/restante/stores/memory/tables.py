@@ -6,13 +6,12 @@ import msgspec
 
 from restante.errors import QueueNotFound
 from restante.lifecycle import Standing
-from restante.model import Actor, Client, Key, Outcome, Queue, Receipt, State, Subscription
+from restante.model import Actor, Client, Key, Outcome, Queue, State, Subscription
 from restante.ports import Clock
 from restante.queries import StoredReceipt
 from restante.timeline import Timeline
 from restante.webhooks import Webhook
-from restante.wire import times
-from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
+from restante.wire.receipts import GENESIS, Subject, chain, entry_of
 
 
 class Notification(msgspec.Struct, eq=False, kw_only=True):
@@ -146,33 +145,29 @@ class Tables:
         standing, notification = row.standing, row.notification
         leased = standing.state is State.LEASED or standing.forgiving
         leased_at = row.leased_at_wall_ms if leased else None
-        text, base64 = (None, None) if reply is None else reply_fields(reply)
         at = self.timeline.wall_ms()
         table.receipts += 1
-        entry = encode_entry(
-            Receipt(
-                at=times.to_text(at),
-                attempt=standing.attempt,
-                body_bytes=notification.body_bytes,
-                body_sha256=notification.body_sha256.hex(),
-                fence=standing.fence,
-                key_id=actor.key_id,
-                leased_at="" if leased_at is None else times.to_text(leased_at),
-                notification=notification.id,
-                number=table.receipts,
-                outcome=outcome.value,
-                principal=actor.name,
-                published_at=times.to_text(notification.published_at_ms),
-                queue=table.queue.name,
-                reason=reason,
-                remote_address=actor.remote_address,
-                reply=text,
-                reply_base64=base64,
-                reply_content_type=reply_content_type,
-                seq=row.seq,
-                state=state.label,
-                transport=actor.transport,
-            )
+        entry = entry_of(
+            table.queue.name,
+            table.receipts,
+            Subject(
+                notification.n,
+                notification.id,
+                notification.published_at_ms,
+                notification.body_sha256,
+                notification.body_bytes,
+            ),
+            row.seq,
+            outcome,
+            state,
+            actor=actor,
+            at_ms=at,
+            attempt=standing.attempt,
+            fence=standing.fence,
+            leased_at_ms=leased_at,
+            reason=reason,
+            reply=reply,
+            reply_content_type=reply_content_type,
         )
         table.chain = chain(table.chain, entry)
         stored = StoredReceipt(table.queue.name, table.receipts, entry, table.chain)

@@ -81,6 +81,8 @@ class PostgresqlStore:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
+        # Apart, since a partition takes long: leases must run out meanwhile.
+        self._pruning = Transactor(database, memory, self._reach, self._jitter)
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
@@ -162,7 +164,7 @@ class PostgresqlStore:
         return answer
 
     def prune(self, limit: int) -> asyncio.Future[int]:
-        return self._keep_up(lambda unit: self._retention.prune(unit, limit))
+        return self._start(self._pruning.run(lambda unit: self._retention.prune(unit, limit)))
 
     async def close(self) -> None:
         self._closed = True
@@ -170,6 +172,7 @@ class PostgresqlStore:
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
+        self._pruning.close()
         self._beats.close()
         self._intake.close()
         self._reader.close()

@@ -22,6 +22,7 @@ from restante.errors import (
 from restante.model import Key, Queue, Role, Subscription
 from restante.nodes import changed_by
 from restante.stores.postgresql import nodes
+from restante.stores.postgresql.books import Registry
 from restante.stores.postgresql.unit import Unit
 from restante.stores.postgresql.upkeep import unpark
 from restante.webhooks import Webhook
@@ -33,8 +34,15 @@ _ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})
 
 async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     """As ``Store.configure``."""
+    unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
     await nodes.record(unit.connection, [changed_by(item) for item in changes])
+    # In the order in which everybody locks them, whatever the order of the changes.
+    await unit.connection.execute(
+        "SELECT 1 FROM restante.tallies WHERE queue IN (SELECT id FROM restante.queues WHERE name = ANY($1::text[]))"
+        " ORDER BY queue FOR UPDATE",
+        [item.queue.name for item in changes if isinstance(item, change.PutQueue)],
+    )
     for item in changes:
         await _change(unit, item)
     unit.written = True

@@ -10,10 +10,11 @@ import msgspec
 from restante.errors import IdempotencyKeyReused, RestanteError
 from restante.lifecycle import entry_state
 from restante.model import Appended, Draft, Outcome, Place, State
-from restante.stores.postgresql.books import QueueBook, Subject
+from restante.stores.postgresql.books import QueueBook
 from restante.stores.postgresql.operations import Needs, Operation
 from restante.stores.postgresql.rows import Content, Row
 from restante.stores.postgresql.unit import Unit
+from restante.wire.receipts import Subject
 
 _encode = msgspec.json.Encoder().encode
 _decode_places = msgspec.json.Decoder(list[Place]).decode

@@ -6,12 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from restante.model import Actor, Outcome, Receipt, Settings, State
-from restante.wire import times
-from restante.wire.receipts import chain, encode_entry, reply_fields
+from restante.model import Actor, Outcome, Settings, State
+from restante.wire.receipts import LABELS, Subject, chain, entry_of
 
 REMEMBERED_QUEUES: Final = 200_000
-LABELS: Final = tuple(state.label for state in State)
 _decode_settings = msgspec.json.Decoder(Settings).decode
 
 TALLY: Final = (
@@ -40,6 +38,9 @@ class Registry:
 
     def get(self, name: str) -> Known | None:
         return self._by_name.get(name)
+
+    def clear(self) -> None:
+        self._by_name.clear()
 
     def put(self, id: int, name: str, owner: str, settings: str, version: int) -> Known:
         known = Known(id, name, owner, _decode_settings(settings), version)
@@ -73,16 +74,6 @@ class QueueBook:
             self.counts[before] -= 1
         self.counts[after] += 1
         self.dirty = True
-
-
-class Subject(msgspec.Struct, frozen=True, gc=False):
-    """What a receipt says of the notification it is about."""
-
-    n: int
-    id: str
-    published_at_ms: int
-    body_sha256: bytes
-    body_bytes: int
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -119,32 +110,22 @@ class Pen:
         reply_content_type: str = "",
     ) -> int:
         """Add a receipt to the end of the queue's ledger; its number."""
-        text, base64 = (None, None) if reply is None else reply_fields(reply)
         number = book.receipts + 1
-        entry = encode_entry(
-            Receipt(
-                at=times.to_text(at_ms),
-                attempt=attempt,
-                body_bytes=subject.body_bytes,
-                body_sha256=subject.body_sha256.hex(),
-                fence=fence,
-                key_id=actor.key_id,
-                leased_at=times.to_text(leased_at_ms) if leased_at_ms is not None else "",
-                notification=subject.id,
-                number=number,
-                outcome=outcome.value,
-                principal=actor.name,
-                published_at=times.to_text(subject.published_at_ms),
-                queue=book.name,
-                reason=reason,
-                remote_address=actor.remote_address,
-                reply=text,
-                reply_base64=base64,
-                reply_content_type=reply_content_type,
-                seq=seq,
-                state=LABELS[state],
-                transport=actor.transport,
-            )
+        entry = entry_of(
+            book.name,
+            number,
+            subject,
+            seq,
+            outcome,
+            state,
+            actor=actor,
+            at_ms=at_ms,
+            attempt=attempt,
+            fence=fence,
+            leased_at_ms=leased_at_ms,
+            reason=reason,
+            reply=reply,
+            reply_content_type=reply_content_type,
         )
         digest = chain(book.chain, entry)
         self.lines.append(

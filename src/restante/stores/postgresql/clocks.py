@@ -3,7 +3,8 @@
 Deadlines are told in milliseconds of a timeline that all nodes share: the database's clock plus an offset that is
 kept in the database. A node that sees the database's clock run otherwise than its own did in the same span knows
 that it was set (or that another server took over), and moves the offset by as much, once, for all: no lease ends
-early by it and none late.
+early by it and none late. A node whose own clock stood still, with its machine, is told from that by how far the
+others have come meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +29,10 @@ class Reading:
 
 
 class SharedTimeline:
-    """This node's watch over the database's clock. ``clock`` takes the place of both in tests."""
+    """The two clocks that are compared. ``clock`` takes the place of both in tests."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock
-        self.last: tuple[int, float, float] | None = None
-        """The last look: what it said, and when it was asked and answered."""
 
     def monotonic(self) -> float:
         """Seconds of this machine, those of its sleep included."""
@@ -44,6 +43,24 @@ class SharedTimeline:
     def wall_ms(self, server_ms: int) -> int:
         """The wall clock that counts: the database's, which has just been read."""
         return server_ms if self._clock is None else self._clock.wall_ms()
+
+
+class Watch:
+    """Watches over the database's clock, for transactions that follow one another.
+
+    Those that run side by side have one each: what one has seen and corrected, the other cannot see before the COMMIT.
+    """
+
+    def __init__(self) -> None:
+        self.steps = -1
+        """How often the timeline had been corrected when it was last looked at; -1 before the first look."""
+        self.last: tuple[int, float, float] | None = None
+        """The last look: what it said, and when it was asked and answered."""
+
+    def learn_from(self, other: Watch) -> None:
+        """Begin with what ``other`` has seen, where this one has seen nothing yet."""
+        if self.steps < 0:
+            self.steps, self.last = other.steps, other.last
 
     def jumped_ms(self, wall_ms: int, asked: float, answered: float) -> int:
         """By how much the clock jumped since the last look, 0 for not.

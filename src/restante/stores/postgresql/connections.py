@@ -1,8 +1,8 @@
 """Connections to the database: opening them, and telling what went wrong with one.
 
-Every transaction begins with the settings it needs (``BEGIN``), since behind PgBouncer in transaction mode nothing
-set before it would hold. Nothing here is kept in a session: no prepared statement where a pooler is between, no
-advisory lock, no search path.
+Behind PgBouncer in transaction mode nothing is kept in a session: no prepared statement, no advisory lock, no search
+path, and every transaction begins with the settings it needs. Where no pooler is between they are the session's, set
+once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
 from restante.errors import (
     ConfigurationError,
+    InvalidInput,
     OutcomeUnknown,
     RestanteError,
     StoreFull,
@@ -29,21 +30,38 @@ else:
 
 CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 20.0
-"""How long an answer is waited for before the connection is taken for dead."""
+"""How long the answer to a statement is waited for before the connection is taken for dead."""
 _IDLE_MS: Final = 8_000
 """How long a node that was stopped, or cut off, may hold up a queue with a transaction it had begun."""
 
-BEGIN: Final = (
-    # Statements here are few and always the same: each is planned once, and by its indexes, not by how small the
-    # tables were when it was first seen.
-    "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
-    " SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off;"
-    f" SET LOCAL lock_timeout = {_IDLE_MS + 2_000}; SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+
+class Manner(NamedTuple):
+    """How transactions of one kind are begun, and under which settings."""
+
+    begin: str
+    settings: tuple[str, ...]
+
+
+_TIMES: Final = (
+    f"idle_in_transaction_session_timeout = {_IDLE_MS}",
+    f"statement_timeout = {int(STATEMENT_SECONDS * 1_000)}",
+    # The warning that a commit was not replicated must be heard, whatever the user's setting.
+    "client_min_messages = warning",
 )
-BEGIN_READING: Final = (
-    "BEGIN READ ONLY; SET LOCAL jit = off;"
-    f" SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}"
+WRITING: Final = Manner(
+    "BEGIN",
+    (
+        # Statements here are few and always the same: each is planned once, and by its indexes, not by how small the
+        # tables were when it was first seen.
+        *("plan_cache_mode = force_generic_plan", "enable_seqscan = off"),
+        *("enable_hashjoin = off", "enable_mergejoin = off", "jit = off"),
+        f"lock_timeout = {_IDLE_MS + 2_000}",
+        # A node that stands still while it is sent bodies keeps the server writing, which no other time-out ends.
+        f"tcp_user_timeout = {_IDLE_MS}",
+        *_TIMES,
+    ),
 )
+READING: Final = Manner("BEGIN READ ONLY", ("jit = off", *_TIMES))
 
 _LOST: Final = (
     OSError,
@@ -56,12 +74,16 @@ _LOST: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InFailedSQLTransactionError,
+    asyncpg.ProtocolViolationError,
+)
+
+
+_IN_THE_WAY: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-    asyncpg.InFailedSQLTransactionError,
-    asyncpg.ProtocolViolationError,
 )
 
 
@@ -69,29 +91,57 @@ class Lost(Exception):
     """The transaction did not take place, for a reason that lies with the connection: it may be tried again."""
 
 
+class Hindered(Lost):
+    """The transaction did not take place because another was in its way; the database is there."""
+
+
 class CommitUnknown(Exception):
     """The COMMIT was sent, and whether it took place is not known."""
 
 
 class Database:
-    """Where the database is. ``pooled`` is found out by the first connection: whether a pooler is between."""
+    """Where the database is. ``pooled`` says whether a pooler is between."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self.pooled = False
-        hosts = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        # None of a pooler's connections may be left with a statement prepared, so it counts as there until it does not.
+        self.pooled = True
+        scheme, separator, rest = url.partition("://")
+        authority, slash, path = rest.partition("/")
+        user, at, hosts = authority.rpartition("@")
+        self._urls = [
+            f"{scheme}{separator}{user}{at}{host}{slash}{path}" for host in hosts.split(",")
+        ]
         # With one host a standby is told from a primary by ``server.py``, which has the better words for it.
-        wants_primary = "," in hosts and "target_session_attrs" not in url
+        wants_primary = len(self._urls) > 1 and "target_session_attrs" not in url
         self._attributes: dict[str, Any] = (
             {"target_session_attrs": "read-write"} if wants_primary else {}
         )
 
-    async def connect(self) -> Connection:
-        """A new connection. Raises what asyncpg raises, and ``OSError``."""
+    async def connect(self, *, statement_seconds: float = STATEMENT_SECONDS) -> Connection:
+        """A new connection, to the first of the servers that will do. Raises what asyncpg raises, and ``OSError``."""
+        refused: Exception | None = None
+        for url in list(self._urls):
+            try:
+                connection = await self._connect(url, statement_seconds)
+            except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError) as error:
+                # A server that is there and will not do says more than one that is not.
+                if refused is None or isinstance(refused, OSError):
+                    refused = error
+            else:
+                self._urls.remove(url)
+                self._urls.insert(0, url)
+                return connection
+        if refused is None:
+            raise AssertionError("a URL names a server at least")
+        raise refused
+
+    async def _connect(self, url: str, statement_seconds: float) -> Connection:
+        # Each server has time of its own: one that has vanished from the network must not use up the others'.
         connection: Connection = await asyncio.wait_for(
             asyncpg.connect(
-                self._url,
+                url,
                 timeout=CONNECT_SECONDS,
+                command_timeout=statement_seconds,
                 statement_cache_size=0 if self.pooled else 200,
                 max_cached_statement_lifetime=0,
                 max_cacheable_statement_size=0,
@@ -102,32 +152,26 @@ class Database:
         )
         return connection
 
-    async def find_pooler(self) -> None:
-        """See whether PgBouncer, or the like, is between: then the process asked is not the one that greeted."""
-        connection = await self.connect()
-        try:
-            pid = await connection.fetchval("SELECT pg_backend_pid()")
-            self.pooled = pid != connection.get_server_pid()
-        finally:
-            connection.terminate()
-
 
 class Slot:
     """The place of one connection, opened when it is needed and thrown away when it is no longer of use."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, manner: Manner = WRITING) -> None:
         self._database = database
+        self._manner = manner
         self._connection: Connection | None = None
         self._warned = False
 
     @contextlib.asynccontextmanager
-    async def transaction(self, begin: str = BEGIN) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction; it is committed by ``commit`` and by nothing else. Raises ``Lost``."""
         try:
-            async with asyncio.timeout(STATEMENT_SECONDS):
-                connection = await self._open()
-                await connection.execute(begin)
+            connection = await self._open()
+            await connection.execute(self._begin())
             yield connection
+        except _IN_THE_WAY as error:
+            await self._roll_back()
+            raise Hindered(str(error)) from error
         except (*_LOST, TimeoutError) as error:
             self.drop()
             if isinstance(error, ValueError):
@@ -148,8 +192,7 @@ class Slot:
         """
         self._warned = False
         try:
-            async with asyncio.timeout(STATEMENT_SECONDS):
-                status = await connection.execute("COMMIT")
+            status = await connection.execute("COMMIT")
         except (*_LOST, TimeoutError, asyncpg.PostgresError) as error:
             self.drop()
             raise CommitUnknown(str(error) or type(error).__name__) from error
@@ -170,17 +213,32 @@ class Slot:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._database.connect()
-            self._connection.add_log_listener(self._heard)
+            try:
+                connection = await self._database.connect()
+            except asyncpg.PostgresError as error:
+                # A password that was changed, a database that is gone: no answer but that it cannot be reached.
+                raise Lost(str(error)) from error
+            connection.add_log_listener(self._heard)
+            try:
+                if not self._database.pooled:
+                    await connection.execute(_statements("SET", self._manner))
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
         return self._connection
+
+    def _begin(self) -> str:
+        if not self._database.pooled:
+            return self._manner.begin
+        return f"{self._manner.begin}; {_statements('SET LOCAL', self._manner)}"
 
     async def _roll_back(self) -> None:
         connection = self._connection
         if connection is None or connection.is_closed():
             return
         try:
-            async with asyncio.timeout(STATEMENT_SECONDS):
-                await connection.execute("ROLLBACK")
+            await connection.execute("ROLLBACK")
         except (*_LOST, TimeoutError):
             # With the connection the transaction ends too, which is all that was wanted.
             self.drop()
@@ -193,15 +251,23 @@ class Slot:
             self._warned = True
 
 
+def _statements(verb: str, manner: Manner) -> str:
+    return "; ".join(f"{verb} {setting}" for setting in manner.settings)
+
+
 def refusal(error: BaseException) -> RestanteError | None:
     """What to tell of an error that the database itself reported, where it concerns the caller; else None."""
     match error:
         case asyncpg.DiskFullError():
             return StoreFull("the database's disk is full")
+        case asyncpg.CharacterNotInRepertoireError():
+            return InvalidInput("a text holds a zero character, which no text of the store has")
         case asyncpg.OutOfMemoryError() | asyncpg.ConfigurationLimitExceededError():
             return StoreUnavailable("the database is out of room; try again")
         case CommitUnknown():
             return OutcomeUnknown("the database went away during the commit")
+        case Hindered():
+            return StoreUnavailable("the database is busy with something else; try again")
         case Lost():
             return StoreUnavailable("the database cannot be reached; try again")
         case _:
@@ -232,13 +298,22 @@ def connection_error(url: str, error: BaseException) -> ConfigurationError:
             )
         case OSError():
             return ConfigurationError(f"cannot reach {place}: {error.strerror or error}")
+        case ValueError():
+            # Its text may quote the password.
+            return ConfigurationError(
+                f"{place} is no URL of a database: write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, and"
+                " characters like / ? # @ % of the password as their percent codes"
+            )
         case _:
             return ConfigurationError(f"cannot use {place}: {error}")
 
 
 def shown(url: str) -> str:
     """The URL without its password and its query, for messages."""
-    scheme, _, rest = url.partition("?")[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}"
+    scheme, _, rest = url.partition("://")
+    # A password may hold what should have been written as percent codes: it ends at the last @ all the same.
+    credentials, at, place = rest.rpartition("@")
+    if at and "?" in credentials and "@" not in credentials.partition("?")[0]:
+        credentials, at, place = "", "", rest  # the @ stands in the query
+    user = credentials.partition(":")[0]
+    return f"{scheme}://{user}{at}{place.partition('?')[0].partition('#')[0]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,20 +14,29 @@ from restante.model import Delivery, Leased, LeaseRef, LeaseRequest, Settled, St
 from restante.queries import LeasedTo
 from restante.stores.postgresql.operations import LookAgain, Needs, Operation
 from restante.stores.postgresql.rows import Row, is_full
-from restante.stores.postgresql.unit import Unit
+from restante.stores.postgresql.unit import Glance, Unit
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Lease(Operation):
+    looks = True
+
     def __init__(self, request: LeaseRequest) -> None:
         self.request = request
         self.queues = (request.queue,)
 
+    def idle(self, glances: Mapping[str, Glance]) -> Leased | None:
+        glance = glances.get(self.request.queue)
+        return Leased([], at_limit=glance.full) if glance is not None and not glance.ready else None
+
     def ask(self, unit: Unit, needs: Needs) -> None:
         book = unit.books.get(self.request.queue)
         # Most looks find nothing: the tally knows that without asking the table.
-        if book is None or not book.counts[State.READY] or is_full(book):
+        if book is None or not book.counts[State.READY]:
+            return
+        if is_full(book):
+            unit.beyond.add(book.id)  # those go first, should a settle before this one make room
             return
         free = book.settings.max_in_flight - book.counts[State.LEASED]
         wanted, room = needs.ready.get(book.id, (0, 0))
@@ -41,8 +51,11 @@ class Lease(Operation):
         room = request.max_bytes
         out: list[Delivery] = []
         damaged = False
+        came_back = unit.rows.came_back.get(book.id)
         while candidates and len(out) < min(request.max, free):
             row = candidates[0]
+            if came_back is not None and came_back < row.seq:
+                break  # an earlier one has become ready meanwhile, which was not read
             if row.standing.state is State.READY and not _is_expired(row, unit.reading.now_ms):
                 if out and row.body_bytes > room:
                     break
@@ -53,8 +66,13 @@ class Lease(Operation):
                     room -= row.body_bytes
                     out.append(self._hand_out(unit, row))
             candidates.popleft()
-        if not out and free > 0 and (damaged or book.id in unit.rows.came_back):
-            raise LookAgain
+        if not out and free > 0 and book.counts[State.READY]:
+            # Not where nothing has happened since it was read: then what is ready is past its expiry.
+            unread = book.id in unit.beyond and (
+                book.id in unit.handed_out or not unit.was_read(book)
+            )
+            if damaged or came_back is not None or unread:
+                raise LookAgain
         at_limit = len(out) >= free
         return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 
@@ -62,6 +80,7 @@ class Lease(Operation):
         actor, reading, standing = self.request.actor, unit.reading, row.standing
         lease_ms = int(self.request.lease_seconds * 1_000)
         row.book.move(State.READY, State.LEASED)
+        unit.handed_out.add(row.book.id)
         standing.state = State.LEASED
         standing.attempt += 1
         standing.fence += 1

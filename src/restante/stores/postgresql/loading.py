@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from restante.stores.postgresql.arrays import columns, numbers
-from restante.stores.postgresql.books import COUNTS, TALLY, Known, Registry, Subject
+from restante.stores.postgresql.books import COUNTS, TALLY, Known, Registry
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import COLUMNS, Content
+from restante.wire.receipts import Subject
 
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -29,6 +30,11 @@ _LOCK: Final = (
 LOCK: Final = _LOCK.format(skip="")
 LOCK_WHAT_IS_FREE: Final = _LOCK.format(skip="SKIP LOCKED")
 COUNTS_START: Final = 1 + TALLY.split(", ").index(COUNTS[0])
+
+_GLANCE: Final = (
+    "SELECT t.queue, t.ready, t.leased FROM unnest($1::text::bigint[]) AS asked (queue)"
+    " JOIN restante.tallies t ON t.queue = asked.queue"
+)
 
 _SUBJECT: Final = "n.n, n.id, n.published_at, n.body_sha256, n.body_bytes"
 _ROWS: Final = (
@@ -97,6 +103,12 @@ async def learn(connection: Connection, registry: Registry, names: Iterable[str]
     """Have the registry know those of the queues that there are."""
     for row in await connection.fetch(QUEUES, list(names)):
         registry.put(*row)
+
+
+async def glance(connection: Connection, queues: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """How many are ready and leased, by queue."""
+    found = await connection.fetch(_GLANCE, numbers(queues))
+    return {queue: (ready, leased) for queue, ready, leased in found}
 
 
 async def rows(connection: Connection, places: Sequence[tuple[int, int]]) -> list[Any]:

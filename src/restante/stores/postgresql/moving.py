@@ -21,6 +21,8 @@ from restante.stores.postgresql.schema import SCHEMA
 from restante.stores.postgresql.server import COPYING, TOKEN_SECRET, prepare
 from restante.wire.receipts import GENESIS
 
+_STATEMENT_SECONDS: Final = 3_600.0
+"""One that goes through a whole table may take its time."""
 COPIED: Final = "copied"
 """In ``meta``: how far the copy had come that was finished here, which is to its end."""
 _NUMBERS_AHEAD: Final = 1_000
@@ -390,7 +392,7 @@ async def _opened(
     wall_ms = time.time_ns() // 1_000_000 if clock is None else clock.wall_ms()
     await prepare(database, url, wall_ms, half_copied=half_copied)
     with _told(url):
-        connection = await database.connect()
+        connection = await database.connect(statement_seconds=_STATEMENT_SECONDS)
     try:
         end = PostgresqlEnd(url, connection, clock)
         await end.check_unserved()

@@ -6,13 +6,13 @@ changed nothing, so that its neighbours in the transaction stand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from restante.errors import RestanteError
 from restante.model import LeaseRef, State
 from restante.stores.postgresql import loading
-from restante.stores.postgresql.unit import Unit
+from restante.stores.postgresql.unit import Glance, Unit
 
 
 class LookAgain(Exception):
@@ -40,6 +40,12 @@ class Operation:
     queues: tuple[str, ...]
     size = 0
     """Bytes of bodies it brings along or takes away, at most."""
+    looks = False
+    """Whether it only looks at its one queue for something to do, and mostly finds nothing."""
+
+    def idle(self, glances: Mapping[str, Glance]) -> Any:
+        """Its result, where a glance at the queues shows that it has nothing to do; else None."""
+        return None
 
     def ask(self, unit: Unit, needs: Needs) -> None:
         """Say what it needs of the queues, which are locked now."""
@@ -51,13 +57,27 @@ class Operation:
 
 
 async def play(unit: Unit, operations: Sequence[Operation]) -> list[Any]:
-    """Lock, read, and do all operations in their order: for each its result, or the error by which it refused."""
-    await unit.lock(name for operation in operations for name in operation.queues)
-    needs = Needs()
-    for operation in operations:
-        operation.ask(unit, needs)
-    await read(unit, needs)
-    return [_result(operation, unit) for operation in operations]
+    """Lock, read, and do all operations in their order: for each its result, or the error by which it refused.
+
+    Where all that was asked for is looks, as it is of consumers who wait, a glance comes first: a lock is written to
+    the log, and whoever waits looks for nothing most of the time.
+    """
+    results: list[Any] = [None] * len(operations)
+    if all(operation.looks for operation in operations):
+        glances = await unit.glance(operation.queues[0] for operation in operations)
+        results = [operation.idle(glances) for operation in operations]
+    left = [
+        operation for operation, result in zip(operations, results, strict=True) if result is None
+    ]
+    if left:
+        await unit.lock(name for operation in left for name in operation.queues)
+        needs = Needs()
+        for operation in left:
+            operation.ask(unit, needs)
+        await read(unit, needs)
+        done = iter([_result(operation, unit) for operation in left])
+        results = [next(done) if result is None else result for result in results]
+    return results
 
 
 async def read(unit: Unit, needs: Needs) -> None:

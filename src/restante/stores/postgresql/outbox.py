@@ -84,7 +84,7 @@ async def move(unit: Unit, limit: int, drafts_of: DraftsOf) -> Moved:
             numbers(position for position, _ in refused),
             [one.error.detail for _, one in refused],
         )
-    unit.written = bool(moved or refused)
+    unit.written = unit.written or bool(moved or refused)
     left_over = len(drafts) < len(rows) or len(rows) == limit or _ended_by_bytes(rows)
     return Moved(len(moved), ready, [one for _, one in refused], more=left_over)
 

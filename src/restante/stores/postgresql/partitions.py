@@ -23,8 +23,11 @@ DAY_MS: Final = 86_400_000
 AHEAD: Final = 2
 """Partitions beyond the present one that are always there."""
 _NAME: Final = re.compile(r"[a-z]+_p(\d+)_(\d+)")
-_MOST_KEPT: Final = 200_000
+_MOST_KEPT: Final = 20_000
 """A partition of which more than these rows are still needed stays as it is for now."""
+_MOST_KEPT_BYTES: Final = 128 * 1024 * 1024
+_DROP_SECONDS: Final = 3_600.0
+"""How long one statement over a whole partition may take."""
 _METADATA: Final = (
     "n, published_at, id, topic, content_type, attributes, publisher, body_sha256, body_bytes"
 )
@@ -34,11 +37,13 @@ class Partitioned(msgspec.Struct, frozen=True):
     """A table by time. ``needed`` is the condition on a row ``x`` of it by which it must be kept.
 
     In it ``$1`` is the wall clock, ``{low}`` and ``{high}`` the partition's bounds.
+    ``size`` is a row's, in bytes.
     """
 
     table: str
     column: str
     span_ms: int
+    size: str
     needed: str
 
     def bounds(self, at_ms: int) -> tuple[int, int]:
@@ -52,6 +57,7 @@ NOTIFICATIONS: Final = Partitioned(
     "notifications",
     "published_at",
     DAY_MS,
+    "x.body_bytes",
     "(x.n IN (SELECT d.notification FROM restante.deliveries d"  # noqa: S608 (fixed terms)
     " WHERE d.published_at >= {low} AND d.published_at < {high})"
     " OR EXISTS (SELECT 1 FROM restante.receipts r JOIN restante.queues q ON q.id = r.queue"
@@ -62,6 +68,7 @@ RECEIPTS: Final = Partitioned(
     "receipts",
     "at",
     30 * DAY_MS,
+    "octet_length(x.entry)",
     "($1::bigint IS NOT NULL AND x.number >"
     " coalesce((SELECT p.receipts FROM restante.pruned p WHERE p.queue = x.queue), 0))",
 )
@@ -69,6 +76,7 @@ ARCHIVE: Final = Partitioned(
     "archive",
     "published_at",
     30 * DAY_MS,
+    "0",
     "($1::bigint IS NOT NULL AND EXISTS (SELECT 1 FROM restante.receipts r WHERE r.notification = x.n))",
 )
 ALL: Final = (NOTIFICATIONS, RECEIPTS, ARCHIVE)
@@ -100,20 +108,28 @@ async def drop(
     low, high = bounds
     name = _name(kind, low, high)
     needed = kind.needed.format(low=low, high=high)
+    weighed = await connection.fetchrow(
+        "SELECT count(*), coalesce(sum(k.size), 0) FROM (SELECT"  # noqa: S608 (fixed terms)
+        f" {kind.size} AS size FROM restante.{name} x WHERE {needed} LIMIT {_MOST_KEPT + 1}) k",
+        wall_ms,
+        timeout=_DROP_SECONDS,
+    )
+    kept, size = weighed or (0, 0)
+    if kept > _MOST_KEPT or size > _MOST_KEPT_BYTES:
+        return False
     await connection.execute(
         f"CREATE TEMPORARY TABLE needed ON COMMIT DROP AS SELECT * FROM restante.{name} LIMIT 0"  # noqa: S608 (fixed terms)
     )
     await connection.execute(
-        f"INSERT INTO needed SELECT x.* FROM restante.{name} x WHERE {needed} LIMIT {_MOST_KEPT + 1}",  # noqa: S608 (fixed terms)
+        f"INSERT INTO needed SELECT x.* FROM restante.{name} x WHERE {needed}",  # noqa: S608 (fixed terms)
         wall_ms,
+        timeout=_DROP_SECONDS,
     )
-    kept = await connection.fetchval("SELECT count(*) FROM needed")
-    if kept > _MOST_KEPT:
-        return False
     if kind is NOTIFICATIONS:
         await connection.execute(
             f"INSERT INTO restante.archive ({_METADATA}) SELECT {_METADATA} FROM restante.{name} x"  # noqa: S608 (fixed terms)
-            " WHERE NOT EXISTS (SELECT 1 FROM needed k WHERE k.n = x.n)"
+            " WHERE NOT EXISTS (SELECT 1 FROM needed k WHERE k.n = x.n)",
+            timeout=_DROP_SECONDS,
         )
     await connection.execute(f"ALTER TABLE restante.{kind.table} DETACH PARTITION restante.{name}")
     await connection.execute(f"INSERT INTO restante.{kind.table} SELECT * FROM needed")  # noqa: S608 (fixed terms)
@@ -136,7 +152,7 @@ async def sweep_kept(
             f"WITH gone AS ({gone} RETURNING {_METADATA})"  # noqa: S608 (fixed terms)
             f" INSERT INTO restante.archive ({_METADATA}) SELECT {_METADATA} FROM gone"
         )
-    status = await connection.execute(gone, wall_ms, before_ms, limit)
+    status = await connection.execute(gone, wall_ms, before_ms, limit, timeout=_DROP_SECONDS)
     return int(status.rpartition(" ")[2])
 
 
@@ -155,7 +171,7 @@ async def _make(connection: Connection, kind: Partitioned, low: int, high: int) 
     except asyncpg.CheckViolationError:
         # Rows of its time are in the default partition, where they are just as well.
         await connection.execute("ROLLBACK TO making")
-        _log.info("store.partition_not_made", partition=name)
+        _log.debug("store.partition_not_made", partition=name)
 
 
 async def _found(connection: Connection) -> Iterator[tuple[str, int, int]]:

@@ -15,6 +15,8 @@ from restante.stores.postgresql.unit import Unit
 _RETENTION_LOCK: Final = 0x52535446
 _MOST_BODY_DAYS: Final = 30
 """After these a partition of bodies is looked at, whatever a queue says: what that one needs is kept apart."""
+_SETTLED_MS: Final = 3_600_000
+"""A partition that ended this long ago has no transaction under way that writes to it."""
 _KEYS: Final = (
     "DELETE FROM restante.idempotency WHERE ctid IN"
     " (SELECT ctid FROM restante.idempotency WHERE at < $1 ORDER BY at LIMIT $2)"
@@ -86,13 +88,18 @@ class Retention:
         """Make those to come, and drop at most one that is past."""
         connection, wall = unit.connection, unit.reading.wall_ms
         # A statement that waits for a lock on a whole table holds up all that come after it.
-        await connection.execute("SET LOCAL lock_timeout = 1000")
+        await connection.execute(
+            "SET LOCAL lock_timeout = 1000; SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;"
+            " SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on;"
+            " SET LOCAL plan_cache_mode = force_custom_plan"
+        )
         await partitions.make_ahead(connection, wall)
         limits = await connection.fetchrow(_LIMITS)
         if limits is None:
             return 0
-        bodies_ms = min(limits["bodies"] * 1_000, _MOST_BODY_DAYS * DAY_MS)
-        receipts_ms = limits["receipts"] * 1_000
+        # Not those that a transaction which began a moment ago may still write to.
+        bodies_ms = max(_SETTLED_MS, min(limits["bodies"] * 1_000, _MOST_BODY_DAYS * DAY_MS))
+        receipts_ms = max(_SETTLED_MS, limits["receipts"] * 1_000)
         done = 0
         for kind, before in (
             (NOTIFICATIONS, wall - bodies_ms),

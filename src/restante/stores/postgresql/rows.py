@@ -20,8 +20,9 @@ from restante.lifecycle import (
     decide_lease_expired,
 )
 from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, State
-from restante.stores.postgresql.books import Pen, QueueBook, Subject
+from restante.stores.postgresql.books import Pen, QueueBook
 from restante.stores.postgresql.clocks import Reading
+from restante.wire.receipts import Subject
 
 _decode_actor = msgspec.json.Decoder(Actor).decode
 
@@ -45,7 +46,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 
 
 class Row:
-    """One delivery. ``was`` is what the table has of it: None for a new one."""
+    """One delivery. ``was`` and ``was_due`` are the fence and time that the table has of it: None for a new one."""
 
     __slots__ = (
         "body_bytes",
@@ -68,6 +69,7 @@ class Row:
         "standing",
         "subject",
         "was",
+        "was_due",
     )
 
     def __init__(
@@ -92,6 +94,7 @@ class Row:
         self.subject: Subject | None = None
         self.content: Content | None = None
         self.was: int | None = None
+        self.was_due: int | None = None
         self.changed = False
 
     @classmethod
@@ -109,7 +112,7 @@ class Row:
         row.dead_at = fields[17]
         row.reason = None if fields[18] is None else fields[18].decode()
         row.consumer = fields[19]
-        row.was = fields[8]
+        row.was, row.was_due = fields[8], fields[6]
         return row
 
     @property
@@ -126,7 +129,7 @@ class Rows:
         self.by_place: dict[tuple[int, int], Row] = {}
         self._ordered: dict[tuple[int, str], dict[int, Row]] = {}
         self._collapsing: dict[tuple[int, str], dict[int, Row]] = {}
-        self.came_back: set[int] = set()
+        self.came_back: dict[int, int] = {}
         """Queues of which one became ready whose content is not at hand: the next transaction can hand it out."""
 
     def add(self, row: Row) -> Row:
@@ -238,7 +241,8 @@ class Rows:
 
     def _note(self, row: Row) -> None:
         if row.standing.state is State.READY and row.content is None:
-            self.came_back.add(row.book.id)
+            earliest = self.came_back.get(row.book.id, row.seq)
+            self.came_back[row.book.id] = min(earliest, row.seq)
 
     # -- neighbours -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from restante.errors import StartupError, StoreRefused
+from restante.errors import StoreRefused
 from restante.stores.postgresql import partitions
 from restante.stores.postgresql.connections import (
     STATEMENT_SECONDS,
@@ -31,6 +31,8 @@ from restante.stores.postgresql.schema import (
 TOKEN_SECRET: Final = "token_secret"  # noqa: S105 (a name)
 COPYING: Final = "copying"
 """In ``meta`` while a store is being copied into this database."""
+_MIGRATION_SECONDS: Final = 3_600.0
+"""A migration of a large store may take its time."""
 
 
 async def prepare(
@@ -44,21 +46,34 @@ async def prepare(
     trusted.
     """
     try:
-        await database.find_pooler()
         connection = await database.connect()
-    except (OSError, TimeoutError, ValueError) as error:
-        raise connection_error(url, error) from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except (
+        OSError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ) as error:
         raise connection_error(url, error) from error
     try:
+        # All in one transaction, which behind a pooler is what has one server to itself.
+        await _begin(connection, url)
+        database.pooled = await _is_pooled(connection)
         await _check(connection, url)
-        return await migrate(connection, url, wall_ms, half_copied=half_copied)
-    except StartupError:
-        raise
+        secret = await _migrate(connection, url, wall_ms, half_copied=half_copied)
+        await connection.execute("COMMIT")
+        return secret
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise connection_error(url, error) from error
     finally:
+        # What was not committed is undone by it.
         connection.terminate()
+
+
+async def _is_pooled(connection: Connection) -> bool:
+    """Whether PgBouncer, or the like, is between: then the process asked is not the one that greeted."""
+    pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return pid != connection.get_server_pid()
 
 
 async def _check(connection: Connection, url: str) -> None:
@@ -94,46 +109,41 @@ async def _check(connection: Connection, url: str) -> None:
         )
 
 
-async def migrate(
-    connection: Connection, url: str, wall_ms: int, *, half_copied: bool = False
-) -> bytes:
-    """Bring the tables to this version, in one transaction; the store's token secret."""
-    await _begin(connection, url)
-    try:
-        # Two nodes that start at once: the second waits here, and finds everything done.
-        await connection.execute(
-            f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})", timeout=3 * STATEMENT_SECONDS
+async def _migrate(connection: Connection, url: str, wall_ms: int, *, half_copied: bool) -> bytes:
+    """Bring the tables to this version; the store's token secret."""
+    # Two nodes that start at once: the second waits here, and finds everything done.
+    await connection.execute(
+        f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})", timeout=3 * STATEMENT_SECONDS
+    )
+    found = await _version(connection, url)
+    if found > VERSION:
+        raise StoreRefused(
+            f"{shown(url)} was written by a newer Restante (schema {found}, this one knows {VERSION}):"
+            " upgrade Restante"
         )
-        found = await _version(connection)
-        if found > VERSION:
-            raise StoreRefused(
-                f"{shown(url)} was written by a newer Restante (schema {found}, this one knows {VERSION}):"
-                " upgrade Restante"
-            )
-        for number in range(found, VERSION):
-            await connection.execute(f"SET LOCAL search_path = {SCHEMA}; {MIGRATIONS[number]}")
-        if found < VERSION:
-            await partitions.make_ahead(connection, wall_ms)
-            await _put(connection, "version", str(VERSION).encode())
-        if not half_copied and await _get(connection, COPYING) is not None:
-            raise StoreRefused(
-                f"{shown(url)} holds a copy that was never finished: run the same 'restante copy' again"
-            )
-        secret = await _get(connection, TOKEN_SECRET)
-        if secret is None:
-            secret = secrets.token_bytes(32)
-            await _put(connection, TOKEN_SECRET, secret)
-        await connection.execute("COMMIT")
-    except BaseException:
-        await connection.execute("ROLLBACK")
-        raise
+    for number in range(found, VERSION):
+        await connection.execute(
+            f"SET LOCAL search_path = {SCHEMA}; {MIGRATIONS[number]}", timeout=_MIGRATION_SECONDS
+        )
+    if found < VERSION:
+        await partitions.make_ahead(connection, wall_ms)
+        await _put(connection, "version", str(VERSION).encode())
+    if not half_copied and await _get(connection, COPYING) is not None:
+        raise StoreRefused(
+            f"{shown(url)} holds a copy that was never finished: run the same 'restante copy' again"
+        )
+    secret = await _get(connection, TOKEN_SECRET)
+    if secret is None:
+        secret = secrets.token_bytes(32)
+        await _put(connection, TOKEN_SECRET, secret)
     return bytes(secret)
 
 
 async def _begin(connection: Connection, url: str) -> None:
     try:
         await connection.execute("BEGIN")
-        await connection.execute("SELECT 1")
+        # Whatever time-outs the user is given: this may take longer.
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
         if connection.is_in_transaction():
             return
     except asyncpg.PostgresError as error:
@@ -144,18 +154,28 @@ async def _begin(connection: Connection, url: str) -> None:
     )
 
 
-async def _version(connection: Connection) -> int:
-    there = await connection.fetchval(
-        "SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.meta", timeout=STATEMENT_SECONDS
-    )
-    if not there:
-        # Made beforehand by an administrator, it may be owned by this user, who then needs no right to make it.
-        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
-            await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+async def _version(connection: Connection, url: str) -> int:
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", SCHEMA):
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
         return 0
+    tables = {
+        row[0]
+        for row in await connection.fetch(
+            "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace($1)", SCHEMA
+        )
+    }
+    if not tables:
+        # Made beforehand by an administrator, it may be owned by this user, who then needs no right to make it.
+        return 0
+    foreign = StoreRefused(
+        f"the schema {SCHEMA} of {shown(url)} holds something else than a store of Restante:"
+        " name another database, or rename that schema"
+    )
+    if not {"meta", "tallies"} <= tables:
+        raise foreign
     value = await _get(connection, "version")
-    if value is None:
-        raise StoreRefused(f"the schema {SCHEMA} of this database is not a store of Restante")
+    if value is None or not value.isdigit():
+        raise foreign
     return int(value)
 
 

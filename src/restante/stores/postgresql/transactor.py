@@ -8,18 +8,22 @@ database does not come back in time is the outcome told to be unknown.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import asyncpg
 import structlog
 
+from restante.stores.postgresql.clocks import Watch
 from restante.stores.postgresql.connections import (
-    BEGIN_READING,
+    READING,
     CommitUnknown,
     Connection,
     Database,
+    Hindered,
     Lost,
     Slot,
 )
@@ -41,13 +45,30 @@ class Reach:
 
     def __init__(self) -> None:
         self.up = True
+        self._failures = 0
 
     def told(self, error: BaseException | None) -> None:
+        if isinstance(error, Hindered):
+            return
         if error is None and not self.up:
             _log.info("store.reached_again")
-        elif error is not None and self.up:
-            _log.warning("store.unreachable", error=str(error))
+        elif error is not None:
+            self._failures += 1
+            if self.up:
+                _log.warning("store.unreachable", error=str(error))
         self.up = error is None
+
+    @contextlib.asynccontextmanager
+    async def turn(self, lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+        """Wait for one's turn. Raises ``Lost`` where the database has gone away meanwhile.
+
+        Whoever stood in line while it was found to be away need not find out again, one after the other.
+        """
+        failures = self._failures
+        async with lock:
+            if not self.up and self._failures != failures:
+                raise Lost("the database went away")
+            yield
 
 
 class Transactor:
@@ -58,6 +79,7 @@ class Transactor:
     ) -> None:
         self._slot = Slot(database)
         self._memory = memory
+        self._watch = Watch()
         self._reach = reach
         self._jitter = jitter
         self._turn = asyncio.Lock()
@@ -71,7 +93,7 @@ class Transactor:
         It may be run again, and must depend on the database alone. ``repeatable`` says that doing it twice does no
         harm, should nothing tell whether it took place. Raises ``Lost`` and ``CommitUnknown`` when time is up.
         """
-        async with self._turn:
+        async with self._reach.turn(self._turn):
             return await self._run(work, repeatable=repeatable)
 
     async def _run(self, work: Callable[[Unit], Awaitable[T]], *, repeatable: bool) -> T:
@@ -82,8 +104,11 @@ class Transactor:
             try:
                 return await self._once(work, began + 2 * PATIENCE_SECONDS, repeatable=repeatable)
             except Lost as error:
-                self._reach.told(error)
-                if time.monotonic() >= until:
+                last = time.monotonic() >= until
+                # A connection may have gone stale while nobody asked: that says nothing of the database yet.
+                if last or tries:
+                    self._reach.told(error)
+                if last:
                     raise
                 await asyncio.sleep(_PAUSES_SECONDS[min(tries, len(_PAUSES_SECONDS) - 1)])
                 tries += 1
@@ -97,27 +122,37 @@ class Transactor:
         self, work: Callable[[Unit], Awaitable[T]], until: float, *, repeatable: bool
     ) -> T:
         """One try. ``Lost`` where it did not take place; ``CommitUnknown`` where that is not known ``until`` then."""
+        self._watch.learn_from(self._memory.watch)
         unit: Unit | None = None
         evidence: Evidence | None = None
         results: list[T] = []
         try:
             async with self._slot.transaction() as connection:
-                unit = Unit(connection, self._memory, self._jitter)
+                unit = Unit(connection, self._memory, self._watch, self._jitter)
                 results.append(await work(unit))
                 if await unit.write():
                     evidence = unit.evidence()
                     await self._slot.commit(connection)
         except CommitUnknown as error:
-            self._reach.told(error)
-            if evidence is None and not repeatable:
+            self._memory.forget()
+            try:
+                if not repeatable and (evidence is None or not evidence.number):
+                    self._reach.told(error)
+                    raise
+                if not await self._took_place(evidence, until):
+                    raise Lost(str(error)) from error
+            except BaseException:
+                if unit is not None:
+                    unit.undo()
                 raise
-            if not await self._took_place(evidence, until):
-                raise Lost(str(error)) from error
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Lost) and not isinstance(error, Hindered):
+                self._memory.forget()
             if unit is not None:
                 unit.undo()
             raise
         self._reach.told(None)
+        self._memory.watch = copy.copy(self._watch)
         return results[0]
 
     async def _took_place(self, evidence: Evidence | None, until: float) -> bool:
@@ -133,6 +168,7 @@ class Transactor:
                 self._reach.told(None)
                 return found
             except (Lost, CommitUnknown) as error:
+                self._reach.told(error)
                 if time.monotonic() >= until:
                     raise CommitUnknown(str(error)) from error
                 await asyncio.sleep(_PAUSES_SECONDS[min(tries, len(_PAUSES_SECONDS) - 1)])
@@ -147,10 +183,9 @@ class Reader:
 
     def __init__(self, database: Database, reach: Reach) -> None:
         self._reach = reach
-        self._slots = [Slot(database) for _ in range(READERS)]
-        self._free: asyncio.LifoQueue[Slot] = asyncio.LifoQueue()
-        for slot in self._slots:
-            self._free.put_nowait(slot)
+        self._slots = [Slot(database, READING) for _ in range(READERS)]
+        self._free = list(self._slots)
+        self._turn = asyncio.Semaphore(READERS)
 
     def close(self) -> None:
         for slot in self._slots:
@@ -158,21 +193,24 @@ class Reader:
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What ``work`` returns. Tried once more over a new connection; raises ``Lost``."""
-        slot = await self._free.get()
-        try:
+        async with self._reach.turn(self._turn):
+            slot = self._free.pop()
             try:
-                return await self._once(slot, work)
-            except Lost:
-                # It may have gone stale while nobody asked, by a restart of the database.
-                return await self._once(slot, work)
-        except Lost as error:
-            self._reach.told(error)
-            raise
-        finally:
-            self._free.put_nowait(slot)
+                try:
+                    answer = await self._once(slot, work)
+                except Lost:
+                    # It may have gone stale while nobody asked, by a restart of the database.
+                    answer = await self._once(slot, work)
+            except Lost as error:
+                self._reach.told(error)
+                raise
+            finally:
+                self._free.append(slot)
+            self._reach.told(None)
+            return answer
 
     async def _once(self, slot: Slot, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with slot.transaction(BEGIN_READING) as connection:
+        async with slot.transaction() as connection:
             return await work(connection)
 
 

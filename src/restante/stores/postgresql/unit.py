@@ -7,6 +7,7 @@ of the queues' numbers, so that two nodes never wait for one another.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -15,11 +16,11 @@ from restante.errors import QueueNotFound
 from restante.model import State
 from restante.stores.postgresql import loading
 from restante.stores.postgresql.arrays import Column, argument, columns, numbers
-from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Subject, Written
-from restante.stores.postgresql.clocks import Reading, SharedTimeline
+from restante.stores.postgresql.books import COUNTS, Pen, QueueBook, Registry, Written
+from restante.stores.postgresql.clocks import JUMP_MS, Reading, SharedTimeline, Watch
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.rows import WIDTH, Row, Rows
-from restante.wire.receipts import decode_entry
+from restante.wire.receipts import Subject, decode_entry
 
 REMEMBERED_SUBJECTS: Final = 50_000
 BLOCK: Final = 1_000
@@ -98,6 +99,7 @@ class _Statement:
     def __init__(self) -> None:
         self._count = 0
         self.parts: list[str] = []
+        self.counts: list[str] = []
 
     def unnest(self, wanted: Sequence[Column]) -> str:
         arrays = []
@@ -106,42 +108,69 @@ class _Statement:
             arrays.append(argument(self._count, kind))
         return f"unnest({', '.join(arrays)}) AS u ({', '.join(name for name, _ in wanted)})"
 
-    def insert(self, name: str, table: str, wanted: Sequence[Column]) -> None:
+    def insert(self, table: str, wanted: Sequence[Column]) -> None:
         names = ", ".join(column for column, _ in wanted)
-        self.parts.append(
-            f"{name} AS (INSERT INTO restante.{table} ({names}) SELECT {names} FROM {self.unnest(wanted)})"  # noqa: S608 (fixed terms)
+        self._add(
+            f"INSERT INTO restante.{table} ({names}) SELECT {names} FROM {self.unnest(wanted)}"  # noqa: S608 (fixed terms)
         )
 
+    def change(self, what: str, where: str) -> None:
+        """Rows that it should find and does not are counted."""
+        name = self._add(f"{what} WHERE {where} RETURNING 1")
+        self.counts.append(f"(SELECT count(*) FROM {name})")  # noqa: S608 (fixed terms)
 
-def _writing() -> str:
-    """The statement that writes all that a transaction has changed. Rows it should find and does not are counted."""
+    def _add(self, text: str) -> str:
+        name = f"part{len(self.parts)}"
+        self.parts.append(f"{name} AS ({text})")
+        return name
+
+
+_THE_SAME: Final = "d.queue = u.queue AND d.seq = u.seq AND d.fence = u.was"
+_INSERTED: Final = {
+    "notifications": _NOTIFICATIONS,
+    "deliveries": _STANDING + _FIXED,
+    "receipts": _RECEIPTS,
+    "idempotency": _KEYS,
+}
+
+
+def _sets(wanted: Sequence[Column]) -> str:
+    return ", ".join(f"{name} = u.{name}" for name, _ in wanted)
+
+
+@functools.cache
+def _writing(parts: tuple[str, ...]) -> str:
+    """The statement that writes these parts of what a transaction has changed; what it counts comes in their order.
+
+    What is empty is left out, since each part costs the server some time even so; there are few combinations.
+    """
     statement = _Statement()
-    statement.insert("notified", "notifications", _NOTIFICATIONS)
-    statement.insert("delivered", "deliveries", _STANDING + _FIXED)
-    statement.insert("told", "receipts", _RECEIPTS)
-    statement.insert("keyed", "idempotency", _KEYS)
-    sets = ", ".join(f"{name} = u.{name}" for name, _ in _STANDING[2:])
-    statement.parts.append(
-        f"changed AS (UPDATE restante.deliveries d SET {sets} FROM {statement.unnest(_CHANGED)}"  # noqa: S608 (fixed terms)
-        " WHERE d.queue = u.queue AND d.seq = u.seq AND d.fence = u.was RETURNING 1)"
-    )
-    gone = statement.unnest(_PLACE)
-    statement.parts.append(
-        f"ended AS (DELETE FROM restante.deliveries d USING {gone}"  # noqa: S608 (fixed terms)
-        " WHERE d.queue = u.queue AND d.seq = u.seq AND d.fence = u.was RETURNING 1)"
-    )
-    sets = ", ".join(f"{name} = u.{name}" for name, _ in _TALLIES[1:])
-    statement.parts.append(
-        f"counted AS (UPDATE restante.tallies t SET {sets} FROM {statement.unnest(_TALLIES)}"  # noqa: S608 (fixed terms)
-        " WHERE t.queue = u.queue RETURNING 1)"
-    )
-    return (
-        f"WITH {', '.join(statement.parts)} SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM ended),"  # noqa: S608 (fixed terms)
-        " (SELECT count(*) FROM counted)"
-    )
+    for part in parts:
+        if part in _INSERTED:
+            statement.insert(part, _INSERTED[part])
+        elif part == "changed":
+            source = statement.unnest(_CHANGED)
+            statement.change(
+                f"UPDATE restante.deliveries d SET {_sets(_STANDING[2:])} FROM {source}",  # noqa: S608 (fixed terms)
+                _THE_SAME,
+            )
+        elif part == "ended":
+            source = statement.unnest(_PLACE)
+            statement.change(f"DELETE FROM restante.deliveries d USING {source}", _THE_SAME)  # noqa: S608 (fixed terms)
+        else:
+            source = statement.unnest(_TALLIES)
+            statement.change(
+                f"UPDATE restante.tallies t SET {_sets(_TALLIES[1:])} FROM {source}",  # noqa: S608 (fixed terms)
+                "t.queue = u.queue",
+            )
+    return f"WITH {', '.join(statement.parts)} SELECT {', '.join(statement.counts)}"
 
 
-WRITE: Final = _writing()
+class Glance(NamedTuple):
+    """How many deliveries of a queue are ready, and whether flow control forbids to lease any."""
+
+    ready: int
+    full: bool
 
 
 class Evidence(NamedTuple):
@@ -170,6 +199,9 @@ class Numbers:
     def take(self) -> int:
         return self._free.popleft()
 
+    def forget(self) -> None:
+        self._free.clear()
+
 
 class Memory:
     """What a node remembers between transactions. None of it decides anything."""
@@ -178,9 +210,21 @@ class Memory:
         self.timeline = timeline
         self.registry = Registry()
         self.numbers = Numbers()
-        self.steps = -1
         self.reached_ms = 0
+        self.watch = Watch()
+        """What was last seen of the clock by a transaction that took place."""
+        self.passed_over: set[str] = set()
+        """Queues with something overdue that were locked by another when it was last seen to."""
         self._subjects: dict[int, Subject] = {}
+
+    def forget(self) -> None:
+        """The connection was lost: what was learned over it may not have outlived a crash, nor a change of servers.
+
+        Numbers taken by one who crashed before it was on the disk are given to another.
+        """
+        self.registry.clear()
+        self.numbers.forget()
+        self._subjects.clear()
 
     def subject(self, n: int) -> Subject | None:
         return self._subjects.get(n)
@@ -195,10 +239,15 @@ class Memory:
 class Unit:
     """One transaction's reading and writing, over a connection on which it was begun."""
 
-    def __init__(self, connection: Connection, memory: Memory, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, connection: Connection, memory: Memory, watch: Watch, jitter: Callable[[], float]
+    ) -> None:
         self.connection = connection
         self.memory = memory
+        self.watch = watch
         self.jitter = jitter
+        self.registry = memory.registry
+        """A transaction that changes queues has one of its own: nobody else may learn what is not committed."""
         self.pen = Pen()
         self.reading = Reading(0, 0)
         self.rows = Rows(self.reading, self.pen)
@@ -211,20 +260,34 @@ class Unit:
         self.candidates: dict[int, deque[Row]] = {}
         self.beyond: set[int] = set()
         """Queues that have more ready ones than were read: none that is published now may go before those."""
+        self.handed_out: set[int] = set()
+        """Queues of which something was leased."""
+        self._read_ready: set[int] = set()
         self.written = False
         """Whether something was written beside what is kept here."""
         self.answers_earlier = False
         """Whether an answer repeats what an earlier transaction did, so that this one must be as durable as that."""
-        self._before = (memory.steps, memory.timeline.last)
+        self._before = (watch.steps, watch.last)
         self._told_before: dict[tuple[int, int], list[Written]] = {}
         self._subjects: dict[int, Subject] = {}
 
     # -- locking --------------------------------------------------------------------------------
 
+    async def glance(self, names: Iterable[str]) -> dict[str, Glance]:
+        """How queues stand, without locking them: as of some commit a moment ago."""
+        known = loading.known_of(self.memory.registry, set(names))
+        counts = await loading.glance(self.connection, [one.id for one in known])
+        return {
+            one.name: Glance(ready, full=leased >= one.settings.max_in_flight)
+            for one in known
+            if one.id in counts
+            for ready, leased in [counts[one.id]]
+        }
+
     async def lock(self, names: Iterable[str], *, skip: bool = False) -> None:
         """Lock the queues' tallies and read the clock. With ``skip`` those that are locked are left out."""
-        registry = self.memory.registry
-        wanted = set(names)
+        registry = self.registry
+        wanted = {name for name in names if name not in self.books}
         unknown = [name for name in wanted if registry.get(name) is None]
         if unknown:
             await loading.learn(self.connection, registry, unknown)
@@ -260,20 +323,24 @@ class Unit:
         return book
 
     async def _read_clock(self, row: Any, asked: float, answered: float) -> None:
-        memory = self.memory
+        watch = self.watch
         offset, steps, reached, server_ms = (
             row["offset_ms"],
             row["steps"],
             row["reached_ms"],
             row["server_ms"],
         )
-        wall = memory.timeline.wall_ms(server_ms)
-        jumped = memory.timeline.jumped_ms(wall, asked, answered)
-        if memory.steps != steps:
+        wall = self.memory.timeline.wall_ms(server_ms)
+        jumped = watch.jumped_ms(wall, asked, answered)
+        if watch.steps != steps:
             # The first look, or another has corrected the timeline meanwhile: what has passed since the last look of
             # this node says nothing about it. Nobody may have looked while the clock was set back, though.
-            first, memory.steps = memory.steps < 0, steps
+            first, watch.steps = watch.steps < 0, steps
             jumped = min(0, wall + offset - reached) if first else 0
+        elif wall + offset - reached < jumped - JUMP_MS:
+            jumped = (
+                0  # others have come so far by the same clock: it was this machine that stood still
+            )
         if jumped:
             offset = await self._correct(offset, steps, jumped)
         self.reading.wall_ms, self.reading.now_ms = wall, wall + offset
@@ -288,15 +355,15 @@ class Unit:
         if corrected is None:
             row = await self.connection.fetchrow("SELECT offset_ms, steps FROM restante.timeline")
             if row is not None:
-                offset, self.memory.steps = row[0], row[1]
+                offset, self.watch.steps = row[0], row[1]
             return offset
-        self.memory.steps = steps + 1
+        self.watch.steps = steps + 1
         self.written = True
         return int(corrected)
 
     def undo(self) -> None:
         """The transaction did not take place: nor did what it saw of the clock."""
-        self.memory.steps, self.memory.timeline.last = self._before
+        self.watch.steps, self.watch.last = self._before
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -313,8 +380,13 @@ class Unit:
             row = self._add_whole(fields)
             self.candidates.setdefault(row.book.id, deque()).append(row)
         for queue, _, _ in asked:
+            self._read_ready.add(queue)
             if len(self.candidates.get(queue, ())) < self.by_id[queue].counts[State.READY]:
                 self.beyond.add(queue)
+
+    def was_read(self, book: QueueBook) -> bool:
+        """Whether the first ready ones of the queue are known."""
+        return book.id in self._read_ready
 
     async def read_held(self, asked: list[tuple[int, str, int, int]]) -> None:
         """Know what is leased in ``(queue, to consumer, after seq, bytes of bodies wanted)``, with all to hand out."""
@@ -401,18 +473,24 @@ class Unit:
                     "SELECT pg_logical_emit_message(true, 'restante', '')"
                 )
             return self.answers_earlier or self.written
-        found = await self.connection.fetchrow(
-            WRITE,
-            *_columns(self.published, _NOTIFICATIONS),
-            *_columns([_standing(row) + _fixed(row) for row in new], _STANDING + _FIXED),
-            *_columns(self.pen.lines, _RECEIPTS),
+        counted = {"changed": len(changed), "ended": len(ended), "tallies": len(books)}
+        written = {
+            "notifications": (self.published, _NOTIFICATIONS),
+            "deliveries": ([_standing(row) + _fixed(row) for row in new], _STANDING + _FIXED),
+            "receipts": (self.pen.lines, _RECEIPTS),
             # In one order on every node: one that is being taken by another is waited for.
-            *_columns(sorted(self.keys), _KEYS),
-            *_columns([(*_standing(row), row.was) for row in changed], _CHANGED),
-            *_columns([(row.book.id, row.seq, row.was) for row in ended], _PLACE),
-            *_columns([(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in books], _TALLIES),
-        )
-        if found is None or tuple(found) != (len(changed), len(ended), len(books)):
+            "idempotency": (sorted(self.keys), _KEYS),
+            "changed": ([(*_standing(row), row.was) for row in changed], _CHANGED),
+            "ended": ([(row.book.id, row.seq, row.was) for row in ended], _PLACE),
+            "tallies": ([(b.id, b.seq, b.receipts, b.chain, *b.counts) for b in books], _TALLIES),
+        }
+        parts = tuple(part for part, (values, _) in written.items() if values)
+        arguments: list[Any] = []
+        for part in parts:
+            arguments += _columns(*written[part])
+        found = await self.connection.fetchrow(_writing(parts), *arguments)
+        expected = tuple(counted[part] for part in parts if part in counted)
+        if found is None or tuple(found) != expected:
             raise AssertionError("a delivery was changed by somebody who did not hold its queue")
         return True
 
@@ -421,10 +499,16 @@ class Unit:
         if self.pen.lines:
             queue, number, _, _, seq, _, fence, _, digest = self.pen.lines[0]
             return Evidence(queue, number, digest, seq, fence, None)
-        for row in self.rows.by_place.values():
-            if row.changed:
-                return Evidence(row.book.id, 0, b"", row.seq, row.standing.fence, row.due)
-        return None
+        # A lease before all: nobody else can have come by its fence. What has not moved proves nothing.
+        moved = [
+            row
+            for row in self.rows.by_place.values()
+            if row.changed and (row.standing.fence, row.due) != (row.was, row.was_due)
+        ]
+        row = max(moved, key=lambda row: row.standing.fence != row.was, default=None)
+        if row is None:
+            return None
+        return Evidence(row.book.id, 0, b"", row.seq, row.standing.fence, row.due)
 
 
 def _standing(row: Row) -> tuple[Any, ...]:

@@ -29,15 +29,25 @@ _NEXT: Final = (
 
 
 async def overdue(unit: Unit, limit: int) -> dict[str, int]:
-    """As ``Store.overdue``. Queues that another node is busy with are left to the next time, or to that node."""
+    """As ``Store.overdue``. Queues that somebody is busy with are left to the next time, or to another node."""
     await unit.lock(())
     reading = unit.reading
-    await _persist(unit)
     due = await unit.connection.fetch(_DUE, reading.now_ms, limit)
     expiring = await unit.connection.fetch(_EXPIRING, reading.now_ms, limit)
-    if not due and not expiring:
+    names = dict.fromkeys(row[0] for row in (*due, *expiring))
+    passed_over = unit.memory.passed_over
+    # A queue that always is busy would never be found free: one that was passed over before is waited for, not long,
+    # and while nothing else is held.
+    if again := [name for name in names if name in passed_over]:
+        passed_over.clear()
+        await unit.connection.execute("SET LOCAL lock_timeout = 1000")
+        await unit.lock(again[:1])
+    await unit.lock(names, skip=True)
+    passed_over.clear()
+    passed_over.update(name for name in names if name not in unit.books)
+    await _persist(unit)
+    if not names:
         return {}
-    await unit.lock({row[0] for row in (*due, *expiring)}, skip=True)
     places = [(queue, seq) for _, queue, seq in (*due, *expiring) if queue in unit.by_id]
     await unit.read_rows(places)
     await unit.read_neighbours((), len(places))

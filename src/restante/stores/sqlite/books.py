@@ -14,11 +14,10 @@ import apsw
 import msgspec
 
 from restante.errors import QueueNotFound
-from restante.model import Actor, Outcome, Receipt, Settings, State
+from restante.model import Actor, Outcome, Settings, State
 from restante.stores.sqlite.ledger import SHELF
 from restante.timeline import Timeline
-from restante.wire import times
-from restante.wire.receipts import GENESIS, chain, encode_entry, reply_fields
+from restante.wire.receipts import GENESIS, Subject, chain, entry_of
 
 CACHED_QUEUES: Final = 200_000
 RESERVE_BYTES: Final = 64 * 1024 * 1024
@@ -68,16 +67,6 @@ class QueueBook:
             [0] * _STATES,
         )
         self.dirty = False
-
-
-class Subject(msgspec.Struct, frozen=True, gc=False):
-    """What a receipt says of the notification it is about."""
-
-    n: int
-    id: str
-    published_at_ms: int
-    body_sha256: bytes
-    body_bytes: int
 
 
 class Books:
@@ -148,32 +137,22 @@ class Books:
         reply_content_type: str = "",
     ) -> int:
         """Add a receipt to the end of the queue's ledger; its number."""
-        text, base64 = (None, None) if reply is None else reply_fields(reply)
         number = book.receipts + 1
-        entry = encode_entry(
-            Receipt(
-                at=times.to_text(at_ms),
-                attempt=attempt,
-                body_bytes=subject.body_bytes,
-                body_sha256=subject.body_sha256.hex(),
-                fence=fence,
-                key_id=actor.key_id,
-                leased_at=times.to_text(leased_at_ms) if leased_at_ms is not None else "",
-                notification=subject.id,
-                number=number,
-                outcome=outcome.value,
-                principal=actor.name,
-                published_at=times.to_text(subject.published_at_ms),
-                queue=book.name,
-                reason=reason,
-                remote_address=actor.remote_address,
-                reply=text,
-                reply_base64=base64,
-                reply_content_type=reply_content_type,
-                seq=seq,
-                state=LABELS[state],
-                transport=actor.transport,
-            )
+        entry = entry_of(
+            book.name,
+            number,
+            subject,
+            seq,
+            outcome,
+            state,
+            actor=actor,
+            at_ms=at_ms,
+            attempt=attempt,
+            fence=fence,
+            leased_at_ms=leased_at_ms,
+            reason=reason,
+            reply=reply,
+            reply_content_type=reply_content_type,
         )
         digest = chain(book.chain, entry)
         self.connection.execute(
@@ -273,6 +252,3 @@ class Books:
                 del self._by_name[old]
         self._by_name[name] = book
         return book
-
-
-LABELS: Final = tuple(state.label for state in State)

@@ -22,7 +22,8 @@ from restante.lifecycle import (
     decide_lease_expired,
 )
 from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, State
-from restante.stores.sqlite.books import Books, QueueBook, Subject
+from restante.stores.sqlite.books import Books, QueueBook
+from restante.wire.receipts import Subject
 
 _log = structlog.get_logger(__name__)
 _decode_actor = msgspec.json.Decoder(Actor).decode

@@ -37,9 +37,9 @@ from restante.model import (
     State,
     Verb,
 )
-from restante.stores.sqlite.books import Books, QueueBook, Subject
+from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries
-from restante.wire.receipts import decode_entry
+from restante.wire.receipts import Subject, decode_entry
 
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
 _encode = msgspec.json.Encoder().encode

@@ -61,6 +61,11 @@ class NatsServer:
     def log(self) -> Path:
         return self._folder / "log"
 
+    @property
+    def pids(self) -> list[int]:
+        """The running process, or none."""
+        return [] if self._server is None else [self._server.pid]
+
     def start(self) -> None:
         """Start it and wait until it listens. ``ServerFailed`` where it is not installed or does not start."""
         # Debian keeps it where only root looks.

@@ -96,7 +96,7 @@ class PostgresqlServer:
             "postgresql",
             self._as_user(
                 [
-                    *(_program("postgres"), "-D", str(self.data), "-p", str(self.port)),
+                    *(program("postgres"), "-D", str(self.data), "-p", str(self.port)),
                     *("-c", f"unix_socket_directories={self.folder}", *options),
                 ]
             ),
@@ -170,10 +170,10 @@ class PostgresqlServer:
             "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", sql
         )
 
-    def run(self, program: str, *arguments: str) -> list[str]:
+    def run(self, name: str, *arguments: str) -> list[str]:
         """The lines that one of PostgreSQL's programs prints, run as the cluster's user."""
         done = subprocess.run(
-            self._as_user([_program(program), *arguments]),
+            self._as_user([program(name), *arguments]),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -181,7 +181,7 @@ class PostgresqlServer:
             cwd=self.folder,
         )
         if done.returncode:
-            raise ServerFailed(f"{program} failed: {done.stderr.strip()}")
+            raise ServerFailed(f"{name} failed: {done.stderr.strip()}")
         return done.stdout.splitlines()
 
     def prepare_folder(self) -> None:
@@ -240,8 +240,19 @@ class PostgresqlServer:
         return ["setpriv", *rights, *command]
 
 
-def _program(name: str) -> str:
-    """Debian keeps the server's programs off the path, by version: the newest is taken."""
+def version() -> str:
+    """Of the PostgreSQL that is installed, such as 15.14."""
+    said = subprocess.run(
+        [program("postgres"), "--version"], capture_output=True, text=True, check=False
+    )
+    return said.stdout.split()[2] if said.stdout.startswith("postgres ") else ""
+
+
+def program(name: str) -> str:
+    """Where one of PostgreSQL's programs is. Raises ``ServerFailed`` where it is not installed.
+
+    Debian keeps the server's off the path, by version: the newest is taken.
+    """
     found = sorted(
         Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4])
     )

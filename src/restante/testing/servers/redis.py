@@ -73,6 +73,11 @@ class RedisServer:
             return f"rediss://{secret}127.0.0.1:{self.port}?ssl_ca_certs={self._tls[2]}"
         return f"redis://{secret}127.0.0.1:{self.port}"
 
+    @property
+    def pids(self) -> list[int]:
+        """The running process, or none."""
+        return [] if self._server is None else [self._server.pid]
+
     def start(self) -> None:
         """Start it and wait until it listens. ``ServerFailed`` where it is not installed or does not start."""
         program = shutil.which("redis-server")
