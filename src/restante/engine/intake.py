@@ -40,6 +40,8 @@ class Intake:
         self._wake = wake
         self._arm = arm
         self._written = asyncio.Event()
+        # Told of once: it looks several times a second.
+        self._failing = False
 
     async def take_in(self) -> None:
         """Until cancelled: move what waits, then wait to be told of more, at most ``LOOK_SECONDS``."""
@@ -53,9 +55,15 @@ class Intake:
                 except ShuttingDown:
                     return
                 except StoreError as error:
-                    _log.warning("intake.store_error", error=str(error))
+                    if not self._failing:
+                        self._failing = True
+                        _log.warning("intake.store_error", error=str(error))
                 except Exception:  # noqa: BLE001 (logged; one defect must not hold up all that is written after it)
                     _log.exception("intake.failed")
+                else:
+                    if self._failing:
+                        self._failing = False
+                        _log.info("intake.goes_on")
                 await self._told()
 
     async def _move(self) -> bool:
