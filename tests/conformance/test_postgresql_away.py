@@ -7,9 +7,10 @@ import time
 import pytest
 from tests.conformance.databases import Node, Wire, connection, new_database, nodes, outcome
 
-from restante.errors import OutcomeUnknown, StoreError, StoreUnavailable
-from restante.model import LeaseRequest
-from restante.queries import QueueByName
+from restante.errors import InvalidInput, OutcomeUnknown, StoreError, StoreUnavailable
+from restante.model import Appended, LeaseRequest
+from restante.queries import NotificationById, QueueByName
+from restante.stores.postgresql.connections import Manner
 from restante.testing.conformance.stage import ACME
 from restante.testing.servers.postgresql import PostgresqlServer
 
@@ -106,10 +107,23 @@ async def test_a_wrong_password_later_on_is_a_database_out_of_reach(postgresql):
         assert (await node.figures()).published == 2
 
 
+async def test_a_text_that_the_database_cannot_hold_is_the_caller_s_concern(postgresql):
+    text = "a\0b"
+    async with nodes(new_database(postgresql)) as (node,):
+        good, bad = node.draft(), node.draft(topic=text)
+        calls = [node.store.append([one]) for one in (good, bad)]
+        calls.append(node.store.browse(NotificationById(text)))
+        kept, *refused = [await outcome(call) for call in calls]
+        assert isinstance(kept[0], Appended)
+        assert [type(error) for error in refused] == [InvalidInput, InvalidInput]
+        assert node.store.available
+        await node.check()
+
+
 async def test_a_lock_that_is_held_too_long_does_not_make_a_node_unready(postgresql, monkeypatch):
     monkeypatch.setattr("restante.stores.postgresql.transactor.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(
-        "restante.stores.postgresql.transactor.BEGIN_READING", "BEGIN; SET LOCAL lock_timeout = 50"
+        "restante.stores.postgresql.transactor.READING", Manner("BEGIN", ("lock_timeout = 50",))
     )
     url = new_database(postgresql)
     async with nodes(url) as (node,), connection(url) as other:

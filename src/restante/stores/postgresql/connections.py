@@ -16,6 +16,7 @@ import asyncpg
 
 from restante.errors import (
     ConfigurationError,
+    InvalidInput,
     OutcomeUnknown,
     RestanteError,
     StoreFull,
@@ -259,6 +260,8 @@ def refusal(error: BaseException) -> RestanteError | None:
     match error:
         case asyncpg.DiskFullError():
             return StoreFull("the database's disk is full")
+        case asyncpg.CharacterNotInRepertoireError():
+            return InvalidInput("a text holds a zero character, which no text of the store has")
         case asyncpg.OutOfMemoryError() | asyncpg.ConfigurationLimitExceededError():
             return StoreUnavailable("the database is out of room; try again")
         case CommitUnknown():
