@@ -10,6 +10,7 @@ from tests.conformance.databases import Node, Wire, connection, new_database, no
 from restante.errors import InvalidInput, OutcomeUnknown, StoreError, StoreUnavailable
 from restante.model import Appended, LeaseRequest
 from restante.queries import NotificationById, QueueByName
+from restante.stores.postgresql.connections import Manner
 from restante.testing.conformance.stage import ACME
 from restante.testing.servers.postgresql import PostgresqlServer
 
@@ -122,7 +123,7 @@ async def test_a_text_that_the_database_cannot_hold_is_the_caller_s_concern(post
 async def test_a_lock_that_is_held_too_long_does_not_make_a_node_unready(postgresql, monkeypatch):
     monkeypatch.setattr("restante.stores.postgresql.transactor.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(
-        "restante.stores.postgresql.transactor.BEGIN_READING", "BEGIN; SET LOCAL lock_timeout = 50"
+        "restante.stores.postgresql.transactor.READING", Manner("BEGIN", ("lock_timeout = 50",))
     )
     url = new_database(postgresql)
     async with nodes(url) as (node,), connection(url) as other:
