@@ -24,6 +24,20 @@ def unseen(done: int, total: int) -> None:
     assert 0 < done <= total
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+async def test_what_is_left_of_another_store_is_not_played_into_the_restored_one(tmp_path, suffix):
+    async with Stage(opener, tmp_path / "a") as stage:
+        await furnish(stage)
+    backup(tmp_path / "a", tmp_path / "saved.db", unseen)
+    left = tmp_path / "b" / f"{FILE_NAME}{suffix}"
+    left.parent.mkdir()
+    left.write_bytes(b"")
+    with pytest.raises(StoreRefused, match="of a store that was here"):
+        restore(tmp_path / "saved.db", tmp_path / "b", unseen)
+    left.unlink()
+    restore(tmp_path / "saved.db", tmp_path / "b", unseen)
+
+
 async def test_what_was_saved_while_it_was_open_is_there_again(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "STEP_PAGES", 2)
     file = tmp_path / "saved.db"

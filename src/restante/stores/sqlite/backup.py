@@ -28,6 +28,10 @@ Watch = Callable[[int, int], None]
 """Told ``(pages done, pages in all)``."""
 
 
+_BESIDE: Final = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a file that is open, or was when its process was killed."""
+
+
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """What a backup holds. ``webhooks`` have secrets that only the keyring of their server opens."""
 
@@ -72,6 +76,12 @@ def restore(file: Path, folder: Path, watch: Watch) -> Contents:
         path = folder / FILE_NAME
         if path.exists():
             raise StoreRefused(f"{folder} holds a store already: name another folder")
+        for remains in (folder / f"{FILE_NAME}{suffix}" for suffix in _BESIDE):
+            if remains.exists():
+                # SQLite would play it into the restored store, without a word.
+                raise StoreRefused(
+                    f"{remains} is of a store that was here: move it away, or name another folder"
+                )
         with _told(file), _beside(path) as new:
             source = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
             try:
