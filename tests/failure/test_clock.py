@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from tests.failure.house import House
 from tests.failure.server import install, serving
 
 from restante.testing.history import Lease
+from restante.testing.servers.postgresql import PostgresqlServer
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -55,10 +59,36 @@ def test_clock_jumps_end_no_lease_and_stick_none(house: House, run: Run, tmp_pat
     run(clock_jumps(house, FalseClock(tmp_path)))
 
 
-async def clock_jumps(house: House, clock: FalseClock) -> None:
-    async with serving(house.data, env=clock.env) as server:
+@pytest.mark.timeout(240)
+def test_nor_do_they_where_it_is_the_clock_of_a_database_that_nodes_share(
+    house: House, run: Run
+) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="restante-clock-"))
+    folder.chmod(0o755)
+    try:
+        clock = FalseClock(folder)
+        with PostgresqlServer(environment=clock.env) as postgresql:
+            store = {"RESTANTE_STORE": postgresql.create_database()}
+            run(clock_jumps(house, clock, env=store, other=house.data.with_name("other")))
+    finally:
+        shutil.rmtree(folder)
+
+
+async def clock_jumps(
+    house: House,
+    clock: FalseClock,
+    *,
+    env: Mapping[str, str] | None = None,
+    other: Path | None = None,
+) -> None:
+    """With ``other``, the data of a second node, what is published on the first is collected on that."""
+    env = env or clock.env
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(house.data, env=env))
         await house.furnish(server, ["acme"], lease_seconds=SHORT_LEASE_SECONDS)
         shop, acme = house.caller("shop"), house.caller("acme")
+        if other is not None:
+            acme.use(await stack.enter_async_context(serving(other, env=env)))
         for _ in range(HELD):
             await shop.publish(house.body(), queue="acme")
         held = await acme.receive("acme", max=HELD, lease=LONG_LEASE_SECONDS)

@@ -47,11 +47,13 @@ class PostgresqlServer:
         *,
         port: int | None = None,
         options: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="restante-pg-"))
         self.port = port or free_port()
         self._options = {**OPTIONS, **(options or {})}
+        self._environment = environment or {}
         self._server: Server | None = None
 
     def __enter__(self) -> Self:
@@ -92,10 +94,13 @@ class PostgresqlServer:
     def start(self) -> None:
         """Start the cluster and wait until it answers queries."""
         options = [part for item in self._options.items() for part in ("-c", "=".join(item))]
+        # For the user's own process: nothing of it is in force before.
+        environment = ["env", *("=".join(item) for item in self._environment.items())]
         self._server = Server(
             "postgresql",
             self._as_user(
                 [
+                    *environment,
                     *(program("postgres"), "-D", str(self.data), "-p", str(self.port)),
                     *("-c", f"unix_socket_directories={self.folder}", *options),
                 ]
