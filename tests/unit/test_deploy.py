@@ -294,3 +294,10 @@ def test_the_guide_s_secrets_key_is_one(tmp_path):
     file.write_bytes(base64.b64encode(bytes(range(32))) + b"\n")
     file.chmod(0o600)
     load_keyring(file)
+
+
+def test_the_manifests_believe_no_proxy_that_lets_a_client_s_certificate_header_through():
+    (container,) = manifest("deployment.yaml", "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert "RESTANTE_TRUSTED_PROXIES" not in {one["name"] for one in container["env"]}

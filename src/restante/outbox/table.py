@@ -16,6 +16,7 @@ from restante.redaction import shown
 from restante.written import Written
 
 REASON_CHARACTERS = 1_000
+READ_BYTES = 4 * 1024 * 1024
 
 
 def outbox_table(name: str) -> sa.Table:
@@ -94,7 +95,7 @@ class OutboxTable:
         return sa.inspect(self._engine).has_table(self._table.name, schema=self._table.schema)
 
     def waiting(self, limit: int) -> list[Written]:
-        """The first rows that wait, in their order."""
+        """The first rows that wait, in their order, up to where their bodies are ``READ_BYTES`` together."""
         table = self._table
         now = sa.cast(sa.func.current_timestamp(type_=sa.DateTime(timezone=True)), sa.String(64))
         query = (
@@ -103,8 +104,21 @@ class OutboxTable:
             .order_by(table.c.position)
             .limit(limit)
         )
-        with _mapped(), self._engine.begin() as connection:
-            return [_written(row) for row in connection.execute(query)]
+        found: list[Written] = []
+        size = 0
+        # Not all at once: together they may be larger than the machine's memory.
+        options = {"stream_results": True, "max_row_buffer": 5}
+        with (
+            _mapped(),
+            self._engine.begin() as connection,
+            connection.execute(query, execution_options=options) as result,
+        ):
+            for row in result:
+                found.append(_written(row))
+                size += len(found[-1].body)
+                if size >= READ_BYTES:
+                    break
+        return found
 
     def settle(self, published: Sequence[str], refused: Mapping[str, str]) -> None:
         """Delete the rows of those ids, and mark the others with why they were refused."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from restante import publish_in
 from restante.errors import ConfigurationError, Malformed
-from restante.outbox.table import OutboxTable
+from restante.outbox.table import READ_BYTES, OutboxTable
 from restante.written import check_written
 
 TABLE = "restante_outbox"
@@ -21,6 +22,21 @@ GIVEN = {
     "content_type": "text/plain",
     "body": b"x",
 }
+
+
+def test_large_bodies_are_read_a_few_at_a_time(tmp_path):
+    file = tmp_path / "shop.db"
+    rows = OutboxTable(f"sqlite:///{file}", TABLE)
+    rows.create()
+    with contextlib.closing(rows), contextlib.closing(sqlite3.connect(file)) as connection:
+        for number in range(5):
+            publish_in(connection, bytes(READ_BYTES // 2), queue=f"q{number}", table=TABLE)
+        connection.commit()
+        first = rows.waiting(10)
+        rows.settle([one.id for one in first], {})
+        left = rows.waiting(10)
+    assert [one.queue for one in first] == ["q0", "q1"]
+    assert [one.queue for one in left] == ["q2", "q3"]
 
 
 def waiting(folder: Path, **more: Any) -> Any:
