@@ -154,7 +154,9 @@ async def test_a_nats_without_tls_is_told_no_secret_where_tls_was_asked_for():
 async def test_nats_with_a_user_who_may_too_little(tmp_path):
     config = tmp_path / "nats.conf"
     rights = "permissions: {publish: 'restante.*', subscribe: 'other.*'}"
-    config.write_text(f"authorization {{users: [{{user: ann, password: '{SECRET}', {rights}}}]}}\n")
+    user = f"{{user: ann, password: '{SECRET}', {rights}}}"
+    # On a busy machine a client may take longer to say who it is than the server waits by default.
+    config.write_text(f"authorization {{timeout: 30, users: [{user}]}}\n")
     with NatsServer(options=("--config", str(config))) as server:
         assert "restante.*" in await refused(f"nats://ann:{SECRET}@127.0.0.1:{server.port}")
 

@@ -34,7 +34,10 @@ class NatsServer:
         self._tls = tls is not None
         self._options = list(options)
         if token:
-            self._options += ["--auth", token]
+            # On a busy machine a client may take longer to say its token than the server waits by default.
+            config = self._folder / "nats.conf"
+            config.write_text(f"authorization {{timeout: 30, token: {token!r}}}\n")
+            self._options += ["--config", str(config)]
         if tls is not None:
             self._options += ["--tls", "--tlscert", str(tls[0]), "--tlskey", str(tls[1])]
         self._server: Server | None = None
