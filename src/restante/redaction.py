@@ -19,6 +19,8 @@ def shown(url: str) -> str:
     scheme, user, rest = _parts(url)
     if not scheme:
         return "..."
+    if "=" in user.partition("?")[2]:
+        return f"{scheme}://..."  # that may have been a query, with an @ in it
     return f"{scheme}://{'...@' if user else ''}{rest.partition('?')[0]}"
 
 

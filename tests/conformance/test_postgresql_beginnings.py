@@ -11,7 +11,6 @@ from tests.conformance.databases import connection, new_database, nodes
 from restante.bench.processes import free_port
 from restante.errors import ConfigurationError, StartupError, StoreRefused
 from restante.stores.postgresql import PostgresqlStore
-from restante.stores.postgresql.connections import shown
 from restante.stores.postgresql.schema import MIGRATIONS
 from restante.testing.servers.pgbouncer import Pgbouncer
 from restante.testing.servers.postgresql import PostgresqlServer
@@ -31,7 +30,7 @@ async def refusal(url):
 async def test_nobody_listens():
     error = await refusal(f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x")
     assert isinstance(error, ConfigurationError)
-    assert "cannot reach postgresql://u@127.0.0.1" in str(error)
+    assert "cannot reach postgresql://...@127.0.0.1" in str(error)
 
 
 async def test_no_such_host():
@@ -58,11 +57,6 @@ async def test_a_password_that_is_not_encoded(password):
 async def test_a_password_in_the_query():
     error = await refusal(f"postgresql://127.0.0.1:{free_port()}/x?user=u&password=a@{SECRET}")
     assert isinstance(error, ConfigurationError)
-
-
-def test_how_a_url_is_shown():
-    assert shown("postgresql://u:p@h:1,g:2/d?x=y") == "postgresql://u@h:1,g:2/d"
-    assert shown("postgresql://h/d") == "postgresql://h/d"
 
 
 async def test_a_wrong_password(postgresql):

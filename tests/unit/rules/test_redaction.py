@@ -17,6 +17,8 @@ SECRET = "open-sesame"
         (f"postgresql://ann:{SECRET}?@db/restante", "postgresql://...@db/restante"),
         (f"postgresql://ann:p@{SECRET}@db/restante", "postgresql://...@db/restante"),
         (f"postgresql://db/restante?user=ann&password={SECRET}", "postgresql://db/restante"),
+        (f"postgresql://db/restante?password=a@{SECRET}", "postgresql://..."),
+        (f"postgresql://ann:x?y={SECRET}@db/restante", "postgresql://..."),
         (f"redis://:{SECRET}@redis:6379", "redis://...@redis:6379"),
         (f"nats://{SECRET}@nats:4222", "nats://...@nats:4222"),
         (f"tls://{SECRET}@nats:4222", "tls://...@nats:4222"),

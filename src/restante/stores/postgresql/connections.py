@@ -22,6 +22,7 @@ from restante.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from restante.redaction import shown
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any]
@@ -306,14 +307,3 @@ def connection_error(url: str, error: BaseException) -> ConfigurationError:
             )
         case _:
             return ConfigurationError(f"cannot use {place}: {error}")
-
-
-def shown(url: str) -> str:
-    """The URL without its password and its query, for messages."""
-    scheme, _, rest = url.partition("://")
-    # A password may hold what should have been written as percent codes: it ends at the last @ all the same.
-    credentials, at, place = rest.rpartition("@")
-    if at and "?" in credentials and "@" not in credentials.partition("?")[0]:
-        credentials, at, place = "", "", rest  # the @ stands in the query
-    user = credentials.partition(":")[0]
-    return f"{scheme}://{user}{at}{place.partition('?')[0].partition('#')[0]}"

@@ -16,7 +16,8 @@ from restante.model import Actor, Place, State
 from restante.moving import Key, Part, Progress, Row
 from restante.nodes import CLAIM_SECONDS
 from restante.ports import Clock
-from restante.stores.postgresql.connections import Connection, Database, shown
+from restante.redaction import shown
+from restante.stores.postgresql.connections import Connection, Database
 from restante.stores.postgresql.schema import SCHEMA
 from restante.stores.postgresql.server import COPYING, TOKEN_SECRET, prepare
 from restante.wire.receipts import GENESIS

@@ -12,13 +12,13 @@ from typing import Final
 import asyncpg
 
 from restante.errors import StoreRefused
+from restante.redaction import shown
 from restante.stores.postgresql import partitions
 from restante.stores.postgresql.connections import (
     STATEMENT_SECONDS,
     Connection,
     Database,
     connection_error,
-    shown,
 )
 from restante.stores.postgresql.schema import (
     MIGRATION_LOCK,
