@@ -7,12 +7,14 @@ changed nothing, so that its neighbours in the transaction stand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from restante.errors import RestanteError
 from restante.model import LeaseRef, State
 from restante.stores.postgresql import loading
 from restante.stores.postgresql.unit import Glance, Unit
+
+GLANCED_AT: Final = 8
 
 
 class LookAgain(Exception):
@@ -59,11 +61,11 @@ class Operation:
 async def play(unit: Unit, operations: Sequence[Operation]) -> list[Any]:
     """Lock, read, and do all operations in their order: for each its result, or the error by which it refused.
 
-    Where all that was asked for is looks, as it is of consumers who wait, a glance comes first: a lock is written to
-    the log, and whoever waits looks for nothing most of the time.
+    Where all that was asked for is many looks, as of consumers who wait, a glance comes first: a lock is written to the
+    log, and whoever waits looks for nothing most of the time. A few were mostly woken, and the glance would delay them.
     """
     results: list[Any] = [None] * len(operations)
-    if all(operation.looks for operation in operations):
+    if len(operations) >= GLANCED_AT and all(operation.looks for operation in operations):
         glances = await unit.glance(operation.queues[0] for operation in operations)
         results = [operation.idle(glances) for operation in operations]
     left = [
