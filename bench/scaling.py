@@ -41,13 +41,13 @@ class Inputs:
     fan_out: float = 1.0
     """Deliveries of each notification."""
 
-    node_us: float = 300
-    """A node's CPU for each lifecycle."""
-    database_us: float = 70
+    node_us: float = 1_024
+    """A node's CPU for each lifecycle; this and the next three as ``bench/cluster.py --way longpoll`` measured them."""
+    database_us: float = 210
     """PostgreSQL's CPU for each lifecycle."""
-    wal_bytes: float = 6_000
+    wal_bytes: float = 3_970
     """Write-ahead log of each lifecycle."""
-    kept_bytes: float = 2_600
+    kept_bytes: float = 3_105
     """What each lifecycle leaves on the disk until its retention is over: body, notification, receipts, indexes."""
     connection_bytes: float = 24 * KIB
     """A node's memory for each client that is connected and idle."""
@@ -64,8 +64,8 @@ class Inputs:
     database_wal_bytes: float = 200e6
     """Write-ahead log that a database's disk and the way to its standby carry in a second."""
     database_disk_bytes: float = 10e12
-    database_connections: int = 5
-    """Of each node to each database."""
+    database_connections: int = 10
+    """Of each node to each database, at most: most of them are idle."""
     retention_days: float = 7
     spare: float = 0.1
     """Nodes beyond those that are needed: for failures and restarts."""

@@ -26,6 +26,7 @@ ROUND = Inputs(
     database_cores=1,
     database_wal_bytes=1e9,
     database_disk_bytes=1e15,
+    database_connections=5,
     retention_days=1,
     spare=0,
     skew=0,
