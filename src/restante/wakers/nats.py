@@ -162,7 +162,7 @@ class _Session:
                 )
                 await self._client.publish(PREFIX + "~")
                 await self._client.subscribe(PREFIX + "~", cb=self._heard)
-                await self._client.flush(int(ANSWER_SECONDS))
+                await self._heeded()
         except _LOST as error:
             await self.close()
             self._refuse(self._error or error)
@@ -199,7 +199,7 @@ class _Session:
     async def subscribe_all(self) -> None:
         for queue in list(self._attendance.wanted):
             await self._subscribe(queue)
-        await self._client.flush(int(ANSWER_SECONDS))
+        await self._heeded()
 
     async def last(self) -> None:
         """Send hints and follow the attendance until the connection is lost."""
@@ -231,9 +231,17 @@ class _Session:
                 elif (subscription := self._subscriptions.pop(queue, None)) is not None:
                     await subscription.unsubscribe()
             if added:
-                await self._client.flush(int(ANSWER_SECONDS))
+                await self._heeded()
                 # What was committed before the server knew of it was told to nobody.
                 self._on_wake(added)
+
+    async def _heeded(self) -> None:
+        """Until the server has heeded all that it was told before, and has refused what it refuses.
+
+        The library writes its PING at once and what was told before a turn later: the second PING comes after it.
+        """
+        for _ in range(2):
+            await self._client.flush(int(ANSWER_SECONDS))
 
     async def _subscribe(self, queue: str) -> None:
         subject = subject_of(queue)
