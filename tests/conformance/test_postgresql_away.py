@@ -276,7 +276,9 @@ async def test_the_primary_crashes_under_load_and_comes_back():
                 assert not one.store.available
                 await asyncio.to_thread(primary.start)
             await load.goes_on()
-            assert pair[0].store.available
+            for at, node in enumerate(pair):
+                await node.publish(idempotency_key=f"last-{at}")
+                assert node.store.available
             load.stop()
             await asyncio.gather(*working)
             assert load.refused
