@@ -249,6 +249,11 @@ class WebhookChanged(Conflict):
     title = "Changed meanwhile"
 
 
+class PaperChanged(Conflict):
+    code = "changed_meanwhile"
+    title = "Changed meanwhile"
+
+
 class TooManyConnections(RestanteError):
     code = "too_many_connections"
     status = 429

@@ -17,8 +17,10 @@ from restante.changes import (
     AddKey,
     AddSubscription,
     Change,
+    DropPaper,
     DropSubscription,
     DropWebhook,
+    PutPaper,
     PutQueue,
     PutWebhook,
     RevokeKey,
@@ -111,8 +113,8 @@ def fair_share(callers: int) -> int:
     return -(-SLOTS // max(1, callers))
 
 
-def changed_by(change: Change) -> Changed:
-    """What nodes must hear of a change."""
+def changed_by(change: Change) -> Changed | None:
+    """What nodes must hear of a change, if anything."""
     match change:
         case AddClient(client):
             # It owns nothing yet: nobody remembers anything of it.
@@ -129,3 +131,6 @@ def changed_by(change: Change) -> Changed:
             return Changed(Subject.WEBHOOK, webhook.queue)
         case DropWebhook(queue_name):
             return Changed(Subject.WEBHOOK, queue_name)
+        case PutPaper() | DropPaper():
+            # Whoever needs one asks for it each time.
+            return None

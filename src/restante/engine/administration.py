@@ -229,7 +229,8 @@ class Administration:
     async def _configure(self, *changes: Change) -> None:
         await self._broker.store.configure(changes)
         for change in changes:
-            self._broker.heed(changed_by(change))
+            if (changed := changed_by(change)) is not None:
+                self._broker.heed(changed)
 
 
 def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:

@@ -12,6 +12,7 @@ from restante.errors import (
     AlreadyExists,
     ClientNotFound,
     KeyNotFound,
+    PaperChanged,
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
@@ -45,7 +46,7 @@ class Administration:
         tables = self._tables
         clients, keys = dict(tables.clients), dict(tables.keys)
         queues, subscriptions = dict(tables.queues), dict(tables.subscriptions)
-        webhooks = dict(tables.webhooks)
+        webhooks, papers = dict(tables.webhooks), dict(tables.papers)
         settings = {name: table.queue for name, table in queues.items()}
         opened: list[Table] = []
         try:
@@ -54,14 +55,14 @@ class Administration:
         except RestanteError:
             tables.clients, tables.keys = clients, keys
             tables.queues, tables.subscriptions = queues, subscriptions
-            tables.webhooks = webhooks
+            tables.webhooks, tables.papers = webhooks, papers
             for name, queue in settings.items():
                 queues[name].queue = queue
             raise
         for table in opened:
             self._unpark(table)
 
-    def _change(self, item: change.Change, opened: list[Table]) -> None:
+    def _change(self, item: change.Change, opened: list[Table]) -> None:  # noqa: PLR0912 (a table of cases)
         tables = self._tables
         match item:
             case change.AddClient(client):
@@ -94,6 +95,15 @@ class Administration:
                 if queue not in tables.webhooks:
                     raise WebhookNotFound(f"queue {queue} has no webhook")
                 del tables.webhooks[queue]
+            case change.PutPaper(paper):
+                place = (paper.kind, paper.key)
+                there = tables.papers.get(place)
+                version = 1 if there is None else there.version + 1
+                if paper.version not in (0, version):
+                    raise PaperChanged("it was changed by another meanwhile")
+                tables.papers[place] = msgspec.structs.replace(paper, version=version)
+            case change.DropPaper(kind, key):
+                tables.papers.pop((kind, key), None)
 
     def _put_queue(self, item: change.PutQueue, opened: list[Table]) -> None:
         queue, tables = item.queue, self._tables
@@ -153,7 +163,18 @@ class Administration:
         for table in tables.queues.values():
             done += self._prune_bodies(table, limit - done)
             done += self._prune_receipts(table, limit - done)
-        return done
+        return done + self._prune_papers(limit - done)
+
+    def _prune_papers(self, limit: int) -> int:
+        papers, now = self._tables.papers, self._tables.timeline.wall_ms()
+        past = [
+            place
+            for place, paper in papers.items()
+            if paper.expires_at_ms is not None and paper.expires_at_ms <= now
+        ][: max(0, limit)]
+        for place in past:
+            del papers[place]
+        return len(past)
 
     def _prune_bodies(self, table: Table, limit: int) -> int:
         """Drop bodies whose deliveries have all ended longer ago than their queues keep bodies."""

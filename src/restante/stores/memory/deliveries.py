@@ -175,6 +175,9 @@ class Deliveries:
                     self._bury_damaged(table, row)
                 else:
                     out.append(self._hand_out(table, row, body, request))
+        if out:
+            again = sum(one.attempt > 1 for one in out)
+            self._tables.meter.leased(request.queue, len(out), again)
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and table.counts[State.READY] > 0)
 
@@ -455,6 +458,10 @@ class Deliveries:
         for row in rows:
             decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
             self._apply(table, row, decision, actor=actor, reason=reason)
+            if not any(
+                seq in self._tables.queue(name).rows for name, seq in row.notification.places
+            ):
+                row.notification.body = None
         return len(rows), {queue: table.counts[State.READY] - before} if rows else {}
 
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from restante.changes import Change
 from restante.errors import RestanteError, ShuttingDown
+from restante.metering import Meter
 from restante.model import (
     Actor,
     Appended,
@@ -69,6 +70,7 @@ class PostgresqlStore:
         self._jitter = jitter
         self._timeline = SharedTimeline(clock)
         self._reach = Reach()
+        self._meter = Meter()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -111,6 +113,10 @@ class PostgresqlStore:
     @property
     def available(self) -> bool:
         return self._reach.up
+
+    @property
+    def meter(self) -> Meter:
+        return self._meter
 
     @property
     def nodes(self) -> SharedNodes:

@@ -36,7 +36,8 @@ async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     """As ``Store.configure``."""
     unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
-    await nodes.record(unit.connection, [changed_by(item) for item in changes])
+    if told := [changed for item in changes if (changed := changed_by(item)) is not None]:
+        await nodes.record(unit.connection, told)
     # In the order in which everybody locks them, whatever the order of the changes.
     await unit.connection.execute(
         "SELECT 1 FROM restante.tallies WHERE queue IN (SELECT id FROM restante.queues WHERE name = ANY($1::text[]))"

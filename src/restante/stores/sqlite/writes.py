@@ -241,6 +241,9 @@ class Writes:
         if rows and not out:
             # Damaged, every one of them, and buried now: look at what is behind them.
             return self.lease(request)
+        if out:
+            again = sum(delivery.attempt > 1 for delivery in out)
+            self._books.meter.leased(book.name, len(out), again)
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 
