@@ -34,7 +34,7 @@ from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
-from restante.web import administer, docs, look, nodes, publish, settle, webhooks
+from restante.web import administer, docs, look, nodes, publish, settle, watch, webhooks
 
 if TYPE_CHECKING:
     from restante.transports import grpc as grpc_transport
@@ -63,7 +63,9 @@ def build_api(
     """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
-    for part in (publish, longpoll, events, websocket, settle, look, nodes, administer, webhooks):
+    for part in (publish, longpoll, events, websocket, settle, look, watch, nodes):
+        part.add_routes(routes, broker)
+    for part in (administer, webhooks):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
         from restante.transports import connect
