@@ -19,6 +19,7 @@ from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
 from restante.engine.jobs import Jobs
+from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
@@ -96,6 +97,7 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
+        self.monitor = Monitor(self)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -107,6 +109,7 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
             self.jobs.live(),
+            self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -124,6 +127,7 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()
 
