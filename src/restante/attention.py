@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from restante.metering import Tally
-from restante.watching import QueueView
+from restante.watching import QueueView, WebhookHealth
 from restante.webhooks import Circuit
 
 UNANSWERED_SECONDS: Final = 900.0
@@ -34,8 +34,10 @@ class Health(enum.IntEnum):
 
 
 class Concern(NamedTuple):
+    """``say`` puts it into words, which most are never asked for."""
+
     health: Health
-    words: str
+    say: Callable[[], str]
 
 
 class Assessment(NamedTuple):
@@ -74,10 +76,11 @@ def assess(view: QueueView, now_ms: int) -> Assessment:
     """How a queue fares at that time (wall clock)."""
     concerns = _concerns(view, now_ms)
     if not concerns:
-        busy = bool(view.depth or view.recent.published or view.recent.acked or view.consumers)
+        recent = view.recent
+        busy = view.depth or recent.published or recent.acked or recent.failed or view.consumers
         return Assessment(Health.GOOD if busy else Health.IDLE, "")
     concerns.sort(key=lambda concern: -concern.health)
-    words = [concern.words for concern in concerns]
+    words = [concern.say() for concern in concerns]
     if view.depth and not any("waiting" in one for one in words):
         words.append(f"{view.depth:,} waiting")
     if error := _last_error(view):
@@ -89,14 +92,14 @@ def neediest(
     views: Iterable[QueueView], now_ms: int, limit: int
 ) -> list[tuple[QueueView, Assessment]]:
     """The queues that need a person first: the worst, and of these the deepest; at most ``limit``."""
-    needy: list[tuple[QueueView, Assessment]] = []
+    needy: list[tuple[int, int, str, QueueView]] = []
     for view in views:
-        assessment = assess(view, now_ms)
-        if assessment.health >= Health.WARNING:
-            needy.append((view, assessment))
-    return heapq.nsmallest(
-        limit, needy, key=lambda one: (-one[1].health, -one[0].depth, one[0].queue.name)
-    )
+        concerns = _concerns(view, now_ms)
+        if concerns:
+            worst = max(concern.health for concern in concerns)
+            needy.append((-worst, -view.depth, view.queue.name, view))
+    first = heapq.nsmallest(limit, needy)
+    return [(view, assess(view, now_ms)) for *_, view in first]
 
 
 def find(
@@ -152,31 +155,39 @@ def _measure(sort: Sort, view: QueueView, now_ms: int) -> float | None:
 
 def _concerns(view: QueueView, now_ms: int) -> list[Concern]:
     found: list[Concern] = []
-    settings = view.queue.settings
-    webhook = view.webhook
-    if webhook is not None and not webhook.enabled:
-        why = f": {webhook.reason}" if webhook.reason else ""
-        found.append(Concern(Health.BAD, f"its webhook is off{why}"))
-    elif webhook is not None and webhook.circuit is Circuit.OPEN:
-        found.append(Concern(Health.WARNING, "its webhook does not answer"))
-    if silence := _silence(view, now_ms):
-        found.append(silence)
-    if settings.depth_limit and view.depth >= settings.depth_limit:
-        words = f"{view.depth:,} waiting (limit {settings.depth_limit:,})"
-        found.append(Concern(Health.BAD, words))
-    limit_seconds = settings.oldest_age_limit_seconds
-    if limit_seconds:
-        oldest = view.oldest_age_seconds(now_ms)
-        if oldest is not None and oldest >= limit_seconds:
-            words = f"the oldest is {age(oldest)} old (limit {age(limit_seconds)})"
-            found.append(Concern(Health.BAD, words))
-    found += _failures(view.recent)
+    settings, depth = view.queue.settings, view.depth
+    if view.webhook is not None:
+        found += _of_webhook(view.webhook)
+    if depth or settings.silence_limit_seconds:
+        found += _of_silence(view, now_ms)
+    limit = settings.depth_limit
+    if limit and depth >= limit:
+        found.append(Concern(Health.BAD, lambda: f"{depth:,} waiting (limit {limit:,})"))
+    if settings.oldest_age_limit_seconds:
+        found += _of_age(view, settings.oldest_age_limit_seconds, now_ms)
+    found += _of_failures(view.recent)
     if dead := view.figures.dead:
-        found.append(Concern(Health.WARNING, f"{dead:,} dead letter{'s' * (dead > 1)}"))
+        found.append(Concern(Health.WARNING, lambda: f"{dead:,} dead letter{'s' * (dead > 1)}"))
     return found
 
 
-def _failures(recent: Tally) -> list[Concern]:
+def _of_webhook(webhook: WebhookHealth) -> list[Concern]:
+    if not webhook.enabled:
+        why = f": {webhook.reason}" if webhook.reason else ""
+        return [Concern(Health.BAD, lambda: f"its webhook is off{why}")]
+    if webhook.circuit is Circuit.OPEN:
+        return [Concern(Health.WARNING, lambda: "its webhook does not answer")]
+    return []
+
+
+def _of_age(view: QueueView, limit: int, now_ms: int) -> list[Concern]:
+    oldest = view.oldest_age_seconds(now_ms)
+    if oldest is None or oldest < limit:
+        return []
+    return [Concern(Health.BAD, lambda: f"the oldest is {age(oldest)} old (limit {age(limit)})")]
+
+
+def _of_failures(recent: Tally) -> list[Concern]:
     failed = recent.failed
     if failed < FAILURES:
         return []
@@ -184,27 +195,26 @@ def _failures(recent: Tally) -> list[Concern]:
     if failed < FAILING_SHARE * ended:
         return []
     health = Health.BAD if failed >= BROKEN_SHARE * ended else Health.WARNING
-    return [Concern(health, f"{failed:,} of {ended:,} attempts failed")]
+    return [Concern(health, lambda: f"{failed:,} of {ended:,} attempts failed")]
 
 
-def _silence(view: QueueView, now_ms: int) -> Concern | None:
+def _of_silence(view: QueueView, now_ms: int) -> list[Concern]:
+    for consumer in view.consumers:
+        if consumer.attached:
+            return []
     limit = view.queue.settings.silence_limit_seconds
-    if not limit and not view.depth:
-        return None
-    if any(consumer.attached for consumer in view.consumers):
-        return None
     silent = view.silent_seconds(now_ms)
     if limit and silent is not None and silent >= limit:
-        words = f"has neither come nor signed for {age(silent)} (agreed: {age(limit)})"
-        return Concern(Health.BAD, words)
+        words = "has neither come nor signed for"
+        return [Concern(Health.BAD, lambda: f"{words} {age(silent)} (agreed: {age(limit)})")]
     if not view.depth or view.webhook is not None:
-        return None
+        return []
     oldest = view.oldest_age_seconds(now_ms) or 0.0
     if silent is None and oldest > UNANSWERED_SECONDS:
-        return Concern(Health.WARNING, "nobody has come for it yet")
+        return [Concern(Health.WARNING, lambda: "nobody has come for it yet")]
     if silent is not None and min(silent, oldest) > UNANSWERED_SECONDS:
-        return Concern(Health.WARNING, f"has signed nothing for {age(silent)}")
-    return None
+        return [Concern(Health.WARNING, lambda: f"has signed nothing for {age(silent)}")]
+    return []
 
 
 def _last_error(view: QueueView) -> str:

@@ -27,6 +27,7 @@ from restante.model import Queue, Role, check_bounds
 from restante.watching import QueueView, Span
 from restante.wire import times
 from restante.wire.watching import (
+    AttentionOut,
     ConsumerList,
     HistoryOut,
     OverviewOut,
@@ -87,6 +88,7 @@ class Watch:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._neediest: tuple[int, list[AttentionOut]] = (-1, [])
 
     async def overview(self, request: Request) -> Answer:
         auth.require(request.actor, Role.ADMIN)
@@ -142,10 +144,18 @@ class Watch:
                 pace=pace(total.minute, total.recent),
                 consumers=consumer_counts(total.consumers),
             ),
-            attention=[attention_out(*one) for one in neediest(views, now, ATTENTION)],
+            attention=self._attention(now),
             found=found.number,
             queues=[queue_seen(view, now) for view in found.views],
         )
+
+    def _attention(self, now_ms: int) -> list[AttentionOut]:
+        # It looks at every queue: once for all who ask between two looks of the monitor.
+        monitor = self._broker.monitor
+        if self._neediest[0] != monitor.version:
+            first = neediest(monitor.views(), now_ms, ATTENTION)
+            self._neediest = monitor.version, [attention_out(*one) for one in first]
+        return self._neediest[1]
 
     async def _view(self, queue: Queue) -> QueueView:
         monitor = self._broker.monitor
