@@ -45,6 +45,7 @@ from restante.web import (
     notifications,
     publish,
     settle,
+    watch,
     webhooks,
 )
 
@@ -77,7 +78,7 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(look, watch, notifications, nodes, administer, dead_letters, jobs, acts),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):

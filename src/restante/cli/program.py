@@ -25,8 +25,11 @@ from restante.cli import (
     receipts,
     relaying,
     serving,
+    top,
+    tracing,
     webhooks,
 )
+from restante.cli.doctor.command import doctor
 from restante.cli.failures import exit_code, report
 from restante.errors import RestanteError
 
@@ -77,6 +80,7 @@ _OPERATORS = "Look and administer"
 app.command(rich_help_panel=_SERVER)(serving.serve)
 app.command(rich_help_panel=_SERVER)(maintenance.demo)
 app.command(rich_help_panel=_SERVER)(maintenance.check)
+app.command(rich_help_panel=_SERVER)(doctor)
 app.command(rich_help_panel=_SERVER)(moving.backup)
 app.command(rich_help_panel=_SERVER)(moving.restore)
 app.command(rich_help_panel=_SERVER)(moving.copy)
@@ -98,7 +102,9 @@ for command in (
         rich_help_panel=_CLIENTS,
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
+app.command(rich_help_panel=_OPERATORS)(top.top)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(tracing.trace)
 app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (

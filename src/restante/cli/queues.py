@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from restante.cli import output
+from restante.cli.queue_view import show_queue
 from restante.cli.remote import Client, remote
 from restante.errors import ConfigurationError, QueueNotFound
 from restante.model import SETTING_BOUNDS, Settings
@@ -83,36 +84,17 @@ async def _all(client: Client) -> AsyncIterator[QueueWithFigures]:
 @app.command()
 @remote
 async def show(client: Client, name: Name, json: output.Json = False) -> None:
-    """A queue's figures and settings."""
-    queue = await client.queue(name)
+    """How a queue fares: figures, rates, who collects, what went wrong, the last hour; and its settings."""
+    queue, view, history, consumers = await asyncio.gather(
+        client.queue(name),
+        client.queue_view(name),
+        client.queue_history(name),
+        client.queue_consumers(name),
+    )
     if json:
-        output.emit(queue)
-        return
-    figures = queue.figures
-    output.details([("queue", queue.name), ("owner", queue.owner)])
-    print()
-    output.details(
-        [
-            ("published", f"{figures.published:,}"),
-            *(
-                (state, f"{getattr(figures, state):,}")
-                for state in (
-                    *("ready", "scheduled", "held", "leased", "dead"),
-                    *("acked", "superseded", "expired", "discarded"),
-                )
-            ),
-            ("oldest waiting", output.age(figures.oldest_age_seconds)),
-            ("published/s", figures.rates.published),
-            ("acked/s", figures.rates.acked),
-            ("failed/s", figures.rates.failed),
-            *((f"failed {error.count}x", error.reason) for error in figures.errors),
-        ]
-    )
-    print()
-    output.details(
-        (name, "off" if value is None else value)
-        for name, value in msgspec.structs.asdict(queue.settings).items()
-    )
+        output.emit({"queue": queue, "view": view, "history": history, "consumers": consumers})
+    else:
+        show_queue(queue.settings, view, history, consumers)
 
 
 @app.command(

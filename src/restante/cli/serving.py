@@ -223,7 +223,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     Example: restante serve --data /var/lib/restante --listen 0.0.0.0:7070
     """
     settings = load(
-        _file(config),
+        settings_file(config),
         os.environ,
         {
             "data": data,
@@ -277,7 +277,8 @@ def _ready(started: Started) -> None:
     print(f"ready {started.url}", flush=True)
 
 
-def _file(named: Path | None) -> Path | None:
+def settings_file(named: Path | None) -> Path | None:
+    """The file of settings: the one named, else that of the environment, else the one here if there is one."""
     if named is not None:
         return named
     if text := os.environ.get("RESTANTE_CONFIG"):
