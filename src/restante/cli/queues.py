@@ -27,11 +27,11 @@ def _settings_help() -> str:
     lines = []
     for name, field in _SETTINGS.items():
         bound = SETTING_BOUNDS.get(name)
-        default = (
-            "off" if field.default is None else f"{field.default:,}" if bound else field.default
-        )
+        default = f"{field.default:,}" if bound and field.default is not None else field.default
         allowed = f"{bound.low:,} to {bound.high:,}" if bound else "continue or park"
-        lines.append(f"  {name} ({default}): {allowed}" + (", or off" * (field.default is None)))
+        if field.default is None:
+            default, allowed = "the server's", f"{allowed}, off, or default"
+        lines.append(f"  {name} ({default}): {allowed}")
     return "\n\n".join(lines)
 
 
@@ -110,9 +110,16 @@ async def show(client: Client, name: Name, json: output.Json = False) -> None:
     )
     print()
     output.details(
-        (name, "off" if value is None else value)
+        (name, _shown(name, value))
         for name, value in msgspec.structs.asdict(queue.settings).items()
     )
+
+
+def _shown(name: str, value: object) -> object:
+    """A limit of alerts is the server's own where it is None, and 0 where there is none."""
+    if _SETTINGS[name].default is not None:
+        return value
+    return "default" if value is None else value or "off"
 
 
 @app.command(
@@ -156,12 +163,15 @@ async def set_(
     else:
         output.details(
             [("queue", queue.name), ("owner", queue.owner)]
-            + [(setting, getattr(queue.settings, setting)) for setting in settings]
+            + [(setting, _shown(setting, getattr(queue.settings, setting))) for setting in settings]
         )
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings of ``NAME=VALUE`` words; hyphens do for underscores, and ``off`` for no limit."""
+    """Settings of ``NAME=VALUE`` words; hyphens do for underscores.
+
+    A limit may be ``off``, or ``default`` for the server's own.
+    """
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -171,7 +181,9 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             known = ", ".join(_SETTINGS)
             raise ConfigurationError(f"{pair!r} is not SETTING=VALUE with one of {known}")
         try:
-            value = None if text == "off" else text
+            value: object = text
+            if field.default is None:
+                value = {"off": 0, "default": None}.get(text, text)
             settings[name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"{name} cannot be {text!r}") from error
