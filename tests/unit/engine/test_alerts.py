@@ -54,6 +54,14 @@ class Sender:
         return self.why
 
 
+class Hanging(Sender):
+    """Never comes to its end."""
+
+    async def send(self, message):
+        self.sent.append(message)
+        await asyncio.get_running_loop().create_future()
+
+
 @pytest.fixture
 def clock():
     return FakeClock()
@@ -192,15 +200,8 @@ async def test_after_a_day_it_is_given_up_and_the_history_says_so(store, clock, 
 
 async def test_where_the_sending_node_dies_another_goes_on_with_the_same_message(clock, seen):
     async with SharedStore(clock) as store:
-        alerts, dying = alerts_of(store, clock, seen), Sender()
+        alerts, dying = alerts_of(store, clock, seen), Hanging()
         other, sender = alerts_of(store, clock, seen), Sender()
-
-        async def die(message):
-            dying.sent.append(message)
-
-            await asyncio.get_running_loop().create_future()
-
-        dying.send = die
         seen.put(ready=10)
         await look(alerts, clock)
         async with delivering(store, clock, alerts, dying, "a"):
