@@ -217,12 +217,6 @@ class Meter:
                 tally.redelivered += again
             self._leases.clear()
 
-    def take_over(self, other: Meter) -> None:
-        """Count what another was told, which took place."""
-        self._events, other._events = other._events, []
-        self._leases, other._leases = other._leases, []
-        self.committed()
-
     def drain(self) -> dict[str, Tally]:
         """What happened since this was last asked, by queue."""
         tallies, self._tallies = self._tallies, {}
