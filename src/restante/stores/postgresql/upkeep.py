@@ -7,6 +7,7 @@ from typing import Any, Final
 from restante.errors import QueueNotFound
 from restante.lifecycle import Decision, decide_redrive
 from restante.model import Actor, Outcome, Selection, State
+from restante.stores.postgresql.arrays import columns, numbers
 from restante.stores.postgresql.books import QueueBook
 from restante.stores.postgresql.rows import Row
 from restante.stores.postgresql.unit import Unit
@@ -21,6 +22,18 @@ _EXPIRING: Final = (
     "SELECT q.name, d.queue, d.seq FROM ("
     " SELECT queue, seq FROM restante.deliveries WHERE expires IS NOT NULL AND state IN (0, 1, 2) AND expires <= $1"
     " ORDER BY expires LIMIT $2) d JOIN restante.queues q ON q.id = d.queue"
+)
+_LOCK_NOTIFICATIONS: Final = (
+    "SELECT 1 FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (n, at)"
+    " JOIN restante.notifications x ON x.n = asked.n AND x.published_at = asked.at ORDER BY x.n FOR UPDATE OF x"
+)
+_DROP_BODIES: Final = (
+    "UPDATE restante.notifications x SET body = NULL"
+    " FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (n, at)"
+    " WHERE x.n = asked.n AND x.published_at = asked.at AND NOT EXISTS (SELECT 1 FROM restante.receipts r"
+    "  JOIN restante.deliveries d ON d.queue = r.queue AND d.seq = r.seq"
+    "  WHERE r.notification = x.n AND r.outcome = 'published'"
+    "  AND NOT (d.queue = $3 AND d.seq = ANY($4::text::bigint[])))"
 )
 _NEXT: Final = (
     "SELECT least((SELECT min(due) FROM restante.deliveries WHERE state IN (0, 3)),"
@@ -105,7 +118,20 @@ async def discard(
     for row in rows:
         decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
         unit.rows.apply(row, decision, actor=actor, reason=reason)
+    if rows:
+        await _drop_bodies(unit, book, rows)
     return len(rows), {queue: book.counts[State.READY] - before} if rows else {}
+
+
+async def _drop_bodies(unit: Unit, book: QueueBook, ended: list[Row]) -> None:
+    """Drop the bodies of deliveries that this transaction ends, but for those that another delivery needs.
+
+    Two nodes may end the last two deliveries of one notification, each seeing the other's there still: the second
+    waits for the notification, and only then looks, so that it sees what the first has done.
+    """
+    places = columns([(row.n, row.published_at) for row in ended], ["bigint"] * 2)
+    await unit.connection.execute(_LOCK_NOTIFICATIONS, *places)
+    await unit.connection.execute(_DROP_BODIES, *places, book.id, numbers(row.seq for row in ended))
 
 
 async def unpark(unit: Unit, queue: str) -> None:

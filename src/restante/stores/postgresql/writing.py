@@ -195,6 +195,7 @@ async def write(
 def _standing(row: Row) -> tuple[Any, ...]:
     standing = row.standing
     leased = standing.state is State.LEASED or standing.forgiving
+    # Who had it last, and since when, stays to be seen after the lease; to whom it is leased must not.
     return (
         row.book.id,
         row.seq,
@@ -205,9 +206,9 @@ def _standing(row: Row) -> tuple[Any, ...]:
         standing.forgiving,
         standing.parked,
         row.overtaken,
-        row.leased_at if leased else None,
+        row.leased_at,
         row.consumer if leased else None,
-        row.holder if leased else None,
+        row.holder,
         row.dead_at,
         None if row.reason is None else row.reason.encode(),
     )
