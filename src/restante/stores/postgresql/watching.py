@@ -24,7 +24,7 @@ _OLDEST: Final = ", ".join(
     f" WHERE d.queue = q.id AND d.state = {state.value} ORDER BY d.seq LIMIT 1) END"
     for state in (State.SCHEDULED, State.READY, State.HELD, State.LEASED)
 )
-_FIGURES: Final = (
+FIGURES: Final = (
     f"SELECT q.name, q.owner, q.settings, {_SERVER_MS}, least({_OLDEST}), t.seq,"  # noqa: S608 (fixed terms)
     f" {', '.join(f't.{count}' for count in COUNTS)}"
     " FROM restante.queues q JOIN restante.tallies t ON t.queue = q.id"
@@ -41,7 +41,7 @@ class Watching:
         self._timeline = timeline
 
     async def figures(self, name: str) -> Figures | None:
-        row = await self._connection.fetchrow(f"{_FIGURES} WHERE q.name = $1", name)
+        row = await self._connection.fetchrow(f"{FIGURES} WHERE q.name = $1", name)
         return None if row is None else self._figures_in(row)
 
     async def figures_of_queues(self, asked: query.FiguresOfQueues) -> list[query.QueueFigures]:
@@ -49,7 +49,7 @@ class Watching:
         if asked.names is not None:
             chosen, names = "AND q.name = ANY($3::text[])", [asked.names]
         rows = await self._connection.fetch(
-            f"{_FIGURES} WHERE q.name > $1 {chosen} ORDER BY q.name LIMIT $2",
+            f"{FIGURES} WHERE q.name > $1 {chosen} ORDER BY q.name LIMIT $2",
             *(asked.after, asked.limit, *names),
         )
         return [
