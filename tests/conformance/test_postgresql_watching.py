@@ -92,7 +92,8 @@ async def test_the_oldest_is_found_by_an_index_for_each_state(postgresql, state)
             await other.execute(
                 "INSERT INTO restante.deliveries (queue, seq, notification, published_at, body_bytes, state, attempt,"
                 " fence, forgiving, parked, overtaken) SELECT queue, 1 + s, notification, published_at, 0,"
-                f" {state.value}, 1, 1, false, false, false FROM restante.deliveries CROSS JOIN generate_series(1, 100000) s"
+                f" {state.value}, 1, 1, false, false, false"
+                " FROM restante.deliveries CROSS JOIN generate_series(1, 100000) s"
             )
             await other.execute("ANALYZE restante.deliveries")
             for condition in ("q.name = 'acme'", "q.name > '' ORDER BY q.name LIMIT 500"):
