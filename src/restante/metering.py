@@ -191,6 +191,13 @@ class Meter:
         """So many deliveries were leased, ``again`` of them not for the first time."""
         self._leases.append((queue, count, again))
 
+    def take_over(self, other: Meter) -> None:
+        """What another was told took place: it counts here."""
+        self._events += other._events
+        self._leases += other._leases
+        other.undone()
+        self.committed()
+
     def undone(self) -> None:
         """What was told since the last commit did not take place."""
         self._events.clear()

@@ -21,7 +21,7 @@ from restante.errors import (
 )
 from restante.model import Key, Queue, Role, Subscription
 from restante.nodes import changed_by
-from restante.stores.postgresql import nodes
+from restante.stores.postgresql import nodes, papers
 from restante.stores.postgresql.books import Registry
 from restante.stores.postgresql.unit import Unit
 from restante.stores.postgresql.upkeep import unpark
@@ -33,7 +33,7 @@ _ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})
 
 
 async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
-    """As ``Store.configure``."""
+    """As ``Store.configure``, of which ``papers.put`` does those that change nothing but papers."""
     unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
     if told := [changed for item in changes if (changed := changed_by(item)) is not None]:
@@ -49,7 +49,10 @@ async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
         ],
     )
     for item in changes:
-        await _change(unit, item)
+        if not isinstance(item, papers.PaperChange):
+            await _change(unit, item)
+    # Locked last on every node.
+    await papers.put(unit, [item for item in changes if isinstance(item, papers.PaperChange)])
     unit.written = True
 
 
