@@ -75,6 +75,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
     webhook_allow: tuple[str, ...] = ()
     """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
+    tracing_endpoint: str | None = None
+    """Where spans are sent over OTLP/HTTP, the whole URL; None: none are made."""
+    tracing_sample_ratio: float = 1.0
+    """The share of the traces that begin here of which spans are made."""
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: keys and passwords must not be.
@@ -267,6 +271,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "shutdown_seconds": _Number(0, 3_600, whole=False),
     "secrets_key_file": _Path("file"),
     "webhook_allow": _Networks(),
+    "tracing_endpoint": _Url(("http", "https")),
+    "tracing_sample_ratio": _Number(0, 1, whole=False),
 }
 _NEEDS: Final = {
     "tls_certificate": "tls_key",
@@ -275,7 +281,7 @@ _NEEDS: Final = {
     "tls_client_required": "tls_client_authority",
 }
 """Settings that mean nothing without another."""
-_HIDDEN: Final = frozenset({"admin_key", "store", "waker"})
+_HIDDEN: Final = frozenset({"admin_key", "store", "waker", "tracing_endpoint"})
 """Never shown whole: they are, or may hold, a secret."""
 _SECRETS: Final = frozenset({"admin_key"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""

@@ -18,6 +18,7 @@ _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
 _NODES: Final = "Many nodes"
+_TRACING: Final = "Traces"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -61,7 +62,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+            help="Where /healthz, /readyz and /metrics are.  [default: 127.0.0.1:7071]",
         ),
     ] = None,
     grpc_listen: Annotated[
@@ -211,6 +212,24 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_WEBHOOKS,
         ),
     ] = None,
+    tracing_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Make traces, and send them there over OTLP/HTTP: http://HOST:4318/v1/traces.  [default: none]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
+    tracing_sample_ratio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The share of the traces that begin here that are made, 0 to 1.  [default: 1]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -251,6 +270,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "shutdown_seconds": shutdown_seconds,
             "secrets_key_file": secrets_key_file,
             "webhook_allow": webhook_allow,
+            "tracing_endpoint": tracing_endpoint,
+            "tracing_sample_ratio": tracing_sample_ratio,
         },
     )
     raise typer.Exit(run(settings))
