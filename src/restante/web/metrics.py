@@ -161,6 +161,7 @@ class Figures(Collector):
 
     def _of_all_queues(self) -> Iterator[Metric]:
         total = self._seen.total
+        age = total.figures.oldest_age_seconds
         yield _gauge("restante_queues", "Queues in the store", total.queues)
         deliveries = GaugeMetricFamily(
             "restante_deliveries", "Deliveries that have not ended, by state", labels=["state"]
@@ -171,7 +172,7 @@ class Figures(Collector):
         yield _gauge(
             "restante_oldest_unsettled_age_seconds",
             "Age of the oldest delivery that has yet to be signed for; 0: there is none",
-            total.figures.oldest_age_seconds or 0.0,
+            0.0 if age is None else age + max(0, self._seen.now_ms - total.as_of_ms) / 1_000,
         )
         consumers = GaugeMetricFamily(
             "restante_consumers", "Consumers attached, by transport", labels=["transport"]

@@ -93,14 +93,15 @@ async def test_what_happened_is_counted_in_all_and_by_queue(admin, broker, clock
     assert told["restante_queues",] == 2
 
 
-async def test_ages_go_on_between_looks(admin, broker, clock):
+async def test_ages_go_on_while_the_store_is_away(admin, broker, clock, monkeypatch):
     await broker.publish(letter(), SHOP)
     await look(clock)
     before = (await scrape(admin))["restante_oldest_unsettled_age_seconds",]
     assert before >= 11
-    broker.store.available = False
+    monkeypatch.setattr(type(broker.store), "available", False)
     clock.advance(0.5)
     told = await scrape(admin)
+    assert told["restante_oldest_unsettled_age_seconds",] == before + 0.5
     assert told["restante_queue_oldest_unsettled_age_seconds", queue("acme")] == before + 0.5
     assert told["restante_store_available",] == 0
     assert told["restante_ready",] == 0
@@ -109,6 +110,7 @@ async def test_ages_go_on_between_looks(admin, broker, clock):
 async def test_a_client_that_never_came_has_no_silence(admin, broker, clock):
     await broker.publish(letter(), SHOP)
     await settle(broker, Verb.ACK)
+    await look(clock, 1.0)
     await look(clock)
     told = await scrape(admin)
     assert told["restante_queue_silence_seconds", queue("acme")] == 11
