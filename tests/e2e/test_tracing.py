@@ -163,7 +163,7 @@ async def test_metadata_of_a_call_over_grpc(mailbox: Mailbox) -> None:
     ).SerializeToString()
     key = ("authorization", f"Bearer {mailbox.publisher_key}")
     async with grpc.aio.insecure_channel(mailbox.service.grpc) as channel:
-        call = channel.unary_unary("/restante.v1.Delivery/Publish")
+        call: Any = channel.unary_unary("/restante.v1.Delivery/Publish")
         await call(request, metadata=(key, ("traceparent", PARENT), ("tracestate", "a=1")))
     assert attributes_of(mailbox) == [{"traceparent": PARENT, "tracestate": "a=1"}]
 

@@ -92,7 +92,7 @@ def test_the_dashboard_takes_its_data_from_where_it_is_told():
 
 
 def test_the_panels_do_not_lie_upon_each_other():
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in PANELS:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
