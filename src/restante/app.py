@@ -18,6 +18,7 @@ from restante.clock import SystemClock
 from restante.config import Address, Config
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
+from restante.engine.tracing import Tracer
 from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
@@ -43,6 +44,7 @@ from restante.web import (
     docs,
     jobs,
     look,
+    metrics,
     nodes,
     notifications,
     publish,
@@ -93,7 +95,7 @@ def build_api(
 
 
 def build_admin_api(broker: Broker) -> Api:
-    """The admin listener's interface: whether the process lives, and whether it takes requests."""
+    """The admin listener's interface: whether the process lives, whether it takes requests, and its figures."""
 
     async def healthy(_: Request) -> Answer:
         alive = not broker.store.failed.done()
@@ -106,6 +108,7 @@ def build_admin_api(broker: Broker) -> Api:
     routes = Routes()
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
+    metrics.add_routes(routes, broker, __version__)
     return Api(routes, None)
 
 
@@ -125,6 +128,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         contextlib.closing(_bind(config.admin_listen)) as private,
     ):
         url = _url(public, "http" if tls is None else "https")
+        node = NodeName(config.node_name or socket.gethostname(), url, __version__)
         async with (
             open_store(
                 store_url,
@@ -132,6 +136,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
             ) as store,
+            _tracing(config, node) as tracer,
             Broker(
                 store,
                 clock,
@@ -143,7 +148,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 webhook_allow=parse_networks(config.webhook_allow),
                 waker=open_waker(config.waker, store_url, clock),
                 client_requests_per_second=config.client_requests_per_second,
-                node=NodeName(config.node_name or socket.gethostname(), url, __version__),
+                node=node,
+                tracer=tracer,
                 alerting=alerting_of(config),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
@@ -190,6 +196,28 @@ def _renew(tls: ServerContext) -> None:
         _log.error("tls.not_renewed", reason=error.detail)
     else:
         _log.info("tls.renewed", valid_until=valid_until.isoformat())
+
+
+@contextlib.asynccontextmanager
+async def _tracing(config: Config, node: NodeName) -> AsyncIterator[Tracer | None]:
+    """What makes traces, where it is asked for. ``ConfigurationError`` where the extra for it is not installed."""
+    if config.tracing_endpoint is None:
+        yield None
+        return
+    try:
+        from restante.tracers import otel
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"tracing_endpoint needs packages that are not installed ({error.name}):"
+            " pip install 'restante[tracing]'"
+        ) from error
+    async with otel.exporting(
+        config.tracing_endpoint,
+        config.tracing_sample_ratio,
+        version=node.version,
+        node=node.name,
+    ) as tracer:
+        yield tracer
 
 
 @contextlib.asynccontextmanager

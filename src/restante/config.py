@@ -80,6 +80,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
     webhook_allow: tuple[str, ...] = ()
     """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
+    tracing_endpoint: str | None = None
+    """Where spans are sent over OTLP/HTTP, the whole URL; None: none are made."""
+    tracing_sample_ratio: float = 1.0
+    """The share of the traces that begin here of which spans are made."""
 
     alert_depth: int = 0
     """The limits of alerts, for queues that have none of their own; 0: none."""
@@ -349,6 +353,8 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "alert_mail_from": _MailAddress(),
     "smtp_url": _SmtpUrl(tuple(PORTS)),
     "alert_queue": _QueueName(),
+    "tracing_endpoint": _Url(("http", "https")),
+    "tracing_sample_ratio": _Number(0, 1, whole=False),
 }
 _NEEDS: Final = {
     "tls_certificate": "tls_key",
@@ -362,7 +368,10 @@ _NEEDS: Final = {
 }
 """Settings that mean nothing without another."""
 _HIDDEN: Final = frozenset(
-    {"admin_key", "store", "waker", "alert_webhook_url", "alert_webhook_secret", "smtp_url"}
+    {
+        *("admin_key", "store", "waker", "tracing_endpoint"),
+        *("alert_webhook_url", "alert_webhook_secret", "smtp_url"),
+    }
 )
 """Never shown whole: they are, or may hold, a secret."""
 _SECRETS: Final = frozenset({"admin_key", "alert_webhook_secret"})

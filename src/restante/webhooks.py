@@ -51,6 +51,8 @@ _RESERVED: Final = frozenset(
         "http2-settings",
         "keep-alive",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",

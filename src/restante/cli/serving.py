@@ -19,6 +19,7 @@ _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
 _NODES: Final = "Many nodes"
 _ALERTS: Final = "Alerts"
+_TRACING: Final = "Traces"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -62,7 +63,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+            help="Where /healthz, /readyz and /metrics are.  [default: 127.0.0.1:7071]",
         ),
     ] = None,
     grpc_listen: Annotated[
@@ -302,6 +303,24 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_ALERTS,
         ),
     ] = None,
+    tracing_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Make traces, and send them there over OTLP/HTTP: http://HOST:4318/v1/traces.  [default: none]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
+    tracing_sample_ratio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The share of the traces that begin here that are made, 0 to 1.  [default: 1]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -352,6 +371,8 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "alert_mail_from": alert_mail_from,
             "smtp_url": smtp_url,
             "alert_queue": alert_queue,
+            "tracing_endpoint": tracing_endpoint,
+            "tracing_sample_ratio": tracing_sample_ratio,
         },
     )
     raise typer.Exit(run(settings))
