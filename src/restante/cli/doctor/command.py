@@ -67,7 +67,10 @@ def doctor(  # one parameter for each flag
     """
     from restante.cli.doctor.findings import worst
     from restante.cli.doctor.proxy import Through
+    from restante.cli.logs import configure
 
+    # What is wrong is among the findings: a log would say it again, in other words.
+    configure("error", "console")
     tried = None
     if through is not None:
         low, high = _WAIT_SECONDS

@@ -124,10 +124,17 @@ def test_room(free, level):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "level"), [(0.001, Level.OK), (0.03, Level.WARNING), (0.000_02, Level.WARNING)]
+    ("seconds", "level", "battery"),
+    [
+        (0.001, Level.OK, False),
+        (0.03, Level.WARNING, False),
+        (0.000_02, Level.OK, True),
+    ],
 )
-def test_time_to_the_disk(seconds, level):
-    assert folder.judge_syncing(seconds).level is level
+def test_time_to_the_disk(seconds, level, battery):
+    found = folder.judge_syncing(seconds)
+    assert found.level is level
+    assert ("a power cut loses" in found.what) is battery
 
 
 def test_what_was_measured_leaves_nothing_behind(tmp_path):
