@@ -144,7 +144,10 @@ def test_the_doctor_asks_the_process_that_has_the_store(own_server: Service, tmp
     assert pid in found["store"][0]["what"]
     assert all(one["level"] == "ok" for one in found["clock"])
     assert "addresses" not in found
-    assert code == 0, found
+    # How soon its disk writes is the machine's own.
+    others = [one for subject, ones in found.items() if subject != "fsync" for one in ones]
+    assert {one["level"] for one in others} == {"ok"}, found
+    assert code in {0, 1}
 
     own_server.end(signal.SIGKILL)
     code, found = doctored(tmp_path, "--config", str(settings), "--url", own_server.url)
@@ -161,7 +164,7 @@ def test_the_doctor_says_what_to_do(tmp_path):
     assert told.returncode == 2
     assert f"chmod 700 {data}" in told.stdout
     assert f"chmod 600 {data}/admin.key" in told.stdout
-    assert "1 that do not work, 1 to look at" in told.stdout
+    assert "1 that do not work" in told.stdout
     told = restante("doctor", "--data", str(data), cwd=tmp_path, RESTANTE_LISTEN="nowhere")
     assert told.returncode == 2
     assert "RESTANTE_LISTEN: 'nowhere' is not allowed" in told.stdout
