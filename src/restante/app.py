@@ -32,11 +32,13 @@ from restante.nodes import NodeName
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
+from restante.telling import alerting_of, telling
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import (
     acts,
     administer,
+    alerts,
     dead_letters,
     docs,
     jobs,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
+_AGENT: Final = f"Restante/{__version__}"
 
 
 class Started(NamedTuple):
@@ -78,7 +81,7 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, watch, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
@@ -141,8 +144,10 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 waker=open_waker(config.waker, store_url, clock),
                 client_requests_per_second=config.client_requests_per_second,
                 node=NodeName(config.node_name or socket.gethostname(), url, __version__),
+                alerting=alerting_of(config),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
+            telling(broker, config, _AGENT),
         ):
             trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
             api = build_api(broker, config.admin_key, trusted)
@@ -208,8 +213,7 @@ async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> A
             ) from error
         yield
         return
-    agent = f"Restante/{__version__}"
-    async with Dispatcher(broker, agent=agent, shutdown_seconds=shutdown_seconds):
+    async with Dispatcher(broker, agent=_AGENT, shutdown_seconds=shutdown_seconds):
         yield
 
 

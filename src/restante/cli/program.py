@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from restante import __version__
 from restante.cli import (
     administration,
+    alerts,
     collecting,
     dead,
     maintenance,
@@ -115,5 +116,6 @@ for group, name in (
     (administration.keys, "keys"),
     (administration.subscriptions, "subscriptions"),
     (webhooks.app, "webhook"),
+    (alerts.app, "alerts"),
 ):
     app.add_typer(group, name=name, rich_help_panel=_OPERATORS, no_args_is_help=True)

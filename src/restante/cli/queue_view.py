@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,8 @@ from restante.wire.watching import (
     QueueSeen,
     WebhookHealthOut,
 )
+
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Settings)}
 
 
 def show_queue(
@@ -76,9 +79,15 @@ def show_queue(
         print("Nobody collects from it.")
     print()
     output.details(
-        (name, "off" if value is None else value)
-        for name, value in msgspec.structs.asdict(settings).items()
+        (name, shown(name, value)) for name, value in msgspec.structs.asdict(settings).items()
     )
+
+
+def shown(name: str, value: object) -> object:
+    """A limit of alerts is the server's own where it is None, and 0 where there is none."""
+    if _DEFAULTS[name] is not None:
+        return value
+    return "default" if value is None else value or "off"
 
 
 def _consumers(consumers: Sequence[ConsumerOut]) -> None:

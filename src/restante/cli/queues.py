@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from restante.cli import output
-from restante.cli.queue_view import show_queue
+from restante.cli.queue_view import show_queue, shown
 from restante.cli.remote import Client, remote
 from restante.errors import ConfigurationError, QueueNotFound
 from restante.model import SETTING_BOUNDS, Settings
@@ -28,11 +28,11 @@ def _settings_help() -> str:
     lines = []
     for name, field in _SETTINGS.items():
         bound = SETTING_BOUNDS.get(name)
-        default = (
-            "off" if field.default is None else f"{field.default:,}" if bound else field.default
-        )
+        default = f"{field.default:,}" if bound and field.default is not None else field.default
         allowed = f"{bound.low:,} to {bound.high:,}" if bound else "continue or park"
-        lines.append(f"  {name} ({default}): {allowed}" + (", or off" * (field.default is None)))
+        if field.default is None:
+            default, allowed = "the server's", f"{allowed}, off, or default"
+        lines.append(f"  {name} ({default}): {allowed}")
     return "\n\n".join(lines)
 
 
@@ -145,12 +145,15 @@ async def set_(
     else:
         output.details(
             [("queue", queue.name), ("owner", queue.owner)]
-            + [(setting, getattr(queue.settings, setting)) for setting in settings]
+            + [(setting, shown(setting, getattr(queue.settings, setting))) for setting in settings]
         )
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings of ``NAME=VALUE`` words; hyphens do for underscores, and ``off`` for no limit."""
+    """Settings of ``NAME=VALUE`` words; hyphens do for underscores.
+
+    A limit may be ``off``, or ``default`` for the server's own.
+    """
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -160,7 +163,9 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             known = ", ".join(_SETTINGS)
             raise ConfigurationError(f"{pair!r} is not SETTING=VALUE with one of {known}")
         try:
-            value = None if text == "off" else text
+            value: object = text
+            if field.default is None:
+                value = {"off": 0, "default": None}.get(text, text)
             settings[name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"{name} cannot be {text!r}") from error

@@ -18,6 +18,7 @@ _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
 _NODES: Final = "Many nodes"
+_ALERTS: Final = "Alerts"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -211,6 +212,96 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_WEBHOOKS,
         ),
     ] = None,
+    alert_depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where so many wait in a queue; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_oldest_age_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where the oldest has waited so long; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_silence_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where a client has neither asked nor signed for so long; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_dead: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where a queue has so many dead letters; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_error_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Alert where such a share of the attempts fails, 0.1 for 10 %; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where alerts are posted. RESTANTE_ALERT_WEBHOOK_SECRET signs them.  [default: nowhere]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_mail_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS,...",
+            help="Whom alerts are mailed to; takes the two below.  [default: nobody]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_mail_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Whom those mails are from.",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    smtp_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The mail server: smtp:// (STARTTLS), smtps:// or smtp+plain://.",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUEUE",
+            help="The queue of yours that alerts are published to.  [default: none]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -251,6 +342,16 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "shutdown_seconds": shutdown_seconds,
             "secrets_key_file": secrets_key_file,
             "webhook_allow": webhook_allow,
+            "alert_depth": alert_depth,
+            "alert_oldest_age_seconds": alert_oldest_age_seconds,
+            "alert_silence_seconds": alert_silence_seconds,
+            "alert_dead": alert_dead,
+            "alert_error_rate": alert_error_rate,
+            "alert_webhook_url": alert_webhook_url,
+            "alert_mail_to": alert_mail_to,
+            "alert_mail_from": alert_mail_from,
+            "smtp_url": smtp_url,
+            "alert_queue": alert_queue,
         },
     )
     raise typer.Exit(run(settings))

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from restante.attention import Order, Sort
 from restante.client.http import Wire
 from restante.watching import Span
+from restante.wire.alert_messages import AlertList, AlertOut, AlertPage
 from restante.wire.watching import ConsumerList, ConsumerOut, HistoryOut, OverviewOut, QueueSeen
 
 
@@ -52,6 +53,17 @@ class WatchOperations:
         """Who collects from a queue, or lately did."""
         answer = await self._wire.call(ConsumerList, "GET", _path(queue, "consumers"))
         return answer.consumers
+
+    async def alerts(self) -> list[AlertOut]:
+        """What needs somebody now, of the queues that the key may see."""
+        return (await self._wire.call(AlertList, "GET", "/v1/alerts")).alerts
+
+    async def alert_history(
+        self, *, queue: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> AlertPage:
+        """What needed somebody within 90 days, the newest first."""
+        params = {"queue": queue, "limit": limit, "after": after}
+        return await self._wire.call(AlertPage, "GET", "/v1/alerts/history", params=params)
 
 
 def _path(queue: str, what: str) -> str:

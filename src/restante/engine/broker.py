@@ -12,8 +12,10 @@ from typing import Any, Final, Self
 from restante import auth
 from restante.addresses import Network
 from restante.admission import admit, check_body
+from restante.alerting import Alerting
 from restante.changes import Change
 from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
+from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
@@ -73,6 +75,7 @@ class Broker:
         waker: Waker | None = None,
         client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
         node: NodeName | None = None,
+        alerting: Alerting | None = None,
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
     ) -> None:
         self.store = store
@@ -100,6 +103,8 @@ class Broker:
         self.jobs = Jobs(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
+        self.alerts = Alerts(store, clock, self.monitor, alerting)
+        self.monitor.after_look(self.alerts.look)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
