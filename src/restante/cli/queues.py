@@ -92,7 +92,14 @@ async def show(client: Client, name: Name, json: output.Json = False) -> None:
         client.queue_consumers(name),
     )
     if json:
-        output.emit({"queue": queue, "view": view, "history": history, "consumers": consumers})
+        output.emit(
+            {
+                **msgspec.to_builtins(queue),
+                "view": view,
+                "history": history,
+                "consumers": consumers,
+            }
+        )
     else:
         show_queue(queue.settings, view, history, consumers)
 

@@ -67,6 +67,7 @@ def doctor(  # one parameter for each flag
     """
     from restante.cli.doctor.findings import worst
     from restante.cli.doctor.proxy import Through
+    from restante.cli.logs import configure
 
     tried = None
     if through is not None:
@@ -77,6 +78,8 @@ def doctor(  # one parameter for each flag
             )
         access = find_access(through, key, data, os.environ)
         tried = Through(access.url.rstrip("/"), access.key, queue, wait)
+    # What is wrong is among the findings: a log would say it again, in other words.
+    configure("error", "console")
     asked = (url or os.environ.get("RESTANTE_URL") or "").rstrip("/") or None
     findings = asyncio.run(
         examine(settings_file(config), {"data": data}, os.environ, url=asked, through=tried)

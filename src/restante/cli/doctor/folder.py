@@ -25,7 +25,7 @@ LAYERED: Final = "overlay"
 SYNCS: Final = 9
 _BLOCK: Final = b"\0" * 4_096
 SLOW_SECONDS: Final = 0.02
-FAST_SECONDS: Final = 0.000_05
+FAST_SECONDS: Final = 0.000_1
 """Less than any device takes that has no battery of its own."""
 
 
@@ -188,11 +188,11 @@ def judge_syncing(seconds: float) -> Finding:
             "keep the folder on a faster disk (an SSD, or one with a write cache that a battery keeps)",
         )
     if seconds < FAST_SECONDS:
-        return warning(
+        # Good hardware is as fast as one that lies: it is said, and left to who knows the machine.
+        return ok(
             subject,
-            f"{took}, sooner than a disk without a battery can",
-            "see whether the disk, or the virtual machine's, only says that it has written: then a power cut loses"
-            " what was acknowledged (for a virtual machine: cache=none or directsync)",
+            f"{took}: that takes a cache which a battery keeps. Where this disk (or the virtual machine's) has none,"
+            " it only says that it has written, and a power cut loses what was acknowledged",
         )
     return ok(subject, took)
 
