@@ -22,6 +22,7 @@ from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.acts import What
 from restante.engine.ids import new_id
 from restante.errors import (
+    ClientNotFound,
     JobEnded,
     JobNotFound,
     PaperChanged,
@@ -188,8 +189,10 @@ class Jobs:
         return Counted(matched, room < 0)
 
     async def queues_of(self, client: str) -> tuple[str, ...]:
-        """All queues of a client, ``QUEUES`` at most (``OutOfBounds``)."""
+        """All queues of a client, ``QUEUES`` at most (``OutOfBounds``). ``ClientNotFound`` where it has none."""
         found = await self._store.browse(Queues(limit=QUEUES + 1, owner=client))
+        if not found:
+            raise ClientNotFound(f"there is no client {client[:128]} with queues here")
         check_bounds(f"number of queues of client {client}", len(found), 1, QUEUES)
         return tuple(queue.name for queue in found)
 
