@@ -91,6 +91,25 @@ class QueueView(msgspec.Struct, kw_only=True):
         return max(0, now_ms - last) / 1_000 if last else None
 
 
+class Total(msgspec.Struct, kw_only=True):
+    """All queues together: ``queues`` of them. ``consumers`` counts those now attached, by transport.
+
+    Of ``figures`` the oldest age is that of the oldest of all.
+    """
+
+    figures: Figures
+    as_of_ms: int
+    minute: Tally = msgspec.field(default_factory=Tally)
+    recent: Tally = msgspec.field(default_factory=Tally)
+    queues: int = 0
+    consumers: dict[str, int] = {}
+
+    @property
+    def depth(self) -> int:
+        """What has yet to be signed for."""
+        return depth_of(self.figures)
+
+
 class Span(enum.StrEnum):
     """How far back a chart goes."""
 

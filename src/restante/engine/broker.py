@@ -16,6 +16,7 @@ from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
+from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
@@ -90,6 +91,7 @@ class Broker:
         self.rates = Rates(clock, client_requests_per_second)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
+        self.monitor = Monitor(self)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -100,6 +102,7 @@ class Broker:
             self.sweeper.sweep(),
             self.sweeper.retain(),
             self.membership.live(),
+            self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -117,6 +120,7 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()
 
