@@ -34,7 +34,19 @@ from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
-from restante.web import administer, docs, look, nodes, publish, settle, webhooks
+from restante.web import (
+    acts,
+    administer,
+    dead_letters,
+    docs,
+    jobs,
+    look,
+    nodes,
+    notifications,
+    publish,
+    settle,
+    webhooks,
+)
 
 if TYPE_CHECKING:
     from restante.transports import grpc as grpc_transport
@@ -63,7 +75,10 @@ def build_api(
     """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
-    for part in (publish, longpoll, events, websocket, settle, look, nodes, administer, webhooks):
+    for part in (
+        *(publish, longpoll, events, websocket, settle, webhooks),
+        *(look, notifications, nodes, administer, dead_letters, jobs, acts),
+    ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
         from restante.transports import connect
@@ -118,6 +133,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 clock,
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
+                act_retention_seconds=config.act_retention_seconds,
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),

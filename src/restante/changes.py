@@ -66,6 +66,16 @@ class DropWebhook(msgspec.Struct, frozen=True):
     queue: str
 
 
+class OpenOrderingKey(msgspec.Struct, frozen=True):
+    """Let go what dead letters of the key hold up in the queue; they stay dead. Changes nothing where there is nothing.
+
+    ``QueueNotFound`` for a queue that is not there.
+    """
+
+    queue: str
+    ordering_key: str
+
+
 class PutPaper(msgspec.Struct, frozen=True):
     """Put a paper in the place of the version before its own (1: it must be new), else ``PaperChanged``.
 
@@ -91,6 +101,7 @@ Change = (
     | DropSubscription
     | PutWebhook
     | DropWebhook
+    | OpenOrderingKey
     | PutPaper
     | DropPaper
 )

@@ -58,6 +58,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "console"
     idempotency_retention_seconds: int = 7 * 86_400
+    act_retention_seconds: int = 365 * 86_400
+    """How long it is kept what operators did."""
     retention_interval_seconds: float = 60.0
     poll_interval_seconds: float = 15.0
     reserve_bytes: int = 64 * _MIB
@@ -257,6 +259,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
     "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
+    "act_retention_seconds": _Number(1, _DECADE_SECONDS),
     "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),

@@ -17,6 +17,7 @@
     ├── TooSlow                 408  the request did not arrive in its time
     ├── HeadTooLarge            431
     ├── UpgradeRequired         426  a WebSocket is here, and nothing else
+    ├── BodyGone                410  what was published is no longer kept
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
@@ -24,7 +25,10 @@
     │   ├── TooManyKeys         409
     │   ├── TooManySecrets      409
     │   ├── LastSecret          409  it is the only one
-    │   └── WebhookChanged      409  by somebody else meanwhile
+    │   ├── WebhookChanged      409  by somebody else meanwhile
+    │   ├── PaperChanged        409  by another node meanwhile
+    │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
+    │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
     ├── TooManySignIns          429  to the operators' page
@@ -186,6 +190,22 @@ class SecretNotFound(NotFound):
     title = "No such secret"
 
 
+class DeadLetterNotFound(NotFound):
+    code = "dead_letter_not_found"
+    title = "No such dead letter"
+
+
+class JobNotFound(NotFound):
+    code = "job_not_found"
+    title = "No such job"
+
+
+class BodyGone(RestanteError):
+    code = "body_gone"
+    status = 410
+    title = "The body is no longer kept"
+
+
 class MethodNotAllowed(RestanteError):
     code = "method_not_allowed"
     status = 405
@@ -258,6 +278,16 @@ class WebhookChanged(Conflict):
 class PaperChanged(Conflict):
     code = "changed_meanwhile"
     title = "Changed meanwhile"
+
+
+class JobEnded(Conflict):
+    code = "job_ended"
+    title = "The job has ended"
+
+
+class TooManyJobs(Conflict):
+    code = "too_many_jobs"
+    title = "Too many jobs"
 
 
 class TooManyConnections(RestanteError):

@@ -241,6 +241,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     deliver_after_seconds: float = 0.0
     expires_after_seconds: float | None = None
     idempotency: Idempotency | None = None
+    replaces: int | None = None
+    """The ``seq`` of a dead letter of its one queue: that is discarded in the same transaction, and this takes its
+    place in front of those of its ordering key that it held up."""
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from restante.changes import (
     DropPaper,
     DropSubscription,
     DropWebhook,
+    OpenOrderingKey,
     PutPaper,
     PutQueue,
     PutWebhook,
@@ -121,6 +122,9 @@ def changed_by(change: Change) -> Changed | None:
             return Changed(Subject.QUEUE, client.name)
         case PutQueue(queue):
             return Changed(Subject.QUEUE, queue.name)
+        case OpenOrderingKey(name):
+            # What was held up has become ready: its consumers are to be woken.
+            return Changed(Subject.QUEUE, name)
         case AddKey(key):
             return Changed(Subject.KEY, key.id)
         case RevokeKey(key_id):

@@ -131,6 +131,13 @@ class ReasonCount(msgspec.Struct, frozen=True):
     last_dead_at_ms: int
 
 
+class SeqPage(msgspec.Struct, frozen=True):
+    """``next`` is the number to go on after; None at the end. A page may be short, even empty, before the end."""
+
+    seqs: list[int]
+    next: int | None
+
+
 class QueueByName(Query[Queue | None], frozen=True):
     name: str
 
@@ -258,8 +265,24 @@ class LeasedTo(Query[list[Delivery]], frozen=True):
 
 
 class CountDead(Query[int], frozen=True):
+    """How many of a queue's first ``scanned`` dead letters are selected: what it costs does not grow with the backlog.
+
+    Those selected by ``seqs`` are found wherever they are.
+    """
+
     queue: str
     selection: Selection
+    scanned: int = 100_000
+
+
+class DeadSeqs(Query[SeqPage], frozen=True):
+    """Selected dead letters beyond ``after``, by their numbers alone. A page looks at ``scanned`` dead letters."""
+
+    queue: str
+    selection: Selection = Selection()
+    after: int = 0
+    limit: int = 100
+    scanned: int = 10_000
 
 
 class ReceiptByNumber(Query[StoredReceipt | None], frozen=True):

@@ -12,10 +12,13 @@ from typing import Any, Final, Self
 from restante import auth
 from restante.addresses import Network
 from restante.admission import admit, check_body
+from restante.changes import Change
+from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
+from restante.engine.jobs import Jobs
 from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
@@ -40,7 +43,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
-from restante.nodes import Changed, NodeName, Subject
+from restante.nodes import Changed, NodeName, Subject, changed_by
 from restante.ports import Clock, Store, Waker
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
@@ -69,6 +72,7 @@ class Broker:
         waker: Waker | None = None,
         client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
         node: NodeName | None = None,
+        act_retention_seconds: int = ACT_RETENTION_SECONDS,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -89,9 +93,11 @@ class Broker:
             retention_interval_seconds=retention_interval_seconds,
         )
         self.rates = Rates(clock, client_requests_per_second)
+        self.acts = Acts(store, clock, act_retention_seconds)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.monitor = Monitor(self)
+        self.jobs = Jobs(self)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -103,6 +109,7 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
             self.monitor.watch(),
+            self.jobs.live(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -144,6 +151,13 @@ class Broker:
         self.draining = True
         self.wakeups.dismiss()
         self.attachments.drain()
+
+    async def configure(self, *changes: Change) -> None:
+        """Have all changes made, or none, and let them take effect on this node."""
+        await self.store.configure(changes)
+        for change in changes:
+            if (changed := changed_by(change)) is not None:
+                self.heed(changed)
 
     def heed(self, changed: Changed) -> None:
         """What was changed, on whatever node, takes effect on this one. For a key that has ended see ``dismiss``."""
@@ -248,6 +262,10 @@ class Broker:
         )
         admit(draft)
         return draft
+
+    async def append(self, draft: Draft) -> Appended:
+        """Store a draft that its maker has checked."""
+        return _one(await self._append([draft]))
 
     async def _append(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
         # The publisher may leave: what is being committed is committed, and its consumers are woken.

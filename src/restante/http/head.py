@@ -66,6 +66,13 @@ class Head:
         except ValueError as error:
             raise Malformed(f"{name} must be a number, not {text[:40]!r}") from error
 
+    def cursor(self, name: str) -> str:
+        """What an earlier page gave as ``next``, from the query; empty where it is not given. ``Malformed``."""
+        text = self.query.get(name, "")
+        if len(text) > 128 or not (text.isascii() and text.isprintable()):
+            raise Malformed(f"{name} must be what an earlier page gave as next")
+        return text
+
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from the query, within its bounds."""
         text = self.query.get(name)

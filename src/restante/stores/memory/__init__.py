@@ -53,7 +53,10 @@ class MemoryStore:
         tables = self._tables = Tables(clock)
         self._deliveries = Deliveries(tables, jitter)
         self._administration = Administration(
-            tables, self._deliveries.unpark, idempotency_retention_seconds
+            tables,
+            self._deliveries.unpark,
+            self._deliveries.open_key,
+            idempotency_retention_seconds,
         )
         self._answers = Answers(tables)
         self._token_secret = secrets.token_bytes(32)

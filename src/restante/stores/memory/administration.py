@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -33,10 +34,12 @@ class Administration:
         self,
         tables: Tables,
         unpark: Callable[[Table], None],
+        open_key: Callable[[Table, str], None],
         idempotency_retention_seconds: int,
     ) -> None:
         self._tables = tables
         self._unpark = unpark
+        self._open_key = open_key
         self._idempotency_retention_seconds = idempotency_retention_seconds
 
     # -- configure ------------------------------------------------------------------------------
@@ -48,7 +51,7 @@ class Administration:
         queues, subscriptions = dict(tables.queues), dict(tables.subscriptions)
         webhooks, papers = dict(tables.webhooks), dict(tables.papers)
         settings = {name: table.queue for name, table in queues.items()}
-        opened: list[Table] = []
+        opened: list[Callable[[], None]] = []
         try:
             for item in changes:
                 self._change(item, opened)
@@ -59,10 +62,10 @@ class Administration:
             for name, queue in settings.items():
                 queues[name].queue = queue
             raise
-        for table in opened:
-            self._unpark(table)
+        for let_go in opened:
+            let_go()
 
-    def _change(self, item: change.Change, opened: list[Table]) -> None:  # noqa: PLR0912 (a table of cases)
+    def _change(self, item: change.Change, opened: list[Callable[[], None]]) -> None:  # noqa: PLR0912 (a table of cases)
         tables = self._tables
         match item:
             case change.AddClient(client):
@@ -95,6 +98,8 @@ class Administration:
                 if queue not in tables.webhooks:
                     raise WebhookNotFound(f"queue {queue} has no webhook")
                 del tables.webhooks[queue]
+            case change.OpenOrderingKey(queue, ordering_key):
+                opened.append(functools.partial(self._open_key, tables.queue(queue), ordering_key))
             case change.PutPaper(paper):
                 place = (paper.kind, paper.key)
                 there = tables.papers.get(place)
@@ -105,7 +110,7 @@ class Administration:
             case change.DropPaper(kind, key):
                 tables.papers.pop((kind, key), None)
 
-    def _put_queue(self, item: change.PutQueue, opened: list[Table]) -> None:
+    def _put_queue(self, item: change.PutQueue, opened: list[Callable[[], None]]) -> None:
         queue, tables = item.queue, self._tables
         if queue.owner not in tables.clients:
             raise ClientNotFound(f"there is no client {queue.owner} to own the queue")
@@ -117,7 +122,7 @@ class Administration:
             raise AlreadyExists(f"there is a queue {queue.name} already")
         table.queue = queue
         if queue.settings.after_dead == "continue":
-            opened.append(table)
+            opened.append(functools.partial(self._unpark, table))
 
     def _add_key(self, key: Key) -> None:
         tables = self._tables

@@ -66,9 +66,11 @@ class Answers:
                 return self._dead(asked)
             case query.LeasedTo():
                 return self._leased_to(asked)
-            case query.CountDead(name, selection):
+            case query.CountDead(name, selection, scanned):
                 table = tables.queues.get(name)
-                return 0 if table is None else len(selected(table, selection))
+                return 0 if table is None else _count_dead(table, selection, scanned)
+            case query.DeadSeqs():
+                return self._dead_seqs(asked)
             case query.ReceiptByNumber(name, number):
                 table = tables.queues.get(name)
                 entry = None if table is None else table.entries.get(number)
@@ -229,6 +231,16 @@ class Answers:
         found = [query.ReasonCount(why, len(at), max(at)) for why, at in times.items()]
         return sorted(found, key=lambda one: (-one.count, one.reason))[: asked.limit]
 
+    def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        table = self._tables.queues.get(asked.queue)
+        if table is None:
+            return query.SeqPage([], None)
+        looked = selected(table, Selection(), asked.after, asked.scanned)
+        seqs = [row.seq for row in selected(table, asked.selection, asked.after, asked.scanned)]
+        if len(seqs) >= asked.limit:
+            return query.SeqPage(seqs[: asked.limit], seqs[asked.limit - 1])
+        return query.SeqPage(seqs, looked[-1].seq if len(looked) == asked.scanned else None)
+
     def _papers(self, asked: query.Papers) -> list[Paper]:
         keys = sorted(
             key
@@ -282,6 +294,11 @@ class Answers:
                 if len(found) >= asked.limit:
                     return query.ReceiptPage(found, number)
         return query.ReceiptPage(found, None)
+
+
+def _count_dead(table: Table, selection: Selection, scanned: int) -> int:
+    # Named ones are found by their numbers, however many are before them.
+    return len(selected(table, selection, 0, scanned if selection.seqs is None else None))
 
 
 def _page(values: Mapping[str, V], after: str, limit: int) -> list[V]:

@@ -42,7 +42,11 @@ async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     await unit.connection.execute(
         "SELECT 1 FROM restante.tallies WHERE queue IN (SELECT id FROM restante.queues WHERE name = ANY($1::text[]))"
         " ORDER BY queue FOR UPDATE",
-        [item.queue.name for item in changes if isinstance(item, change.PutQueue)],
+        [
+            item.queue if isinstance(item, change.OpenOrderingKey) else item.queue.name
+            for item in changes
+            if isinstance(item, change.OpenOrderingKey | change.PutQueue)
+        ],
     )
     for item in changes:
         await _change(unit, item)
@@ -78,6 +82,11 @@ async def _change(unit: Unit, item: change.Change) -> None:
             await connection.execute("DELETE FROM restante.subscriptions WHERE id = $1", id)
         case change.PutWebhook(webhook):
             await _put_webhook(unit, webhook)
+        case change.OpenOrderingKey(name, ordering_key):
+            if not await _exists(unit, "queues", "name", name):
+                raise QueueNotFound(f"there is no queue {name} here")
+            await unit.lock([name])
+            await unpark(unit, name, ordering_key)
         case change.DropWebhook(name):
             if not await _exists(unit, "webhooks", "queue", name):
                 raise WebhookNotFound(f"queue {name} has no webhook")

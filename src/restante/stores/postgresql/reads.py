@@ -29,6 +29,11 @@ _NOTIFICATION: Final = (
     "SELECT n, id, topic, content_type, body_bytes, body_sha256, published_at, publisher, attributes"
     " FROM restante.{} WHERE id = $1"
 )
+_FIRST_DEAD: Final = (
+    "(SELECT * FROM restante.deliveries WHERE queue = (SELECT id FROM restante.queues WHERE name = $1) AND state = 4"
+    " AND seq > $2 {} ORDER BY seq LIMIT $3) d"
+    " JOIN restante.notifications n ON n.n = d.notification AND n.published_at = d.published_at"
+)
 _KEPT: Final = (
     "r.number > coalesce((SELECT p.receipts FROM restante.pruned p WHERE p.queue = r.queue), 0)"
 )
@@ -103,6 +108,8 @@ class Reads:
                 return await self._dead(asked)
             case query.CountDead():
                 return await self._count_dead(asked)
+            case query.DeadSeqs():
+                return await self._dead_seqs(asked)
             case query.ReceiptByNumber(queue, number):
                 return await self._receipt(queue, number)
             case query.Receipts():
@@ -226,14 +233,30 @@ class Reads:
         return found
 
     async def _count_dead(self, asked: query.CountDead) -> int:
-        condition, values = selection_sql(asked.selection, 2)
+        condition, values = selection_sql(asked.selection, 4)
+        # Named ones are found by their numbers, however many are before them.
+        named = "" if asked.selection.seqs is None else "AND seq = ANY($4::bigint[])"
         found: int = await self._connection.fetchval(
-            "SELECT count(*) FROM restante.deliveries d"  # noqa: S608 (fixed terms)
-            " JOIN restante.notifications n ON n.n = d.notification AND n.published_at = d.published_at"
-            f" WHERE d.queue = (SELECT id FROM restante.queues WHERE name = $1) AND {condition}",
-            *(asked.queue, *values),
+            f"SELECT count(*) FROM {_FIRST_DEAD.format(named)} WHERE {condition}",  # noqa: S608 (fixed terms)
+            *(asked.queue, 0, asked.scanned, *values),
         )
         return found
+
+    async def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        condition, values = selection_sql(asked.selection, 5)
+        rows = await self._connection.fetch(
+            f"SELECT d.seq FROM {_FIRST_DEAD.format('')} WHERE {condition} ORDER BY d.seq LIMIT $4",  # noqa: S608 (fixed terms)
+            *(asked.queue, asked.after, asked.scanned, asked.limit, *values),
+        )
+        seqs = [row[0] for row in rows]
+        if len(seqs) == asked.limit:
+            return query.SeqPage(seqs, seqs[-1])
+        last = await self._connection.fetchval(
+            "SELECT seq FROM restante.deliveries WHERE queue = (SELECT id FROM restante.queues WHERE name = $1)"
+            " AND state = 4 AND seq > $2 ORDER BY seq LIMIT 1 OFFSET $3",
+            *(asked.queue, asked.after, asked.scanned - 1),
+        )
+        return query.SeqPage(seqs, last)
 
     async def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
         row = await self._connection.fetchrow(

@@ -49,8 +49,10 @@ _KEY: Final = (
     "SELECT id, role, name, secret_hash, created_at, expires_at, revoked_at, label, certificate_san"
     " FROM keys"
 )
-
-
+_FIRST_DEAD: Final = (
+    "(SELECT * FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT ?) d"
+    " JOIN notifications n ON n.n = d.notification"
+)
 _PAPER: Final = "SELECT kind, key, version, content, expires_at FROM papers"
 
 
@@ -126,6 +128,8 @@ class Reads:
                 return self._leased_to(asked)
             case query.CountDead():
                 return self._count_dead(asked)
+            case query.DeadSeqs():
+                return self._dead_seqs(asked)
             case query.ReceiptByNumber(queue, number):
                 return self._receipt(queue, number)
             case query.Receipts():
@@ -390,12 +394,38 @@ class Reads:
 
     def _count_dead(self, asked: query.CountDead) -> int:
         condition, values = selection_sql(asked.selection)
-        row = self._execute(
-            "SELECT count(*) FROM deliveries d JOIN notifications n ON n.n = d.notification"  # noqa: S608 (fixed terms)
-            f" WHERE d.queue = (SELECT id FROM queues WHERE name = ?) AND {condition}",
-            (asked.queue, *values),
-        ).fetchone()
+        if asked.selection.seqs is None:
+            row = self._execute(
+                f"SELECT count(*) FROM {_FIRST_DEAD} WHERE {condition}",  # noqa: S608 (fixed terms)
+                (self._id(asked.queue), 0, asked.scanned, *values),
+            ).fetchone()
+        else:
+            # Named ones are found by their numbers, however many are before them.
+            row = self._execute(
+                "SELECT count(*) FROM deliveries d JOIN notifications n ON n.n = d.notification"  # noqa: S608 (fixed terms)
+                f" WHERE d.queue = ? AND {condition}",
+                (self._id(asked.queue), *values),
+            ).fetchone()
         return 0 if row is None else int(row[0])
+
+    def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        queue = self._id(asked.queue)
+        condition, values = selection_sql(asked.selection)
+        seqs = [
+            seq
+            for (seq,) in self._execute(
+                f"SELECT d.seq FROM {_FIRST_DEAD}"  # noqa: S608 (fixed terms)
+                f" WHERE {condition} ORDER BY d.seq LIMIT ?",
+                (queue, asked.after, asked.scanned, *values, asked.limit),
+            )
+        ]
+        if len(seqs) == asked.limit:
+            return query.SeqPage(seqs, seqs[-1])
+        last = self._execute(
+            "SELECT seq FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?",
+            (queue, asked.after, asked.scanned - 1),
+        ).fetchone()
+        return query.SeqPage(seqs, None if last is None else last[0])
 
     def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
         for *_, entry, digest in self._ledger.read(self._id(queue), number, number):

@@ -21,8 +21,8 @@ from restante.errors import (
     WebhookChanged,
     WebhookNotFound,
 )
-from restante.lifecycle import Decision, decide_redrive
-from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
+from restante.lifecycle import decide_redrive
+from restante.model import Actor, Key, Queue, Role, Selection, State
 from restante.papers import Paper
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries
@@ -129,9 +129,7 @@ class Upkeep:
             row = self._deliveries.row(book, seq)
             key = row.ordering_key
             if row.standing.parked:
-                self._execute(
-                    "UPDATE deliveries SET parked = 0 WHERE queue = ? AND seq = ?", (book.id, seq)
-                )
+                self._deliveries.unparked(book, row)
             held = key is not None and (
                 self._deliveries.is_shut(book, key) or self._deliveries.is_behind(book, row)
             )
@@ -145,21 +143,8 @@ class Upkeep:
         before = book.counts[State.READY]
         seqs = self._selected(book, selection, limit)
         for seq in seqs:
-            row = self._deliveries.row(book, seq)
-            decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
-            self._deliveries.apply(book, row, decision, actor=actor, reason=reason)
-            if not self._is_open_elsewhere(row.subject.n):
-                self._execute("UPDATE notifications SET body = NULL WHERE n = ?", (row.subject.n,))
+            self._deliveries.discard(book, self._deliveries.row(book, seq), actor, reason)
         return len(seqs), {queue: book.counts[State.READY] - before} if seqs else {}
-
-    def _is_open_elsewhere(self, n: int) -> bool:
-        """Whether a delivery of the notification has not ended, in whatever queue."""
-        found = self._execute(
-            "SELECT 1 FROM receipts r JOIN deliveries d ON d.queue = r.queue AND d.seq = r.seq"
-            " WHERE r.notification = ? AND r.outcome = 'published' LIMIT 1",
-            (n,),
-        ).fetchone()
-        return found is not None
 
     def _selected(self, book: QueueBook, selection: Selection, limit: int) -> list[int]:
         condition, values = selection_sql(selection)
@@ -223,6 +208,8 @@ class Upkeep:
                 if not self._exists("SELECT 1 FROM webhooks WHERE queue = ?", queue):
                     raise WebhookNotFound(f"queue {queue} has no webhook")
                 self._execute("DELETE FROM webhooks WHERE queue = ?", (queue,))
+            case change.OpenOrderingKey(queue, ordering_key):
+                self._deliveries.open_key(self._books.queue(queue), ordering_key)
             case change.PutPaper(paper):
                 self._put_paper(paper)
             case change.DropPaper(kind, key):
@@ -362,7 +349,7 @@ class Upkeep:
 
     def _all_ended(self, n: int, wall_ms: int) -> bool:
         """Whether no queue needs the notification's body: each has ended it, and kept it for its own time since."""
-        if self._is_open_elsewhere(n):
+        if self._deliveries.is_open_elsewhere(n):
             return False
         kept = self._execute(
             "SELECT 1 FROM receipts r JOIN queues q ON q.id = r.queue WHERE r.notification = ?"
