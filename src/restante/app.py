@@ -57,13 +57,17 @@ ADMIN_KEY_FILE: Final = "admin.key"
 
 
 class Started(NamedTuple):
-    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one."""
+    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one.
+
+    ``has_page`` says that the operators' page is at ``admin_url``.
+    """
 
     url: str
     admin_url: str
     grpc: dict[str, Address]
     """Listeners of gRPC, by the names under which they are told of: ``grpc`` and ``grpc-admin``."""
     key_file: Path | None
+    has_page: bool
 
 
 OnReady = Callable[[Started], None]
@@ -88,8 +92,13 @@ def build_api(
     return Api(routes, authenticator, trusted, broker.retiring)
 
 
-def build_admin_api(broker: Broker) -> Api:
-    """The admin listener's interface: whether the process lives, and whether it takes requests."""
+def build_admin_api(
+    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
+) -> Api:
+    """The admin listener's interface: whether the process lives, and whether it takes requests.
+
+    The operators' page is there where the extra ``dashboard`` is installed.
+    """
 
     async def healthy(_: Request) -> Answer:
         alive = not broker.store.failed.done()
@@ -102,7 +111,20 @@ def build_admin_api(broker: Broker) -> Api:
     routes = Routes()
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
-    return Api(routes, None)
+    if has_page():
+        from restante.desk import composition
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+
+        operators = Operators(broker, Passwords())
+        authenticator = Authenticator(broker, admin_key)
+        composition.add_routes(routes, broker, operators, authenticator, __version__)
+    return Api(routes, None, trusted, broker.retiring)
+
+
+def has_page() -> bool:
+    """Whether the operators' page can be served: the extra ``dashboard`` is installed."""
+    return _installed("jinja2") and _installed("argon2")
 
 
 async def serve(config: Config, on_ready: OnReady) -> int:
@@ -147,7 +169,11 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             api = build_api(broker, config.admin_key, trusted)
             listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
-                Server(build_admin_api(broker), private, config.shutdown_seconds),
+                Server(
+                    build_admin_api(broker, config.admin_key, trusted),
+                    private,
+                    config.shutdown_seconds,
+                ),
             ]
             grpc: dict[str, Address] = {}
             for name, address, listener in _grpc_listeners(broker, config, trusted, tls):
@@ -159,7 +185,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 broker,
                 config.shutdown_seconds,
                 drain_seconds=config.drain_seconds,
-                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file)),
+                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file, has_page())),
                 on_hangup=None if tls is None else lambda: _renew(tls),
             )
 

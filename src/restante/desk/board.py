@@ -88,7 +88,9 @@ class Board:
         words = wanted.words.lower()
         if words:
             rows = [
-                row for row in rows if words in row.name.lower() or words in row.view.queue.owner.lower()
+                row
+                for row in rows
+                if words in row.name.lower() or words in row.view.queue.owner.lower()
             ]
         if wanted.health is not None:
             rows = [row for row in rows if row.health is wanted.health]

@@ -12,8 +12,8 @@ from restante.http.head import Head
 def check_own(head: Head) -> None:
     """Raise ``Forbidden`` unless the browser says that a page of this very host sent the form.
 
-    Under a referrer policy of ``no-referrer`` a form's ``Origin`` is ``null``; ``Sec-Fetch-Site``, which no page can set,
-    then says it alone (Fetch, section 3.2; Fetch Metadata, section 2.3).
+    Under a referrer policy of ``no-referrer`` a form's ``Origin`` is ``null``; then ``Sec-Fetch-Site``, which no
+    page can set, says it alone (Fetch, section 3.2; Fetch Metadata, section 2.3).
     """
     site = head.header(b"sec-fetch-site")
     origin = head.header(b"origin")
@@ -35,7 +35,7 @@ def is_followed_from_elsewhere(head: Head) -> bool:
 def is_private(head: Head) -> bool:
     """Whether a password may be typed here: over TLS, or to this machine.
 
-    Behind a proxy that ends the TLS the browser tells: it sends ``Sec-Fetch-Site`` only over connections that it trusts.
+    Behind a proxy that ends the TLS the browser tells: it sends ``Sec-Fetch-Site`` only over what it takes for private.
     """
     if head.scope.get("scheme") == "https" or head.header(b"sec-fetch-site") is not None:
         return True

@@ -26,7 +26,7 @@ _COLUMNS: Final = (
     ("health", "Health", ""),
     ("name", "Queue", ""),
     ("depth", "Waiting", "number"),
-    ("oldest", "Oldest", "number"),
+    ("oldest", "Oldest", "number wide"),
     ("leased", "Leased", "number wide"),
     ("dead", "Dead", "number"),
     ("acked", "Signed/min", "number wide"),

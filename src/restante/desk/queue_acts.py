@@ -1,11 +1,10 @@
-"""What is done on a queue's page: its settings changed, keys made and revoked, its webhook tried, paused and resumed."""
+"""What is done on a queue's page: settings changed, keys made and revoked, its webhook tried, paused and resumed."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from restante.desk import queue as queue_page
 from restante.desk.forms import Form
@@ -17,8 +16,6 @@ from restante.http.api import Routes
 from restante.model import SETTING_BOUNDS, Queue, Role, Settings
 from restante.operators import Level
 from restante.queries import KeyById
-
-_log = structlog.get_logger(__name__)
 
 AFTER_DEAD: Final = ("continue", "park")
 _GROUPS: Final = (
@@ -54,7 +51,6 @@ class QueueActs:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._administration = Administration(desk.broker)
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -71,8 +67,7 @@ class QueueActs:
             settings.check()
         except RestanteError as error:
             return _settings_form(call, queue, given, error)
-        await self._administration.put_queue(queue.name, None, settings)
-        self._tell(call, "settings changed", queue.name)
+        await self._administration(call).put_queue(queue.name, None, settings)
         return call.go(f"/queues/{queue.name}", done="settings")
 
     # -- keys -----------------------------------------------------------------------------------
@@ -80,10 +75,9 @@ class QueueActs:
     async def make_key(self, call: Call) -> Answer:
         """The one answer that shows the key: it is not to be had again by loading the page anew."""
         queue = await self._queue(call)
-        key, text = await self._administration.add_key(
+        key, text = await self._administration(call).add_key(
             Role.CLIENT, queue.owner, None, call.form.text("label", 255)
         )
-        self._tell(call, "key made", queue.name, key_id=key.id)
         return call.render("key_made.html", 201, queue=queue, key=key, text=text)
 
     async def revoke_key(self, call: Call) -> Answer:
@@ -92,8 +86,7 @@ class QueueActs:
         key = await self._desk.broker.store.browse(KeyById(id))
         if key is None or (key.role, key.name) != (Role.CLIENT, queue.owner):
             raise KeyNotFound(f"{queue.owner} has no key {id[:40]}")
-        await self._administration.revoke_key(id)
-        self._tell(call, "key revoked", queue.name, key_id=id)
+        await self._administration(call).revoke_key(id)
         return call.go(f"/queues/{queue.name}", done="revoked")
 
     # -- webhook --------------------------------------------------------------------------------
@@ -101,27 +94,24 @@ class QueueActs:
     async def test_webhook(self, call: Call) -> Answer:
         queue = await self._queue(call)
         pinged = await self._desk.broker.webhooks.ping(queue.name)
-        self._tell(call, "webhook tested", queue.name)
         return call.render("queue.html", **(await queue_page.told(call) | {"pinged": pinged}))
 
     async def pause_webhook(self, call: Call) -> Answer:
         queue = await self._queue(call)
         reason = call.form.text("reason", 500) or f"paused by {call.visitor.name}"
-        await self._desk.broker.webhooks.disable(queue.name, reason)
-        self._tell(call, "webhook paused", queue.name)
+        await self._desk.broker.webhooks.disable(queue.name, reason, call.visitor.actor)
         return call.go(f"/queues/{queue.name}", done="paused")
 
     async def resume_webhook(self, call: Call) -> Answer:
         queue = await self._queue(call)
-        await self._desk.broker.webhooks.enable(queue.name)
-        self._tell(call, "webhook resumed", queue.name)
+        await self._desk.broker.webhooks.enable(queue.name, call.visitor.actor)
         return call.go(f"/queues/{queue.name}", done="resumed")
+
+    def _administration(self, call: Call) -> Administration:
+        return Administration(self._desk.broker, call.visitor.actor)
 
     async def _queue(self, call: Call) -> Queue:
         return await self._desk.broker.directory.queue(call.request.parameters["queue"])
-
-    def _tell(self, call: Call, what: str, queue: str, **more: str) -> None:
-        _log.info("operator.acted", what=what, queue=queue, operator=call.visitor.name, **more)
 
 
 def _settings_form(
@@ -153,11 +143,13 @@ def _settings(form: Form) -> Settings:
             given[name] = kind(text)
         except ValueError as error:
             raise Malformed(f"{name} must be a number, not {text or 'nothing'}") from error
-    after_dead = form.text("after_dead", 40)
-    if after_dead not in AFTER_DEAD:
-        raise Malformed(f"after_dead must be one of {', '.join(AFTER_DEAD)}")
-    return Settings(after_dead=after_dead, **given)
+    given["after_dead"] = form.text("after_dead", 40)
+    try:
+        return msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"after_dead must be one of {', '.join(AFTER_DEAD)}") from error
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """As the form has it: whole numbers without a point."""
+    return "" if value is None else str(int(value)) if value == int(value) else str(value)

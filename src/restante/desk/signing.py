@@ -10,12 +10,13 @@ from restante.desk.forms import read_form
 from restante.desk.origins import check_own, is_followed_from_elsewhere, is_private, local_path
 from restante.desk.site import Call, Desk, to
 from restante.desk.visitors import TRANSPORT
+from restante.engine.acts import What
 from restante.errors import Forbidden, RestanteError, Unauthenticated
 from restante.http.answers import Answer, retry_after
 from restante.http.api import Routes
 from restante.http.authentication import remote_of
 from restante.http.request import Request
-from restante.model import Role
+from restante.model import Actor, Role
 from restante.operators import Level
 from restante.wire.visits import Visit
 
@@ -54,7 +55,9 @@ class Signing:
                 raise Forbidden("this connection is not private")
             form = await read_form(request)
             there = local_path(form.text("next"))
-            visit = await self._visit(request, form.text("name", 128), form.verbatim("password", 1_024))
+            visit = await self._visit(
+                request, form.text("name", 128), form.verbatim("password", 1_024)
+            )
         except RestanteError as error:
             return await self._page(request, there, error)
         return to(there, self._desk.visitors.cookie(visit))
@@ -70,11 +73,15 @@ class Signing:
         address = client[0] if client else ""
         self._attempts.begin(address, name)
         try:
-            visit = await self._by_account(name, secret) if name else await self._by_key(secret, remote)
+            visit = (
+                await self._by_account(name, secret) if name else await self._by_key(secret, remote)
+            )
         except Unauthenticated:
             _log.warning("operator.not_signed_in", operator=name, address=remote)
             raise
         self._attempts.succeeded(address, name)
+        who = Actor(visit.name, Role.ADMIN, visit.key_id, TRANSPORT, remote)
+        await self._desk.broker.acts.record(who, What.OPERATOR_SIGNED_IN, subject=visit.name)
         _log.info("operator.signed_in", operator=visit.name, key_id=visit.key_id, address=remote)
         return visit
 

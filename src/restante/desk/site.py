@@ -10,7 +10,6 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from restante import __version__
 from restante.desk.forms import Form, read_form
 from restante.desk.origins import check_own
 from restante.desk.static import Static
@@ -88,7 +87,7 @@ class Desk:
     """The site. ``menu`` is what its pages have put there, in their order."""
 
     def __init__(
-        self, broker: Broker, operators: Operators, authenticator: Authenticator
+        self, broker: Broker, operators: Operators, authenticator: Authenticator, version: str
     ) -> None:
         self.broker = broker
         self.operators = operators
@@ -97,7 +96,7 @@ class Desk:
         self.menu: list[MenuItem] = []
         self.static = Static()
         self._templates = environment(
-            asset=self.static.address, htmx_config=_HTMX, menu=self.menu, version=__version__
+            asset=self.static.address, htmx_config=_HTMX, menu=self.menu, version=version
         )
 
     # -- what pages attach themselves with --------------------------------------------------------

@@ -41,17 +41,13 @@ class Visitor(NamedTuple):
     @property
     def actor(self) -> Actor:
         """Who that is to the engine and in receipts. The page has checked what the level allows."""
-        return Actor(
-            self.visit.name, Role.ADMIN, self.visit.key_id, TRANSPORT, self.remote_address
-        )
+        return Actor(self.visit.name, Role.ADMIN, self.visit.key_id, TRANSPORT, self.remote_address)
 
 
 class Visitors:
     """Begins visits, recognises and ends them."""
 
-    def __init__(
-        self, broker: Broker, operators: Operators, authenticator: Authenticator
-    ) -> None:
+    def __init__(self, broker: Broker, operators: Operators, authenticator: Authenticator) -> None:
         self._broker = broker
         self._operators = operators
         self._authenticator = authenticator
@@ -73,7 +69,7 @@ class Visitors:
         return Visit(id=id, name=name, key_id=key_id, stamp=stamp, began=now, seen=now)
 
     async def find(self, head: Head) -> Visitor | None:
-        """Who sent the request; None for a cookie that is missing, forged or over, or whose account or key has ended."""
+        """Who sent the request; None without a cookie of ours, or where its visit, account or key has ended."""
         value = visits.cookie_of(head.header(b"cookie") or "", visits.NAME)
         visit = None if value is None else visits.unseal(self._secret, value, self._now())
         if visit is None:
@@ -96,8 +92,9 @@ class Visitors:
         if visit.key_id == ENVIRONMENT:
             return Level.ADMIN if visit.stamp == self._stamp(ENVIRONMENT) else None
         key = await self._broker.directory.key(visit.key_id)
-        admin = key is not None and key.role is Role.ADMIN
-        return Level.ADMIN if admin and key.active(self._broker.clock.wall_ms()) else None
+        if key is None or key.role is not Role.ADMIN:
+            return None
+        return Level.ADMIN if key.active(self._broker.clock.wall_ms()) else None
 
     async def end(self, visit: Visit) -> None:
         """Sign out: a copy of the cookie opens nothing any more."""
@@ -111,9 +108,7 @@ class Visitors:
         """The header that sets the visit's cookie, or with None takes it away."""
         value = "" if visit is None else visits.seal(self._secret, visit)
         life = 0 if visit is None else visit.began + visits.LIFE_SECONDS - self._now()
-        cookie = (
-            f"{visits.NAME}={value}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Strict"
-        )
+        cookie = f"{visits.NAME}={value}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Strict"
         return b"set-cookie", cookie.encode()
 
     def renewed(self, visit: Visit) -> Visit | None:

@@ -7,12 +7,13 @@ from typing import Final
 import msgspec
 
 from restante.changes import PutPaper
+from restante.engine.acts import What, difference
+from restante.engine.broker import Broker
 from restante.engine.passwords import Passwords
 from restante.errors import AlreadyExists, OperatorNotFound, PaperChanged
-from restante.model import NAME, check_name
+from restante.model import NAME, Actor, check_name
 from restante.operators import Level, Operator, check_password
 from restante.papers import Kind, Paper
-from restante.ports import Clock, Store
 from restante.queries import PaperOf, Papers
 
 OPERATORS: Final = 1_000
@@ -25,9 +26,10 @@ _decode = msgspec.json.Decoder(Operator).decode
 class Operators:
     """Callers have checked that whoever asks is an administrator; ``sign_in`` and ``get`` anyone may ask."""
 
-    def __init__(self, store: Store, clock: Clock, passwords: Passwords) -> None:
-        self._store = store
-        self._clock = clock
+    def __init__(self, broker: Broker, passwords: Passwords) -> None:
+        self._store = broker.store
+        self._clock = broker.clock
+        self._acts = broker.acts
         self._passwords = passwords
 
     async def get(self, name: str) -> Operator | None:
@@ -40,7 +42,7 @@ class Operators:
         found = await self._store.browse(Papers(Kind.OPERATOR, limit=OPERATORS))
         return [_decode(paper.content) for paper in found]
 
-    async def add(self, name: str, level: Level, password: str) -> Operator:
+    async def add(self, name: str, level: Level, password: str, actor: Actor) -> Operator:
         """Make an account. Raises ``AlreadyExists``, ``InvalidName``, ``OutOfBounds``."""
         check_name("operator's name", name)
         operator = Operator(
@@ -50,7 +52,11 @@ class Operators:
             created_at_ms=self._clock.wall_ms(),
         )
         try:
-            await self._put(operator, 1)
+            await self._put(
+                operator,
+                1,
+                self._acts.paper(actor, What.OPERATOR_ADDED, subject=name, details={"role": level}),
+            )
         except PaperChanged as error:
             raise AlreadyExists(f"there is an operator {name} already") from error
         return operator
@@ -63,6 +69,7 @@ class Operators:
         password: str | None = None,
         disabled: bool | None = None,
         sign_out: bool = False,
+        actor: Actor,
     ) -> Operator:
         """Change what is given of an account. With a new password, disabled or ``sign_out`` all its visits end.
 
@@ -85,7 +92,7 @@ class Operators:
                 stamp=current.stamp + ends,
             )
             try:
-                await self._put(changed, paper.version + 1)
+                await self._put(changed, paper.version + 1, self._changed(actor, current, changed))
             except PaperChanged:
                 if not left:
                     raise
@@ -103,8 +110,14 @@ class Operators:
     async def _paper(self, name: str) -> Paper | None:
         return await self._store.browse(PaperOf(Kind.OPERATOR, name[:128]))
 
-    async def _put(self, operator: Operator, version: int) -> None:
+    def _changed(self, actor: Actor, before: Operator, after: Operator) -> PutPaper:
+        details = difference(before, after)
+        if details.pop("password_hash", None):
+            details |= {"password": "changed"}
+        return self._acts.paper(actor, What.OPERATOR_CHANGED, subject=after.name, details=details)
+
+    async def _put(self, operator: Operator, version: int, act: PutPaper) -> None:
         paper = Paper(
             kind=Kind.OPERATOR, key=operator.name, content=_encode(operator), version=version
         )
-        await self._store.configure([PutPaper(paper)])
+        await self._store.configure([PutPaper(paper), act])

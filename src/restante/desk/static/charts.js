@@ -12,8 +12,26 @@ const LINES = {
 const HEIGHT = 150;
 const FRESH_MS = 10000;
 
+// What a colour of the style sheet is just now, light or dark: a canvas takes no names.
 function colour(name) {
-    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+}
+
+function two(number) {
+    return String(number).padStart(2, "0");
+}
+
+function time(at, days) {
+    const moment = new Date(at * 1e3);
+    const day = `${two(moment.getUTCMonth() + 1)}-${two(moment.getUTCDate())}`;
+    const clock = `${two(moment.getUTCHours())}:${two(moment.getUTCMinutes())}`;
+    if (days) return `${day} ${clock}`;
+    return clock === "00:00" ? day : clock;
 }
 
 function short(value, unit) {
@@ -46,11 +64,11 @@ function draw(place, numbers) {
         legend: { live: true },
         scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, unit === "s" ? 0.01 : 1) * 1.08] } },
         axes: [
-            { ...axis, space: 60 },
+            { ...axis, space: 60, values: (_, ticks) => ticks.map((tick) => time(tick, false)) },
             { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => short(tick, unit)) },
         ],
         series: [
-            { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
+            { label: "UTC", value: (_, at) => (at == null ? "–" : time(at, true)) },
             ...names.map((name, index) => ({
                 label: LINES[name][0],
                 stroke: colour(LINES[name][1]),
