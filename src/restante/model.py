@@ -21,6 +21,7 @@ KEY_CHARACTERS: Final = 255
 ATTRIBUTES_BYTES: Final = 16_384
 REPLY_BYTES: Final = 65_536
 REASON_CHARACTERS: Final = 1_024
+AGENT_CHARACTERS: Final = 200
 BATCH: Final = 1_000
 WAIT_SECONDS_MAXIMUM: Final = 60
 LEASE_SECONDS_MAXIMUM: Final = 43_200
@@ -187,7 +188,8 @@ class Actor(msgspec.Struct, frozen=True):
     """Who did something, over what: what a receipt says of the doer.
 
     ``consumer`` tells its streams apart, so that one which comes back finds the leases it holds. ``until_ms`` is when
-    the certificate ends by which it was let in, if it was by one: nothing that it keeps open outlives that.
+    the certificate ends by which it was let in, if it was by one: nothing that it keeps open outlives that. ``agent``
+    is what its program says it is (RFC 9110, section 10.1.5): up to ``AGENT_CHARACTERS``, for people to see.
     """
 
     name: str
@@ -197,6 +199,7 @@ class Actor(msgspec.Struct, frozen=True):
     remote_address: str = ""
     consumer: str = ""
     until_ms: int | None = None
+    agent: str = ""
 
 
 SYSTEM: Final = Actor("restante", Role.ADMIN, transport="internal")

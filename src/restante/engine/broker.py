@@ -15,6 +15,7 @@ from restante.admission import admit, check_body
 from restante.changes import Change
 from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
+from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
@@ -96,8 +97,9 @@ class Broker:
         self.acts = Acts(store, clock, act_retention_seconds)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
-        self.monitor = Monitor(self)
         self.jobs = Jobs(self)
+        self.contacts = Contacts(clock.wall_ms)
+        self.monitor = Monitor(self)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -108,8 +110,8 @@ class Broker:
             self.sweeper.sweep(),
             self.sweeper.retain(),
             self.membership.live(),
-            self.monitor.watch(),
             self.jobs.live(),
+            self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)

@@ -104,6 +104,7 @@ class Session:
         )
         until = broker.clock.monotonic() + wait_seconds
         unwatch: Callable[[], None] | None = None
+        visit = broker.contacts.enter(self.queue, self.actor)
         with broker.wakeups.attend(self.queue.name, self.actor.key_id) as ticket:
             try:
                 while True:
@@ -133,6 +134,7 @@ class Session:
                         ticket.pass_on()
                         return []
             finally:
+                broker.contacts.leave(self.queue, visit)
                 if unwatch is not None:
                     unwatch()
 

@@ -29,7 +29,7 @@ from restante.model import (
 )
 from restante.ports import Clock
 from restante.queries import Answer, LeasedTo, Query
-from restante.stores.postgresql import administration, retention, server, upkeep
+from restante.stores.postgresql import administration, papers, retention, server, upkeep
 from restante.stores.postgresql.appending import Append
 from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.committer import Committer
@@ -79,12 +79,14 @@ class PostgresqlStore:
         self._token_secret = await server.prepare(
             database, self._url, self._timeline.wall_ms(time.time_ns() // 1_000_000)
         )
-        memory = Memory(self._timeline)
+        memory = Memory(self._timeline, self._meter)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
         # Apart, since a partition takes long: leases must run out meanwhile.
         self._pruning = Transactor(database, memory, self._reach, self._jitter)
+        # Apart: what was observed is written down often, and waits for no time-out.
+        self._filing = Transactor(database, memory, self._reach, self._jitter)
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
@@ -127,7 +129,13 @@ class PostgresqlStore:
         return self._outbox
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
-        return self._keep_up(lambda unit: administration.configure(unit, changes), repeatable=False)
+        def work(unit: Unit) -> Awaitable[None]:
+            return administration.configure(unit, changes)
+
+        if len(papers.of(changes)) == len(changes):
+            repeatable = papers.is_repeatable(changes)
+            return self._start(self._filing.run(work, repeatable=repeatable))
+        return self._keep_up(work, repeatable=False)
 
     def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
         return self._committer.submit(Append(drafts))
@@ -179,6 +187,7 @@ class PostgresqlStore:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
         self._pruning.close()
+        self._filing.close()
         self._beats.close()
         self._intake.close()
         self._reader.close()

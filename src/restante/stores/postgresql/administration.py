@@ -21,7 +21,7 @@ from restante.errors import (
 )
 from restante.model import Key, Queue, Role, Subscription
 from restante.nodes import changed_by
-from restante.stores.postgresql import nodes
+from restante.stores.postgresql import nodes, papers
 from restante.stores.postgresql.books import Registry
 from restante.stores.postgresql.unit import Unit
 from restante.stores.postgresql.upkeep import unpark
@@ -34,6 +34,15 @@ _ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})
 
 async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     """As ``Store.configure``."""
+    changed = papers.of(changes)
+    unit.written = True
+    if len(changed) < len(changes):
+        await _administer(unit, [item for item in changes if item not in changed])
+    # Last: whoever changes papers only waits for no queue.
+    await papers.change(unit.connection, changed)
+
+
+async def _administer(unit: Unit, changes: Sequence[change.Change]) -> None:
     unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
     if told := [changed for item in changes if (changed := changed_by(item)) is not None]:
@@ -50,7 +59,6 @@ async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
     )
     for item in changes:
         await _change(unit, item)
-    unit.written = True
 
 
 async def _change(unit: Unit, item: change.Change) -> None:

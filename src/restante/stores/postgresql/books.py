@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from restante.metering import Meter
 from restante.model import Actor, Outcome, Settings, State
 from restante.wire.receipts import LABELS, Subject, chain, entry_of
 
@@ -91,6 +92,8 @@ class Pen:
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
         self.told: dict[tuple[int, int], list[Written]] = {}
+        self.meter = Meter()
+        """What this transaction does, to be counted if it takes place."""
 
     def write(  # noqa: PLR0913 (a receipt has that many facets)
         self,
@@ -135,4 +138,5 @@ class Pen:
         self.told.setdefault((book.id, seq), []).append(written)
         book.receipts, book.chain = number, digest
         book.dirty = True
+        self.meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
         return number

@@ -73,6 +73,9 @@ class Lease(Operation):
             )
             if damaged or came_back is not None or unread:
                 raise LookAgain
+        if out:
+            again = sum(one.attempt > 1 for one in out)
+            unit.pen.meter.leased(book.name, len(out), again)
         at_limit = len(out) >= free
         return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 

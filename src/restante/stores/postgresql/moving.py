@@ -72,6 +72,10 @@ _SELECT: Final = {
         "SELECT id, pattern, queue, filter FROM restante.subscriptions WHERE id > $1 ORDER BY id"
     ),
     Part.WEBHOOKS: "SELECT queue, version, webhook FROM restante.webhooks WHERE queue > $1 ORDER BY queue",
+    Part.PAPERS: (
+        "SELECT kind, key, version, content, expires_at FROM restante.papers WHERE (kind, key) > ($1, $2)"
+        " ORDER BY kind, key"
+    ),
     Part.NOTIFICATIONS: (
         f"SELECT {_NOTIFICATION}, body FROM restante.notifications x WHERE n > $1 AND {_KEPT}"  # noqa: S608 (fixed terms)
         f" UNION ALL SELECT {_NOTIFICATION}, NULL FROM restante.archive x WHERE n > $1 AND {_TOLD_OF} ORDER BY n"
@@ -94,6 +98,7 @@ _START: Final[dict[Part, Key]] = {
     Part.KEYS: ("",),
     Part.SUBSCRIPTIONS: ("",),
     Part.WEBHOOKS: ("",),
+    Part.PAPERS: ("", ""),
     Part.NOTIFICATIONS: (0,),
     Part.RECEIPTS: (0, 0),
     Part.DELIVERIES: (0, 0),
@@ -134,6 +139,7 @@ _MAKE: Final[dict[Part, Callable[[Sequence[Any]], Row]]] = {
     Part.KEYS: moving.KeyRow._make,
     Part.SUBSCRIPTIONS: moving.SubscriptionRow._make,
     Part.WEBHOOKS: moving.WebhookRow._make,
+    Part.PAPERS: moving.PaperRow._make,
     Part.NOTIFICATIONS: moving.NotificationRow._make,
     Part.RECEIPTS: moving.ReceiptRow._make,
     Part.DELIVERIES: _delivery,
@@ -288,6 +294,8 @@ class PostgresqlEnd:
                 await self._copy("subscriptions", "id, pattern, queue, filter", rows)
             case Part.WEBHOOKS:
                 await self._copy("webhooks", "queue, version, webhook", rows)
+            case Part.PAPERS:
+                await self._copy("papers", "kind, key, version, content, expires_at", rows)
             case Part.NOTIFICATIONS:
                 await self._copy("notifications", f"{_NOTIFICATION}, body", rows)
             case Part.RECEIPTS:

@@ -129,5 +129,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         webhooks integer NOT NULL, calls_webhooks boolean NOT NULL, beat_at timestamptz NOT NULL
     );
     """,
+    """
+    CREATE TABLE papers (
+        kind text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL, content bytea NOT NULL,
+        expires_at bigint, PRIMARY KEY (kind, key)
+    ) WITH (
+        fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 1
+    );
+    CREATE INDEX papers_by_expiry ON papers (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE INDEX deliveries_scheduled ON deliveries (queue, seq) WHERE state = 0;
+    CREATE INDEX deliveries_held ON deliveries (queue, seq) WHERE state = 2;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)

@@ -153,6 +153,8 @@ class Transactor:
             raise
         self._reach.told(None)
         self._memory.watch = copy.copy(self._watch)
+        if unit is not None:
+            self._memory.meter.take_over(unit.pen.meter)
         return results[0]
 
     async def _took_place(self, evidence: Evidence | None, until: float) -> bool:

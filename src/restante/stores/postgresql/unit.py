@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from restante.errors import QueueNotFound
+from restante.metering import Meter
 from restante.model import State
 from restante.stores.postgresql import loading, writing
 from restante.stores.postgresql.arrays import numbers
@@ -66,8 +67,10 @@ class Numbers:
 class Memory:
     """What a node remembers between transactions. None of it decides anything."""
 
-    def __init__(self, timeline: SharedTimeline) -> None:
+    def __init__(self, timeline: SharedTimeline, meter: Meter) -> None:
         self.timeline = timeline
+        self.meter = meter
+        """Counts what transactions did that took place."""
         self.registry = Registry()
         self.numbers = Numbers()
         self.reached_ms = 0
@@ -343,6 +346,11 @@ class Unit:
             ended=ended,
             books=books,
         )
+        discarded = {
+            (row.n, row.published_at) for row in ended if row.standing.state is State.DISCARDED
+        }
+        if discarded:
+            await writing.drop_bodies(self.connection, sorted(discarded))
         return True
 
     def evidence(self) -> Evidence | None:

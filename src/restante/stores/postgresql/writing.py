@@ -226,3 +226,21 @@ def _fixed(row: Row) -> tuple[Any, ...]:
 
 def _columns(rows: Sequence[tuple[Any, ...]], kinds: Sequence[Column]) -> list[Any]:
     return columns(rows, [kind for _, kind in kinds])
+
+
+async def drop_bodies(connection: Connection, notifications: Sequence[tuple[int, int]]) -> None:
+    """Drop the bodies of those, by number and time of publishing, of which no delivery is open in any queue."""
+    columns = [list(column) for column in zip(*notifications, strict=True)]
+    # Locked first, and looked at by a statement of its own: of two who discard the last two, the second sees the first.
+    await connection.execute(
+        "SELECT 1 FROM restante.notifications x JOIN unnest($1::bigint[], $2::bigint[]) AS gone (n, at)"
+        " ON x.n = gone.n AND x.published_at = gone.at ORDER BY x.n FOR UPDATE OF x",
+        *columns,
+    )
+    await connection.execute(
+        "UPDATE restante.notifications x SET body = NULL FROM unnest($1::bigint[], $2::bigint[]) AS gone (n, at)"
+        " WHERE x.n = gone.n AND x.published_at = gone.at AND NOT EXISTS ("
+        "  SELECT 1 FROM restante.receipts r JOIN restante.deliveries d ON d.queue = r.queue AND d.seq = r.seq"
+        "  WHERE r.notification = x.n AND r.outcome = 'published')",
+        *columns,
+    )
