@@ -76,7 +76,10 @@ OnReady = Callable[[Started], None]
 def build_api(
     broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
 ) -> Api:
-    """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
+    """The public interface over a broker.
+
+    Connect and gRPC-Web are there where the extra ``grpc`` is installed, operators' accounts where ``dashboard`` is.
+    """
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
     for part in (
@@ -88,6 +91,12 @@ def build_api(
         from restante.transports import connect
 
         connect.add_routes(routes, broker, authenticator)
+    if has_page():
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+        from restante.web import operators
+
+        operators.add_routes(routes, Operators(broker, Passwords()))
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
 

@@ -20,6 +20,7 @@ from restante.cli import (
     maintenance,
     moving,
     nodes,
+    operators,
     publishing,
     queues,
     receipts,
@@ -109,5 +110,6 @@ for group, name in (
     (administration.keys, "keys"),
     (administration.subscriptions, "subscriptions"),
     (webhooks.app, "webhook"),
+    (operators.app, "operator"),
 ):
     app.add_typer(group, name=name, rich_help_panel=_OPERATORS, no_args_is_help=True)

@@ -9,7 +9,7 @@ const LINES = {
     p50: ["Median", "--line-2"],
     p95: ["95 %", "--line-4"],
 };
-const HEIGHT = 150;
+const HEIGHT = 140;
 const FRESH_MS = 10000;
 
 // What a colour of the style sheet is just now, light or dark: a canvas takes no names.
@@ -64,8 +64,8 @@ function draw(place, numbers) {
         legend: { live: true },
         scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, unit === "s" ? 0.01 : 1) * 1.08] } },
         axes: [
-            { ...axis, space: 60, values: (_, ticks) => ticks.map((tick) => time(tick, false)) },
-            { ...axis, size: 46, values: (_, ticks) => ticks.map((tick) => short(tick, unit)) },
+            { ...axis, space: 60, size: 28, values: (_, ticks) => ticks.map((tick) => time(tick, false)) },
+            { ...axis, size: 54, values: (_, ticks) => ticks.map((tick) => short(tick, unit)) },
         ],
         series: [
             { label: "UTC", value: (_, at) => (at == null ? "–" : time(at, true)) },
@@ -74,7 +74,8 @@ function draw(place, numbers) {
                 stroke: colour(LINES[name][1]),
                 fill: index === 0 ? colour("--fill") : undefined,
                 width: 1.5,
-                points: { show: false },
+                // One signature in an hour is a point without a line.
+                points: { show: unit === "s", size: 4 },
                 spanGaps: true,
                 value: (_, value) => short(value, unit),
             })),
