@@ -85,6 +85,7 @@ class Overview:
             "columns": _COLUMNS,
             "link": lambda **changed: _link(wanted, **changed),
             "query": _query(wanted),
+            "now_ms": self._clock.wall_ms(),
         }
 
     async def _draw(self, rows: Sequence[Row]) -> dict[str, Markup]:

@@ -40,8 +40,8 @@ HEADERS: Final[tuple[Header, ...]] = (
 )
 """On every page, beside those that ``Answer`` sets: nosniff and no-store."""
 _HTMX: Final = (
-    '{"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,"historyEnabled":false,'
-    '"selfRequestsOnly":true}'
+    '{"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,"historyCacheSize":0,'
+    '"refreshOnHistoryMiss":true,"selfRequestsOnly":true}'
 )
 
 

@@ -77,7 +77,7 @@ async def test_what_others_choose_is_text(hostile, path):
         markup = Markup(answer.text)
         assert all(address.startswith("/static/") for address in markup.loads)
         assert markup.handlers == set()
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 async def test_the_reason_is_there_to_be_read(hostile):
