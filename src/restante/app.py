@@ -18,6 +18,7 @@ from restante.clock import SystemClock
 from restante.config import Address, Config
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
+from restante.engine.tracing import Tracer
 from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
@@ -32,19 +33,23 @@ from restante.nodes import NodeName
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
+from restante.telling import alerting_of, telling
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import (
     acts,
     administer,
+    alerts,
     dead_letters,
     docs,
     jobs,
     look,
+    metrics,
     nodes,
     notifications,
     publish,
     settle,
+    watch,
     webhooks,
 )
 
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
+_AGENT: Final = f"Restante/{__version__}"
 
 
 class Started(NamedTuple):
@@ -84,7 +90,7 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
@@ -104,7 +110,7 @@ def build_api(
 def build_admin_api(
     broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
 ) -> Api:
-    """The admin listener's interface: whether the process lives, and whether it takes requests.
+    """The admin listener's interface: whether the process lives, whether it takes requests, and its figures.
 
     The operators' page is there where the extra ``dashboard`` is installed.
     """
@@ -120,6 +126,7 @@ def build_admin_api(
     routes = Routes()
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
+    metrics.add_routes(routes, broker, __version__)
     if has_page():
         from restante.desk import composition
         from restante.engine.operators import Operators
@@ -152,6 +159,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         contextlib.closing(_bind(config.admin_listen)) as private,
     ):
         url = _url(public, "http" if tls is None else "https")
+        node = NodeName(config.node_name or socket.gethostname(), url, __version__)
         async with (
             open_store(
                 store_url,
@@ -159,6 +167,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
             ) as store,
+            _tracing(config, node) as tracer,
             Broker(
                 store,
                 clock,
@@ -170,9 +179,12 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 webhook_allow=parse_networks(config.webhook_allow),
                 waker=open_waker(config.waker, store_url, clock),
                 client_requests_per_second=config.client_requests_per_second,
-                node=NodeName(config.node_name or socket.gethostname(), url, __version__),
+                node=node,
+                tracer=tracer,
+                alerting=alerting_of(config),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
+            telling(broker, config, _AGENT),
         ):
             trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
             api = build_api(broker, config.admin_key, trusted)
@@ -222,6 +234,28 @@ def _renew(tls: ServerContext) -> None:
 
 
 @contextlib.asynccontextmanager
+async def _tracing(config: Config, node: NodeName) -> AsyncIterator[Tracer | None]:
+    """What makes traces, where it is asked for. ``ConfigurationError`` where the extra for it is not installed."""
+    if config.tracing_endpoint is None:
+        yield None
+        return
+    try:
+        from restante.tracers import otel
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"tracing_endpoint needs packages that are not installed ({error.name}):"
+            " pip install 'restante[tracing]'"
+        ) from error
+    async with otel.exporting(
+        config.tracing_endpoint,
+        config.tracing_sample_ratio,
+        version=node.version,
+        node=node.name,
+    ) as tracer:
+        yield tracer
+
+
+@contextlib.asynccontextmanager
 async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
     """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
     if await broker.store.browse(Webhooks(limit=1)) and not await broker.webhooks.agree():
@@ -242,8 +276,7 @@ async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> A
             ) from error
         yield
         return
-    agent = f"Restante/{__version__}"
-    async with Dispatcher(broker, agent=agent, shutdown_seconds=shutdown_seconds):
+    async with Dispatcher(broker, agent=_AGENT, shutdown_seconds=shutdown_seconds):
         yield
 
 

@@ -191,6 +191,13 @@ class Meter:
         """So many deliveries were leased, ``again`` of them not for the first time."""
         self._leases.append((queue, count, again))
 
+    def take_over(self, other: Meter) -> None:
+        """What another was told took place: it counts here."""
+        self._events += other._events
+        self._leases += other._leases
+        other.undone()
+        self.committed()
+
     def undone(self) -> None:
         """What was told since the last commit did not take place."""
         self._events.clear()
@@ -216,12 +223,6 @@ class Meter:
                 tally.delivered += count
                 tally.redelivered += again
             self._leases.clear()
-
-    def take_over(self, other: Meter) -> None:
-        """Count what another was told, which took place."""
-        self._events, other._events = other._events, []
-        self._leases, other._leases = other._leases, []
-        self.committed()
 
     def drain(self) -> dict[str, Tally]:
         """What happened since this was last asked, by queue."""

@@ -96,14 +96,19 @@ SETTING_BOUNDS: Final[Mapping[str, Bound]] = {
     "max_body_bytes": Bound(0, 16_777_216),
     "body_retention_seconds": Bound(0, 10 * 365 * 86_400),
     "receipt_retention_seconds": Bound(0, 100 * 365 * 86_400),
-    "depth_limit": Bound(1, 1_000_000_000),
-    "oldest_age_limit_seconds": Bound(1, 10 * 365 * 86_400),
-    "silence_limit_seconds": Bound(1, 10 * 365 * 86_400),
+    "depth_limit": Bound(0, 1_000_000_000),
+    "oldest_age_limit_seconds": Bound(0, 10 * 365 * 86_400),
+    "silence_limit_seconds": Bound(0, 10 * 365 * 86_400),
+    "dead_limit": Bound(0, 1_000_000_000),
+    "error_rate_limit": Bound(0, 1),
 }
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue's settings. The bounds are in ``SETTING_BOUNDS``, both ends inclusive."""
+    """A queue's settings. The bounds are in ``SETTING_BOUNDS``, both ends inclusive.
+
+    The limits are those of alerts (``alerting.py``): None for the server's own, 0 for none at all.
+    """
 
     lease_seconds: int = 30
     max_attempts: int = 10
@@ -118,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     depth_limit: int | None = None
     oldest_age_limit_seconds: int | None = None
     silence_limit_seconds: int | None = None
+    dead_limit: int | None = None
+    error_rate_limit: float | None = None
 
     def check(self) -> None:
         """Raise ``OutOfBounds`` for the first setting outside its bounds."""

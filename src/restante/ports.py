@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from restante.alerting import Message
 from restante.changes import Change
 from restante.errors import RestanteError
 from restante.metering import Meter
@@ -192,6 +193,16 @@ class Waker(Protocol):
 
     def leave(self, queue: str) -> None:
         """Nobody on this node waits on the queue any longer."""
+
+
+class AlertSender(Protocol):
+    """A way to people, or to what wakes them."""
+
+    async def send(self, message: Message) -> str | None:
+        """Tell of alerts: None once that is done, else why it could not be, for a log.
+
+        A message may come again, with its id, where it is not known whether it was sent.
+        """
 
 
 class CopySource(Protocol):

@@ -49,13 +49,17 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class WebhookHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a webhook is called, and why not. ``circuit`` is None on a node that does not call it."""
+    """Whether a webhook is called, and why not. ``circuit`` is None on a node that does not call it.
+
+    ``disabled_by_service``: nobody asked for that, as its owner or an administrator may.
+    """
 
     url: str
     enabled: bool
     reason: str = ""
     since_ms: int = 0
     circuit: Circuit | None = None
+    disabled_by_service: bool = False
 
 
 class QueueView(msgspec.Struct, kw_only=True):

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from restante.desk.attention import Health, assess
+from restante.attention import Health, assess
 from restante.engine.monitor import Monitor
 from restante.ports import Clock
 from restante.watching import QueueView

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from restante.desk.attention import Health
+from restante.attention import Health
 from restante.desk.board import SORTS, Board, Row, Wanted
 from restante.desk.charts import span_of
 from restante.desk.site import Call, Desk, MenuItem

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from restante.desk.attention import assess
+from restante.attention import assess
 from restante.desk.charts import SPANS, span_of
 from restante.desk.site import Call, Desk
 from restante.errors import Malformed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+from restante import attention
+
 _BYTES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 NONE: Final = "–"  # noqa: RUF001  # an en dash, as tables have it where there is nothing
 
@@ -24,19 +25,8 @@ def compact(number: float) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """``3 h``, ``1 d 4 h``, ``12 s``: the two largest units where the second counts."""
-    if seconds is None:
-        return NONE
-    left = int(seconds)
-    for index, (size, unit) in enumerate(_UNITS):
-        if left >= size:
-            whole, rest = divmod(left, size)
-            if whole < 10 and index + 1 < len(_UNITS):
-                smaller, name = _UNITS[index + 1]
-                if rest >= smaller:
-                    return f"{whole} {unit} {rest // smaller} {name}"
-            return f"{whole} {unit}"
-    return "0 s" if seconds < 0.5 else "1 s"
+    """``3 h``, ``1 d 4 h``, ``12 s``."""
+    return NONE if seconds is None else attention.age(seconds)
 
 
 def instant(ms: int | None) -> str:

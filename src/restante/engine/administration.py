@@ -215,7 +215,8 @@ class Administration:
         webhook = await broker.store.browse(WebhookOf(queue))
         if webhook is None:
             return []
-        disabled = disabled_for(webhook, "the queue has a new owner", broker.clock.wall_ms())
+        now = broker.clock.wall_ms()
+        disabled = disabled_for(webhook, "the queue has a new owner", now, by_service=True)
         return [PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))]
 
     def _act(

@@ -12,8 +12,10 @@ from typing import Any, Final, Self
 from restante import auth
 from restante.addresses import Network
 from restante.admission import admit, check_body
+from restante.alerting import Alerting
 from restante.changes import Change
 from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
+from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
@@ -28,6 +30,7 @@ from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
+from restante.engine.tracing import Tracer
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
@@ -46,6 +49,7 @@ from restante.model import (
 )
 from restante.nodes import Changed, NodeName, Subject, changed_by
 from restante.ports import Clock, Store, Waker
+from restante.tracecontext import carried
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
 
@@ -73,10 +77,13 @@ class Broker:
         waker: Waker | None = None,
         client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
         node: NodeName | None = None,
+        alerting: Alerting | None = None,
+        tracer: Tracer | None = None,
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
     ) -> None:
         self.store = store
         self.clock = clock
+        self.tracer = tracer
         self.retiring = asyncio.Event()
         self.draining = False
         self.directory = Directory(store)
@@ -100,6 +107,8 @@ class Broker:
         self.jobs = Jobs(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
+        self.alerts = Alerts(store, clock, self.monitor, alerting)
+        self.monitor.after_look(self.alerts.look)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -255,7 +264,7 @@ class Broker:
             content_type=publication.content_type,
             actor=actor,
             topic=publication.topic,
-            attributes=publication.attributes,
+            attributes=carried(publication.attributes),
             ordering_key=publication.ordering_key,
             collapse_key=publication.collapse_key,
             deliver_after_seconds=publication.deliver_after_seconds,
@@ -274,7 +283,12 @@ class Broker:
         return await asyncio.shield(self._begin(drafts))
 
     def _begin(self, drafts: list[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
-        future = self.store.append(drafts)
+        if self.tracer is None:
+            future = self.store.append(drafts)
+        else:
+            drafts, traced = self.tracer.publishing(drafts)
+            future = self.store.append(drafts)
+            future.add_done_callback(traced)
         future.add_done_callback(lambda done: self._appended(drafts, done))
         return future
 

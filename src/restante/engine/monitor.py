@@ -207,6 +207,7 @@ class Monitor:
                     enabled=webhook.enabled,
                     reason=webhook.reason,
                     since_ms=webhook.since_ms,
+                    disabled_by_service=webhook.disabled_by_service,
                     circuit=None if courier is None else courier.circuit(webhook.queue),
                 )
             after = page[-1].queue

@@ -175,6 +175,8 @@ class Session:
         """One look, without waiting. When the caller is cancelled meanwhile, what comes of it is released."""
         broker = self._broker
         look = broker.store.lease(request)
+        if broker.tracer is not None:
+            look.add_done_callback(broker.tracer.leasing(request))
         try:
             return await asyncio.shield(look)
         except asyncio.CancelledError:

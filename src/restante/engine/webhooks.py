@@ -235,7 +235,13 @@ class WebhookDesk:
         def enabled(webhook: Webhook) -> Webhook:
             if webhook.enabled:
                 return webhook
-            return msgspec.structs.replace(webhook, enabled=True, reason="", since_ms=self._now())
+            return msgspec.structs.replace(
+                webhook,
+                enabled=True,
+                reason="",
+                since_ms=self._now(),
+                disabled_by_service=False,
+            )
 
         return await self._change(
             queue, enabled, lambda: self._act(actor, What.WEBHOOK_ENABLED, queue)
@@ -244,15 +250,20 @@ class WebhookDesk:
     async def disable(
         self, queue: str, reason: str, actor: Actor = SYSTEM, *, seen: Webhook | None = None
     ) -> Webhook:
-        """Call it no more until it is enabled. ``seen``: only if it goes where it went, and nobody enabled it since."""
+        """Call it no more until it is enabled.
+
+        ``seen`` is for the service, which does so of its own accord: only if the webhook goes where it went, and nobody
+        enabled it since.
+        """
         check_bounds("length of reason", len(reason), 0, REASON_CHARACTERS)
 
         def disabled(webhook: Webhook) -> Webhook:
-            if not webhook.enabled:
+            # Whoever disables what the service has disabled says that it shall be so.
+            if not webhook.enabled and (seen is not None or not webhook.disabled_by_service):
                 return webhook
             if seen is not None and (seen.url, seen.since_ms) != (webhook.url, webhook.since_ms):
                 return webhook
-            return disabled_for(webhook, reason, self._now())
+            return disabled_for(webhook, reason, self._now(), by_service=seen is not None)
 
         return await self._change(
             queue, disabled, lambda: self._act(actor, What.WEBHOOK_DISABLED, queue, reason=reason)
@@ -441,6 +452,8 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if url else "none"
 
 
-def disabled_for(webhook: Webhook, reason: str, now_ms: int) -> Webhook:
+def disabled_for(webhook: Webhook, reason: str, now_ms: int, *, by_service: bool) -> Webhook:
     """The same, disabled; the version is the caller's to raise."""
-    return msgspec.structs.replace(webhook, enabled=False, reason=reason, since_ms=now_ms)
+    return msgspec.structs.replace(
+        webhook, enabled=False, reason=reason, since_ms=now_ms, disabled_by_service=by_service
+    )

@@ -165,7 +165,10 @@ class _Session:
                 await self._heeded()
         except _LOST as error:
             await self.close()
-            self._refuse(self._error or error)
+            # Either may say why: who is refused is told so and cut off, and the cut can be noticed last.
+            for told in (error, self._error):
+                if told is not None:
+                    self._refuse(told)
             raise
         if self._error is not None:
             await self.close()

@@ -41,6 +41,7 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.Unauthenticated: Code.UNAUTHENTICATED,
     errors.Forbidden: Code.PERMISSION_DENIED,
     errors.NotFound: Code.NOT_FOUND,
+    errors.BodyGone: Code.NOT_FOUND,
     errors.MethodNotAllowed: Code.UNIMPLEMENTED,
     errors.UpgradeRequired: Code.UNIMPLEMENTED,
     errors.TooSlow: Code.DEADLINE_EXCEEDED,

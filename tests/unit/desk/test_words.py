@@ -9,7 +9,7 @@ from restante.desk.sparkline import sparkline
     [
         (None, "–"),  # noqa: RUF001
         (0, "0 s"),
-        (0.7, "1 s"),
+        (0.7, "0 s"),
         (59.9, "59 s"),
         (60, "1 min"),
         (61, "1 min 1 s"),

@@ -70,7 +70,6 @@ class PostgresqlStore:
         self._jitter = jitter
         self._timeline = SharedTimeline(clock)
         self._reach = Reach()
-        self._meter = Meter()
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -79,14 +78,14 @@ class PostgresqlStore:
         self._token_secret = await server.prepare(
             database, self._url, self._timeline.wall_ms(time.time_ns() // 1_000_000)
         )
-        memory = Memory(self._timeline, self._meter)
+        self._memory = memory = Memory(self._timeline)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
         # Apart, since a partition takes long: leases must run out meanwhile.
         self._pruning = Transactor(database, memory, self._reach, self._jitter)
-        # Apart: what was observed is written down often, and waits for no time-out.
-        self._filing = Transactor(database, memory, self._reach, self._jitter)
+        # Many papers at once hold up nobody's lease, and nothing long holds them up.
+        self._papers = Transactor(database, memory, self._reach, self._jitter)
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
@@ -118,7 +117,7 @@ class PostgresqlStore:
 
     @property
     def meter(self) -> Meter:
-        return self._meter
+        return self._memory.meter
 
     @property
     def nodes(self) -> SharedNodes:
@@ -129,13 +128,15 @@ class PostgresqlStore:
         return self._outbox
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
-        def work(unit: Unit) -> Awaitable[None]:
-            return administration.configure(unit, changes)
-
-        if len(papers.of(changes)) == len(changes):
-            repeatable = papers.is_repeatable(changes)
-            return self._start(self._filing.run(work, repeatable=repeatable))
-        return self._keep_up(work, repeatable=False)
+        of_papers = [item for item in changes if isinstance(item, papers.PaperChange)]
+        if len(of_papers) == len(changes):
+            return self._start(
+                self._papers.run(
+                    lambda unit: papers.put(unit, of_papers),
+                    repeatable=papers.is_repeatable(of_papers),
+                )
+            )
+        return self._keep_up(lambda unit: administration.configure(unit, changes), repeatable=False)
 
     def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
         return self._committer.submit(Append(drafts))
@@ -187,7 +188,7 @@ class PostgresqlStore:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
         self._pruning.close()
-        self._filing.close()
+        self._papers.close()
         self._beats.close()
         self._intake.close()
         self._reader.close()

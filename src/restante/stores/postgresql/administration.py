@@ -33,16 +33,7 @@ _ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})
 
 
 async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
-    """As ``Store.configure``."""
-    changed = papers.of(changes)
-    unit.written = True
-    if len(changed) < len(changes):
-        await _administer(unit, [item for item in changes if item not in changed])
-    # Last: whoever changes papers only waits for no queue.
-    await papers.change(unit.connection, changed)
-
-
-async def _administer(unit: Unit, changes: Sequence[change.Change]) -> None:
+    """As ``Store.configure``, of which ``papers.put`` does those that change nothing but papers."""
     unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
     if told := [changed for item in changes if (changed := changed_by(item)) is not None]:
@@ -58,7 +49,11 @@ async def _administer(unit: Unit, changes: Sequence[change.Change]) -> None:
         ],
     )
     for item in changes:
-        await _change(unit, item)
+        if not isinstance(item, papers.PaperChange):
+            await _change(unit, item)
+    # Locked last on every node.
+    await papers.put(unit, [item for item in changes if isinstance(item, papers.PaperChange)])
+    unit.written = True
 
 
 async def _change(unit: Unit, item: change.Change) -> None:

@@ -89,11 +89,10 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 class Pen:
     """Writes receipts to the ends of the ledgers; ``lines`` are the rows for the table, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self.lines: list[tuple[Any, ...]] = []
         self.told: dict[tuple[int, int], list[Written]] = {}
-        self.meter = Meter()
-        """What this transaction does, to be counted if it takes place."""
 
     def write(  # noqa: PLR0913 (a receipt has that many facets)
         self,
@@ -138,5 +137,5 @@ class Pen:
         self.told.setdefault((book.id, seq), []).append(written)
         book.receipts, book.chain = number, digest
         book.dirty = True
-        self.meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
+        self._meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
         return number

@@ -31,7 +31,7 @@ _NUMBERS_AHEAD: Final = 1_000
 COUNTS: Final = tuple(state.label for state in State)
 _PREFETCH: Final = 500
 _PREFETCH_BODIES: Final = 50
-_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "notifications", "archive")
+_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "papers", "notifications", "archive")
 
 _actor_of = msgspec.json.Decoder(Actor).decode
 _places_of = msgspec.json.Decoder(list[Place]).decode
@@ -53,12 +53,16 @@ _TOLD_OF: Final = (
     "EXISTS (SELECT 1 FROM restante.receipts r LEFT JOIN restante.pruned p ON p.queue = r.queue"
     " WHERE r.notification = x.n AND r.number > coalesce(p.receipts, 0))"
 )
-_KEPT: Final = f"(x.body IS NULL OR {_TOLD_OF})"
+_KEPT: Final = (
+    f"({_TOLD_OF} OR (x.body IS NULL AND"  # noqa: S608 (fixed terms)
+    " NOT EXISTS (SELECT 1 FROM restante.receipts r WHERE r.notification = x.n)))"
+)
 """Whether a notification is one still: some receipt tells of it, or it went to no queue."""
 _KNOWN: Final = (
     f"EXISTS (SELECT 1 FROM restante.notifications x WHERE x.n = i.notification AND {_KEPT})"  # noqa: S608 (fixed terms)
     f" OR EXISTS (SELECT 1 FROM restante.archive x WHERE x.n = i.notification AND {_TOLD_OF})"
 )
+_PAPER: Final = "kind, key, version, content, expires_at"
 _SELECT: Final = {
     Part.CLIENTS: "SELECT name, created_at FROM restante.clients WHERE name > $1 ORDER BY name",
     Part.QUEUES: (
@@ -72,10 +76,7 @@ _SELECT: Final = {
         "SELECT id, pattern, queue, filter FROM restante.subscriptions WHERE id > $1 ORDER BY id"
     ),
     Part.WEBHOOKS: "SELECT queue, version, webhook FROM restante.webhooks WHERE queue > $1 ORDER BY queue",
-    Part.PAPERS: (
-        "SELECT kind, key, version, content, expires_at FROM restante.papers WHERE (kind, key) > ($1, $2)"
-        " ORDER BY kind, key"
-    ),
+    Part.PAPERS: f"SELECT {_PAPER} FROM restante.papers WHERE (kind, key) > ($1, $2) ORDER BY kind, key",  # noqa: S608 (fixed names)
     Part.NOTIFICATIONS: (
         f"SELECT {_NOTIFICATION}, body FROM restante.notifications x WHERE n > $1 AND {_KEPT}"  # noqa: S608 (fixed terms)
         f" UNION ALL SELECT {_NOTIFICATION}, NULL FROM restante.archive x WHERE n > $1 AND {_TOLD_OF} ORDER BY n"
@@ -295,7 +296,7 @@ class PostgresqlEnd:
             case Part.WEBHOOKS:
                 await self._copy("webhooks", "queue, version, webhook", rows)
             case Part.PAPERS:
-                await self._copy("papers", "kind, key, version, content, expires_at", rows)
+                await self._copy("papers", _PAPER, rows)
             case Part.NOTIFICATIONS:
                 await self._copy("notifications", f"{_NOTIFICATION}, body", rows)
             case Part.RECEIPTS:

@@ -46,6 +46,7 @@ class Reads:
 
     async def answer(self, asked: query.Query[Any]) -> Any:  # noqa: PLR0912 (a table of cases)
         fetch, first = self._connection.fetch, self._connection.fetchrow
+        watching = self._watching
         match asked:
             case query.QueueByName(name):
                 row = await first(
@@ -60,19 +61,9 @@ class Reads:
                 )
                 return [_queue(row) for row in rows]
             case query.FiguresOf(name):
-                return await self._watching.figures(name)
+                return await watching.figures(name)
             case query.FiguresOfQueues():
-                return await self._watching.figures_of_queues(asked)
-            case query.BodyOf():
-                return await self._watching.body(asked)
-            case query.ReceiptsOf():
-                return await self._watching.receipts_of(asked)
-            case query.OpenDeliveries():
-                return await self._watching.open_deliveries(asked)
-            case query.DeadReasons():
-                return await self._watching.dead_reasons(asked)
-            case query.PaperOf() | query.Papers():
-                return await papers.answer(self._connection, asked)
+                return await watching.figures_of_queues(asked)
             case query.ClientByName(name):
                 row = await first("SELECT * FROM restante.clients WHERE name = $1", name)
                 return None if row is None else Client(*row)
@@ -113,6 +104,14 @@ class Reads:
                 return [_decode_webhook(row[0]) for row in rows]
             case query.NotificationById():
                 return await self._notification(asked)
+            case query.BodyOf():
+                return await watching.body(asked)
+            case query.ReceiptsOf():
+                return await watching.receipts_of(asked)
+            case query.OpenDeliveries():
+                return await watching.open_deliveries(asked)
+            case query.DeadReasons():
+                return await watching.dead_reasons(asked)
             case query.DeadLetters():
                 return await self._dead(asked)
             case query.CountDead():
@@ -123,6 +122,10 @@ class Reads:
                 return await self._receipt(queue, number)
             case query.Receipts():
                 return await self._receipts(asked)
+            case query.PaperOf(kind, key):
+                return await papers.one(self._connection, kind, key)
+            case query.Papers():
+                return await papers.page(self._connection, asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
 
@@ -140,7 +143,7 @@ class Reads:
             row[0],
         )
         # A notification to no queue has no receipts, and is known as long as it is kept.
-        if not told and not await self._went_nowhere(row[0]):
+        if not told and not await self._watching.went_nowhere(row[0]):
             return None
         by_queue: dict[int, list[Any]] = {}
         for line in told:
@@ -170,12 +173,6 @@ class Reads:
             attributes=_decode_attributes(row[8]) if row[8] else {},
             deliveries=deliveries,
         )
-
-    async def _went_nowhere(self, n: int) -> bool:
-        found = await self._connection.fetchval(
-            "SELECT 1 FROM restante.receipts WHERE notification = $1 LIMIT 1", n
-        )
-        return found is None
 
     async def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
         condition, values = selection_sql(asked.selection, 4)

@@ -67,10 +67,10 @@ class Numbers:
 class Memory:
     """What a node remembers between transactions. None of it decides anything."""
 
-    def __init__(self, timeline: SharedTimeline, meter: Meter) -> None:
+    def __init__(self, timeline: SharedTimeline) -> None:
         self.timeline = timeline
-        self.meter = meter
-        """Counts what transactions did that took place."""
+        self.meter = Meter()
+        """What was committed through this node."""
         self.registry = Registry()
         self.numbers = Numbers()
         self.reached_ms = 0
@@ -111,7 +111,9 @@ class Unit:
         self.jitter = jitter
         self.registry = memory.registry
         """A transaction that changes queues has one of its own: nobody else may learn what is not committed."""
-        self.pen = Pen()
+        self.meter = Meter()
+        """Counts for the node's, which hears of it once this is committed."""
+        self.pen = Pen(self.meter)
         self.reading = Reading(0, 0)
         self.rows = Rows(self.reading, self.pen)
         self.books: dict[str, QueueBook] = {}

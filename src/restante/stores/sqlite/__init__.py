@@ -197,8 +197,8 @@ def open_for_tests(folder: Path, clock: Clock, jitter: Callable[[], float]) -> S
     return SqliteStore(folder, clock, jitter=jitter)
 
 
-def check_file(folder: Path) -> list[str]:
-    """What SQLite's full check finds wrong in the store of ``folder``; empty when all is well.
+def check_file(folder: Path, *, full: bool = True) -> list[str]:
+    """What SQLite's check finds wrong in the store of ``folder``, the full one or the quick; empty when all is well.
 
     Raises ``StoreInUse`` while a process has it open, ``StoreRefused`` when it cannot even be opened.
     """
@@ -208,6 +208,6 @@ def check_file(folder: Path) -> list[str]:
     with lock(folder):
         connection = schema.open_file(path)
         try:
-            return schema.check(connection, full=True)
+            return schema.check(connection, full=full)
         finally:
             connection.close()

@@ -19,7 +19,7 @@ from restante.stores.sqlite.ledger import SHELF, Ledger
 from restante.timeline import Timeline
 from restante.wire.receipts import GENESIS
 
-_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "notifications")
+_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "papers", "notifications")
 _SELECT: Final = {
     Part.CLIENTS: "SELECT name, created_at FROM clients WHERE name > ? ORDER BY name",
     Part.KEYS: (
