@@ -229,7 +229,8 @@ async def test_it_can_be_read_without_scripts(
     window = await window_of(await chromium.new_context(java_script_enabled=False), own_server)
     await window.sign_in()
     page = window.page
-    await expect(page.locator(f"#q-{box.name}")).to_be_visible()
+    while not await page.locator(f"#q-{box.name}").count():
+        await page.reload()
     await page.get_by_role("link", name="Waiting").click()
     await expect(page.locator("th[aria-sort=descending]")).to_have_text("Waiting")
     await page.locator(f"#q-{box.name}").click()

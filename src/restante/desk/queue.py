@@ -12,7 +12,7 @@ from restante.desk.site import Call, Desk
 from restante.errors import Malformed
 from restante.http.answers import Answer
 from restante.http.api import Routes
-from restante.model import Role, State
+from restante.model import SETTING_BOUNDS, Role, State
 from restante.operators import Level
 from restante.queries import KeysOf, OpenDeliveries, WebhookOf
 from restante.watching import QueueView
@@ -21,6 +21,8 @@ DELIVERIES: Final = 25
 _OPEN: Final = {
     state.label: state for state in (State.READY, State.LEASED, State.SCHEDULED, State.HELD)
 }
+LIMITS: Final = tuple(name for name in SETTING_BOUNDS if "_limit" in name)
+"""The settings that say when somebody is to be told."""
 NOTICES: Final = {
     "settings": "The settings are changed.",
     "revoked": "The key is revoked. Who was connected with it is disconnected.",
@@ -62,6 +64,7 @@ async def told(call: Call) -> dict[str, Any]:
         "webhook": webhook,
         "standing": None if webhook is None else await broker.webhooks.standing(webhook),
         "pinged": None,
+        "limits": LIMITS,
         "keys": [key for key in keys if key.active(broker.clock.wall_ms())],
         "notice": NOTICES.get(call.request.query.get("done", ""), ""),
     }
