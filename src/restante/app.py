@@ -63,13 +63,17 @@ _AGENT: Final = f"Restante/{__version__}"
 
 
 class Started(NamedTuple):
-    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one."""
+    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one.
+
+    ``has_page`` says that the operators' page is at ``admin_url``.
+    """
 
     url: str
     admin_url: str
     grpc: dict[str, Address]
     """Listeners of gRPC, by the names under which they are told of: ``grpc`` and ``grpc-admin``."""
     key_file: Path | None
+    has_page: bool
 
 
 OnReady = Callable[[Started], None]
@@ -78,7 +82,10 @@ OnReady = Callable[[Started], None]
 def build_api(
     broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
 ) -> Api:
-    """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
+    """The public interface over a broker.
+
+    Connect and gRPC-Web are there where the extra ``grpc`` is installed, operators' accounts where ``dashboard`` is.
+    """
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
     for part in (
@@ -90,12 +97,23 @@ def build_api(
         from restante.transports import connect
 
         connect.add_routes(routes, broker, authenticator)
+    if has_page():
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+        from restante.web import operators
+
+        operators.add_routes(routes, Operators(broker, Passwords()))
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
 
 
-def build_admin_api(broker: Broker) -> Api:
-    """The admin listener's interface: whether the process lives, whether it takes requests, and its figures."""
+def build_admin_api(
+    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
+) -> Api:
+    """The admin listener's interface: whether the process lives, whether it takes requests, and its figures.
+
+    The operators' page is there where the extra ``dashboard`` is installed.
+    """
 
     async def healthy(_: Request) -> Answer:
         alive = not broker.store.failed.done()
@@ -109,7 +127,20 @@ def build_admin_api(broker: Broker) -> Api:
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
     metrics.add_routes(routes, broker, __version__)
-    return Api(routes, None)
+    if has_page():
+        from restante.desk import composition
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+
+        operators = Operators(broker, Passwords())
+        authenticator = Authenticator(broker, admin_key)
+        composition.add_routes(routes, broker, operators, authenticator, __version__)
+    return Api(routes, None, trusted, broker.retiring)
+
+
+def has_page() -> bool:
+    """Whether the operators' page can be served: the extra ``dashboard`` is installed."""
+    return _installed("jinja2") and _installed("argon2")
 
 
 async def serve(config: Config, on_ready: OnReady) -> int:
@@ -159,7 +190,11 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             api = build_api(broker, config.admin_key, trusted)
             listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
-                Server(build_admin_api(broker), private, config.shutdown_seconds),
+                Server(
+                    build_admin_api(broker, config.admin_key, trusted),
+                    private,
+                    config.shutdown_seconds,
+                ),
             ]
             grpc: dict[str, Address] = {}
             for name, address, listener in _grpc_listeners(broker, config, trusted, tls):
@@ -171,7 +206,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 broker,
                 config.shutdown_seconds,
                 drain_seconds=config.drain_seconds,
-                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file)),
+                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file, has_page())),
                 on_hangup=None if tls is None else lambda: _renew(tls),
             )
 

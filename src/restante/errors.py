@@ -31,6 +31,7 @@
     │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
+    ├── TooManySignIns          429  to the operators' page
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -169,6 +170,11 @@ class KeyNotFound(NotFound):
     title = "No such key"
 
 
+class OperatorNotFound(NotFound):
+    code = "operator_not_found"
+    title = "No such operator"
+
+
 class SubscriptionNotFound(NotFound):
     code = "subscription_not_found"
     title = "No such subscription"
@@ -298,6 +304,14 @@ class TooManyRequests(RestanteError):
     def __init__(self, name: str, per_second: float, retry_after_seconds: float) -> None:
         super().__init__(f"{name} may ask {per_second:g} times a second: wait, or ask in batches")
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManySignIns(RestanteError):
+    """Somebody is guessing, or more sign in at once than passwords are checked for."""
+
+    code = "too_many_sign_ins"
+    status = 429
+    title = "Too many attempts to sign in"
 
 
 class WebhooksUnavailable(RestanteError):

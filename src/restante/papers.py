@@ -36,6 +36,10 @@ class Kind(enum.StrEnum):
     """What an operator did, by time."""
     JOB = "job"
     """Bulk work, by the time it was asked for."""
+    OPERATOR = "operator"
+    """Who may sign in to the operators' page, by name."""
+    SIGNED_OUT = "signed_out"
+    """A visit to that page which was ended before its time, by the visit's id."""
 
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from restante.model import (
     Figures,
     Key,
     Queue,
+    Role,
     Selection,
     State,
     Subscription,
@@ -176,6 +177,14 @@ class KeyById(Query[Key | None], frozen=True):
 
 class Keys(Query[list[Key]], frozen=True):
     after: str = ""
+    limit: int = 100
+
+
+class KeysOf(Query[list[Key]], frozen=True):
+    """The keys and certificates of one principal, those that have ended too, the newest first."""
+
+    role: Role
+    name: str
     limit: int = 100
 
 

@@ -24,7 +24,7 @@ from restante.app import build_api
 from restante.certificates import SAN_CHARACTERS, SAN_PATTERN
 from restante.model import NAME, SETTING_BOUNDS, Figures, Outcome, Settings, State
 from restante.webhooks import BOUNDS, Webhook
-from restante.wire import messages, watching, webhook_messages
+from restante.wire import messages, operator_messages, watching, webhook_messages
 
 SPECIFICATION: Final = Path(restante.web.__file__).with_name("openapi.yaml")
 DOCUMENT: Final[dict[str, Any]] = yaml.safe_load(SPECIFICATION.read_text())
@@ -278,6 +278,10 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "ClientPage": messages.ClientPage,
         "DeadLetter": messages.DeadOut,
         "DeadPage": messages.DeadPage,
+        "NewOperator": operator_messages.NewOperator,
+        "Operator": operator_messages.OperatorOut,
+        "OperatorChange": operator_messages.OperatorChange,
+        "OperatorList": operator_messages.OperatorList,
         "DisableWebhook": webhook_messages.DisableWebhook,
         "Pinged": webhook_messages.PingedOut,
         "Secret": webhook_messages.SecretOut,

@@ -21,6 +21,7 @@ from restante.cli import (
     maintenance,
     moving,
     nodes,
+    operators,
     publishing,
     queues,
     receipts,
@@ -116,6 +117,7 @@ for group, name in (
     (administration.keys, "keys"),
     (administration.subscriptions, "subscriptions"),
     (webhooks.app, "webhook"),
+    (operators.app, "operator"),
     (alerts.app, "alerts"),
 ):
     app.add_typer(group, name=name, rich_help_panel=_OPERATORS, no_args_is_help=True)

@@ -394,6 +394,8 @@ def _ready(started: Started) -> None:
         # The path and never the key: logs are read by many.
         print(f"The administrator's key is in {started.key_file.resolve()}", file=sys.stderr)
     print(f"Health is at {started.admin_url}/healthz", file=sys.stderr, flush=True)
+    if started.has_page:
+        print(f"The operators' page is at {started.admin_url}/", file=sys.stderr, flush=True)
     for name, address in started.grpc.items():
         print(f"{name} {address}")
     print(f"ready {started.url}", flush=True)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from restante.client.answers import DeadPage, Receipt, ReceiptPage, Way
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
+from restante.client.operators import OperatorOperations
 from restante.client.watching import WatchOperations
 from restante.client.webhooks import WebhookOperations
 from restante.model import Role
@@ -35,7 +36,7 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class Operations(WebhookOperations, WatchOperations, JobOperations):
+class Operations(WebhookOperations, WatchOperations, JobOperations, OperatorOperations):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 
     def __init__(self, wire: Wire) -> None:

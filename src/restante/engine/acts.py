@@ -57,6 +57,9 @@ class What(enum.StrEnum):
     JOB_PAUSED = "job.paused"
     JOB_RESUMED = "job.resumed"
     JOB_CANCELLED = "job.cancelled"
+    OPERATOR_ADDED = "operator.added"
+    OPERATOR_CHANGED = "operator.changed"
+    OPERATOR_SIGNED_IN = "operator.signed_in"
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):

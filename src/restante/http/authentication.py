@@ -32,6 +32,8 @@ class Authenticator:
         self._secret = broker.store.token_secret
         self._rates = broker.rates
         self._admin_hash = None if admin_key is None else auth.hash_of(admin_key)
+        self.environment_stamp = "" if self._admin_hash is None else self._admin_hash.hex()[:16]
+        """Another for another administrator's key of the environment: what was begun with the one ends with it."""
         self._read = functools.lru_cache(maxsize=CERTIFICATES)(client_certificates.read)
 
     async def authenticate(self, head: Head, transport: str, *, by_cookie: bool = False) -> Actor:
@@ -41,7 +43,7 @@ class Authenticator:
         ``by_cookie``: where there is neither, a cookie made from a key will do. Without any of these it is who the
         client's certificate stands for, as ASGI's TLS extension has it. ``TooManyRequests`` where it asks too often.
         """
-        remote = _remote(head)
+        remote = remote_of(head)
         text = _presented(head)
         agent = agent_of(head.header(b"user-agent"))
         if text is not None:
@@ -135,7 +137,7 @@ def agent_of(text: str | None) -> str:
     return text if text.isprintable() else ""
 
 
-def _remote(head: Head) -> str:
+def remote_of(head: Head) -> str:
     """Where it came from, as receipts have it: an IPv6 address in brackets, a port where it is known."""
     client = head.scope.get("client")
     if not client:

@@ -41,6 +41,10 @@ class Answers:
                 return tables.keys.get(id)
             case query.Keys(after, limit):
                 return _page(tables.keys, after, limit)
+            case query.KeysOf(role, name, limit):
+                keys = [key for key in tables.keys.values() if (key.role, key.name) == (role, name)]
+                keys.sort(key=lambda key: (-key.created_at_ms, key.id))
+                return keys[:limit]
             case query.Subscriptions():
                 return [tables.subscriptions[id] for id in sorted(tables.subscriptions)]
             case query.WebhookOf(name):

@@ -80,6 +80,12 @@ class Reads:
             case query.Keys(after, limit):
                 rows = await fetch(f"{_KEY} WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
                 return [_key(row) for row in rows]
+            case query.KeysOf(role, name, limit):
+                rows = await fetch(
+                    f"{_KEY} WHERE role = $1 AND name = $2 ORDER BY created_at DESC, id LIMIT $3",
+                    *(role, name, limit),
+                )
+                return [_key(row) for row in rows]
             case query.Subscriptions():
                 rows = await fetch(
                     'SELECT id, pattern, queue, filter FROM restante.subscriptions ORDER BY id COLLATE "C"'

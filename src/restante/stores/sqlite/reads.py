@@ -88,6 +88,12 @@ class Reads:
             case query.Keys(after, limit):
                 rows = self._execute(f"{_KEY} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
                 return [_key(row) for row in rows]
+            case query.KeysOf(role, name, limit):
+                rows = self._execute(
+                    f"{_KEY} WHERE role = ? AND name = ? ORDER BY created_at DESC, id LIMIT ?",
+                    (role, name, limit),
+                )
+                return [_key(row) for row in rows]
             case query.Subscriptions():
                 return [
                     Subscription(id, pattern, queue, _decode_filter(conditions))
