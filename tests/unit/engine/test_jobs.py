@@ -9,6 +9,7 @@ from tests.unit.engine.house import OPERATOR, acts, bury, figures, turns
 from restante.engine.broker import Broker
 from restante.engine.jobs import OPEN_JOBS, STEP, JobState
 from restante.errors import (
+    ClientNotFound,
     JobEnded,
     JobNotFound,
     OutOfBounds,
@@ -215,7 +216,7 @@ async def test_refused_jobs(broker):
         with pytest.raises(JobNotFound):
             await broker.jobs.job(id)
     assert await broker.jobs.queues_of("acme") == ("acme",)
-    with pytest.raises(OutOfBounds):
+    with pytest.raises(ClientNotFound):
         await broker.jobs.queues_of("nobody")
     assert await acts(broker) == []
 
