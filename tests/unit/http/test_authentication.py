@@ -35,7 +35,7 @@ class House:
     def __init__(self, broker, clock):
         self.broker = broker
         self.clock = clock
-        self.administration = Administration(broker)
+        self.administration = Administration(broker, OPERATOR)
         self.authenticator = Authenticator(broker, ADMIN_KEY)
 
     async def certificate(self, name, san, *, role=Role.PUBLISHER, seconds=None):
