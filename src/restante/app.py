@@ -28,7 +28,7 @@ from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
-from restante.model import Role
+from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
@@ -285,7 +285,7 @@ async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     if config.admin_key is not None or await _has_admin(broker.store):
         return None
     path = config.data / ADMIN_KEY_FILE
-    administration = Administration(broker)
+    administration = Administration(broker, SYSTEM)
     key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
     # The file first: killed in between, the next start finds no administrator and begins again.
     write_private(path, f"{text}\n")

@@ -93,7 +93,7 @@ class QueueActs:
 
     async def test_webhook(self, call: Call) -> Answer:
         queue = await self._queue(call)
-        pinged = await self._desk.broker.webhooks.ping(queue.name)
+        pinged = await self._desk.broker.webhooks.ping(queue.name, call.visitor.actor)
         return call.render("queue.html", **(await queue_page.told(call) | {"pinged": pinged}))
 
     async def pause_webhook(self, call: Call) -> Answer:

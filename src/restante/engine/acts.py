@@ -46,6 +46,7 @@ class What(enum.StrEnum):
     WEBHOOK_DROPPED = "webhook.dropped"
     WEBHOOK_ENABLED = "webhook.enabled"
     WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_PINGED = "webhook.pinged"
     WEBHOOK_SECRET_ADDED = "webhook.secret_added"  # noqa: S105  # what was done, no secret
     WEBHOOK_SECRET_DROPPED = "webhook.secret_dropped"  # noqa: S105
     DEAD_REDRIVEN = "dead.redriven"

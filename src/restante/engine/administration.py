@@ -25,7 +25,6 @@ from restante.engine.acts import What, difference
 from restante.engine.broker import Broker
 from restante.engine.webhooks import disabled_for
 from restante.model import (
-    SYSTEM,
     Actor,
     Client,
     Key,
@@ -44,7 +43,7 @@ KEY_SECONDS_MAXIMUM: Final = 10 * 365 * 86_400
 
 
 class Administration:
-    """What ``actor`` does; ``SYSTEM`` is this program itself. That it may, callers check first.
+    """What ``actor`` does (``SYSTEM``: this program itself). That it may, callers check first.
 
     Each change is written down as an act, in the transaction that makes it.
     """
@@ -52,7 +51,7 @@ class Administration:
     def __init__(
         self,
         broker: Broker,
-        actor: Actor = SYSTEM,
+        actor: Actor,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._broker = broker
@@ -215,9 +214,14 @@ class Administration:
         webhook = await broker.store.browse(WebhookOf(queue))
         if webhook is None:
             return []
-        now = broker.clock.wall_ms()
-        disabled = disabled_for(webhook, "the queue has a new owner", now, by_service=True)
-        return [PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))]
+        reason, now = "the queue has a new owner", broker.clock.wall_ms()
+        disabled = disabled_for(webhook, reason, now, by_service=True)
+        changes: list[Change] = [
+            PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))
+        ]
+        if webhook.enabled:
+            changes.append(self._act(What.WEBHOOK_DISABLED, queue=queue, reason=reason))
+        return changes
 
     def _act(
         self, what: What, *, queue: str = "", subject: str = "", **details: object

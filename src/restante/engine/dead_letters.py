@@ -20,7 +20,6 @@ from restante.engine.ids import new_id
 from restante.engine.jobs import STEP
 from restante.errors import DeadLetterNotFound, RestanteError
 from restante.model import (
-    SYSTEM,
     Actor,
     Appended,
     Draft,
@@ -40,7 +39,7 @@ _REPLACING: Final = "restante/replacing"
 class DeadLetterDesk:
     """What ``actor`` does. That it may, callers check first."""
 
-    def __init__(self, broker: Broker, actor: Actor = SYSTEM) -> None:
+    def __init__(self, broker: Broker, actor: Actor) -> None:
         self._broker = broker
         self._actor = actor
 

@@ -3,14 +3,15 @@
 A job is a paper. Each step is written into it before it is done: which dead letters are in hand, and until when this
 node has the claim. Writing takes the place of the version that was read, so a node that has lost its claim, or whose
 job was paused or cancelled, finds that out before it does anything more. Whoever goes on after a crash does the step
-in hand again: what of it was done is dead no more, and is passed over by the store. For the same reason two jobs over
-the same dead letters do each of them once. What dies after the job was asked for is left alone.
+in hand again: what of it was done is dead no more, and is passed over by the store. By whom it was done, the crashed
+step or somebody else, the ledger tells; the job only says how many they are. For the same reason two jobs over the
+same dead letters do each of them once. What dies after the job was asked for is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,6 +22,7 @@ import structlog
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.acts import What
 from restante.engine.ids import new_id
+from restante.engine.job import Counted, Job, JobPage, JobState, decode, pause_after, step_over
 from restante.errors import (
     ClientNotFound,
     JobEnded,
@@ -60,66 +62,9 @@ _PAST: Final = "past/"
 _encode = msgspec.json.Encoder().encode
 
 
-class JobState(enum.StrEnum):
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        return self in (JobState.DONE, JobState.CANCELLED)
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """Of ``total`` dead letters that were there when it was asked for, ``done`` and ``skipped`` are over.
-
-    ``skipped`` were dead no more when it was their turn: somebody else was faster. ``at_least`` says that there were
-    more than were counted. ``hand`` is the step under way, in queue ``queues[at]``, and ``after`` how far the job has
-    come in that queue.
-    """
-
-    id: str
-    task: Task
-    queues: tuple[str, ...]
-    selection: Selection
-    reason: str
-    rate_per_second: float | None
-    asked_by: Actor
-    asked_at_ms: int
-    total: int
-    at_least: bool
-    state: JobState = JobState.RUNNING
-    done: int = 0
-    skipped: int = 0
-    at: int = 0
-    after: int = 0
-    hand: tuple[int, ...] = ()
-    node: str = ""
-    claimed_until_ms: int = 0
-    ended_at_ms: int | None = None
-
-
-class Counted(NamedTuple):
-    """``at_least``: not all were looked at."""
-
-    matched: int
-    at_least: bool
-
-
-class JobPage(msgspec.Struct, frozen=True):
-    """``next`` is the id to go on after; None at the end."""
-
-    jobs: list[Job]
-    next: str | None
-
-
 class _Kept(NamedTuple):
     job: Job
     version: int
-
-
-decode = msgspec.json.Decoder(Job).decode
 
 
 class Jobs:
@@ -216,10 +161,9 @@ class Jobs:
         """The job as it stands, or ``JobNotFound``."""
         # An id of some other shape is no key of a paper.
         if id.isascii() and id.isprintable():
-            for place in (_OPEN, _PAST):
-                paper = await self._store.browse(PaperOf(Kind.JOB, f"{place}{id}"))
-                if paper is not None:
-                    return decode(paper.content)
+            kept = await self._find(id, also_past=True)
+            if kept is not None:
+                return kept.job
         raise JobNotFound(f"there is no job {id[:100]} here")
 
     async def page(self, after: str = "", limit: int = 100) -> JobPage:
@@ -293,8 +237,13 @@ class Jobs:
                     work = asyncio.create_task(self._work(id))
                     self._running[id] = work
                     work.add_done_callback(functools.partial(self._left, id))
+        except ShuttingDown:
+            return False
         except StoreError as error:
             _log.warning("jobs.store_error", error=str(error))
+            return True
+        except Exception:  # noqa: BLE001 (logged; the next look may succeed)
+            _log.exception("jobs.failed")
             return True
         # Alone with its store, a node is told of every job by who asks for it.
         return self._store.nodes is not None
@@ -314,7 +263,9 @@ class Jobs:
         while True:
             try:
                 await self._go_on(id)
-            except (PaperChanged, ShuttingDown):
+            except PaperChanged:
+                continue  # Paused, cancelled, or taken over; or paused and resumed, and still this node's.
+            except ShuttingDown:
                 return
             except StoreError as error:
                 _log.warning("job.store_error", job=id, error=str(error))
@@ -325,24 +276,40 @@ class Jobs:
             await self._clock.wait(_LOOK_SECONDS)
 
     async def _go_on(self, id: str) -> None:
-        """Work on the job until it has ended. ``PaperChanged`` once it is no longer this node's to work on."""
+        """Work on the job until it has ended. ``PaperChanged`` when somebody else has changed it."""
         kept = await self._find(id)
         if kept is None or not self._is_free(kept.job):
             return
         kept = await self._put(kept, self._claimed(kept.job))
-        # A step that was in hand before this: what of it is dead no more was done by it.
+        # A step that was in hand before this: what of it is dead no more may have been done by it.
         again = True
         while not kept.job.state.ended:
-            job = kept.job
-            if job.hand:
+            if kept.job.hand:
                 begun = self._clock.monotonic()
-                count = await asyncio.shield(self._do(job))
+                count = await asyncio.shield(self._do(kept.job))
                 took = self._clock.monotonic() - begun
-                await self._clock.wait(_pause(job, took))
-                job = _over(job, len(job.hand) if again else count)
+                pause = pause_after(kept.job, took)
+                # Written before the pause: who stops the job in it finds no step in hand.
+                kept = await self._count(kept, count, again=again)
+                await self._clock.wait(pause)
             again = False
-            kept = await self._put(kept, self._claimed(await self._next(job)))
+            kept = await self._put(kept, self._claimed(await self._next(kept.job)))
         _log.info("job.ended", job=id, state=kept.job.state.value, done=kept.job.done)
+
+    async def _count(self, kept: _Kept, count: int, *, again: bool) -> _Kept:
+        """Write down what became of the step. Also in a job that was stopped meanwhile; then ``PaperChanged``."""
+        mine = kept.job
+        try:
+            return await self._put(kept, self._claimed(step_over(mine, count, again=again)))
+        except PaperChanged:
+            while (stopped := await self._find(mine.id, also_past=True)) is not None:
+                job = stopped.job
+                if (job.node, job.at, job.hand) != (mine.node, mine.at, mine.hand):
+                    break  # Another node has it, and does the step again.
+                with contextlib.suppress(PaperChanged):
+                    await self._put(stopped, step_over(job, count, again=again))
+                    break
+            raise
 
     async def _do(self, job: Job) -> int:
         selection = msgspec.structs.replace(job.selection, seqs=job.hand)
@@ -374,9 +341,12 @@ class Jobs:
         )
         return [_Kept(decode(paper.content), paper.version) for paper in papers]
 
-    async def _find(self, id: str) -> _Kept | None:
-        paper = await self._store.browse(PaperOf(Kind.JOB, f"{_OPEN}{id}"))
-        return None if paper is None else _Kept(decode(paper.content), paper.version)
+    async def _find(self, id: str, *, also_past: bool = False) -> _Kept | None:
+        for place in (_OPEN, _PAST)[: 2 if also_past else 1]:
+            paper = await self._store.browse(PaperOf(Kind.JOB, f"{place}{id}"))
+            if paper is not None:
+                return _Kept(decode(paper.content), paper.version)
+        return None
 
     async def _change(self, id: str, actor: Actor, what: What, state: JobState) -> Job:
         while True:
@@ -390,8 +360,6 @@ class Jobs:
                 return kept.job
             wanted = msgspec.structs.replace(kept.job, state=state)
             if state.ended:
-                # The step in hand is being done now, if it is not done already.
-                wanted = _over(wanted, len(wanted.hand))
                 wanted = msgspec.structs.replace(wanted, ended_at_ms=self._clock.wall_ms())
             try:
                 return (await self._put(kept, wanted, self._act(actor, what, wanted))).job
@@ -406,17 +374,17 @@ class Jobs:
     async def _put(self, kept: _Kept, job: Job, *acts: PutPaper) -> _Kept:
         """Write the job down in the place of what was read, acts with it; ``PaperChanged`` where that is no more."""
         content, version = _encode(job), kept.version + 1
-        open_key = f"{_OPEN}{job.id}"
-        changes: list[Change] = [
-            PutPaper(Paper(kind=Kind.JOB, key=open_key, content=content, version=version)),
-            *acts,
-        ]
+        key = f"{_PAST if kept.job.state.ended else _OPEN}{job.id}"
+        expires = None
         if job.state.ended:
             expires = self._clock.wall_ms() + JOB_RETENTION_SECONDS * 1_000
-            past = Paper(
-                kind=Kind.JOB, key=f"{_PAST}{job.id}", content=content, expires_at_ms=expires
-            )
-            changes += [DropPaper(Kind.JOB, open_key), PutPaper(past)]
+        paper = Paper(
+            kind=Kind.JOB, key=key, content=content, version=version, expires_at_ms=expires
+        )
+        changes: list[Change] = [PutPaper(paper), *acts]
+        if job.state.ended and not kept.job.state.ended:
+            past = msgspec.structs.replace(paper, key=f"{_PAST}{job.id}", version=0)
+            changes += [DropPaper(Kind.JOB, key), PutPaper(past)]
         await asyncio.shield(self._store.configure(changes))
         if job.state.ended:
             for news in self._waiting.get(job.id, ()):
@@ -446,19 +414,6 @@ class Jobs:
                 **told,
             },
         )
-
-
-def _over(job: Job, count: int) -> Job:
-    """The job with its step behind it, of which ``count`` were still dead."""
-    skipped = job.skipped + len(job.hand) - count
-    return msgspec.structs.replace(job, done=job.done + count, skipped=skipped, hand=())
-
-
-def _pause(job: Job, took_seconds: float) -> float:
-    """How long to wait after a step, so that the rate is kept; without one, as long as the step took others."""
-    if job.rate_per_second is None:
-        return took_seconds
-    return max(0.0, len(job.hand) / job.rate_per_second - took_seconds)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -309,10 +309,14 @@ class WebhookDesk:
             queue, dropped, lambda: self._act(actor, What.WEBHOOK_SECRET_DROPPED, queue, subject=id)
         )
 
-    async def ping(self, queue: str) -> Pinged:
-        """Call it now with a test, whether it is enabled or not."""
+    async def ping(self, queue: str, actor: Actor) -> Pinged:
+        """Call it now with a test, whether it is enabled or not. Recorded before it is done."""
         webhook = await self.get(queue)
-        return await self._require_courier().ping(webhook)
+        courier = self._require_courier()
+        await self._broker.acts.record(
+            actor, What.WEBHOOK_PINGED, queue=queue, details={"url": _place(webhook.url)}
+        )
+        return await courier.ping(webhook)
 
     async def agree(self) -> bool:
         """Whether this node has the key with which other nodes seal, if there are any: from now on its first is it."""

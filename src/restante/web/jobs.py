@@ -9,7 +9,7 @@ import msgspec
 
 from restante import auth
 from restante.engine.broker import Broker
-from restante.engine.jobs import Job
+from restante.engine.job import Job
 from restante.errors import Malformed
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
@@ -127,6 +127,7 @@ def _job(job: Job) -> JobOut:
         at_least=job.at_least,
         done=job.done,
         skipped=job.skipped,
+        unsure=job.unsure + (len(job.hand) if job.state.ended else 0),
         node=job.node,
         ended_at=None if job.ended_at_ms is None else times.to_text(job.ended_at_ms),
     )

@@ -87,7 +87,7 @@ class WebhookCalls:
     async def ping(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
-        pinged = await self._broker.webhooks.ping(queue)
+        pinged = await self._broker.webhooks.ping(queue, request.actor)
         out = PingedOut(
             ok=pinged.ok,
             status=pinged.status,

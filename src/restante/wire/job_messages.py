@@ -51,6 +51,7 @@ class JobOut(Answered, kw_only=True, omit_defaults=False):
     at_least: bool
     done: int
     skipped: int
+    unsure: int
     node: str
     ended_at: str | None
 

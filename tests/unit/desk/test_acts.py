@@ -1,6 +1,7 @@
 """What the forms do, for whom, and that they come from the page's own forms."""
 
 import pytest
+from tests.unit.engine.house import OPERATOR
 
 from restante.engine.acts import Wanted
 from restante.engine.administration import Administration
@@ -88,7 +89,7 @@ async def test_a_key_is_shown_once(site, broker):
 
 
 async def test_another_owners_key_is_not_revoked(site, broker):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "bob", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "bob", None, "")
     browser = await site.signed_in("admin")
     await browser.see("/queues/acme")
     answer = await browser.send_form(f"/queues/acme/keys/{key.id}/revoke")

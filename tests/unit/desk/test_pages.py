@@ -5,7 +5,7 @@ import urllib.parse
 from html.parser import HTMLParser
 
 import pytest
-from tests.unit.engine.house import ACME, SHOP, bury, letter
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, bury, letter
 
 from restante.changes import AddClient, PutQueue
 from restante.engine.administration import Administration
@@ -31,7 +31,7 @@ POLICY = (
 @pytest.fixture
 async def hostile(site, broker):
     """A queue of which everything that others choose is meant to do harm."""
-    await Administration(broker).add_key(Role.CLIENT, "acme", None, HOSTILE)
+    await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, HOSTILE)
     await bury(broker, 1, reason=HOSTILE)
     await broker.publish_batch(
         [letter(ordering_key=HOSTILE, content_type="text/html"), letter(collapse_key=HOSTILE)], SHOP

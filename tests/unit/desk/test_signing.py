@@ -2,6 +2,7 @@
 
 import pytest
 from tests.unit.desk.house import ADMIN_KEY, PASSWORD
+from tests.unit.engine.house import OPERATOR
 
 from restante.engine.acts import Wanted, What
 from restante.engine.administration import Administration
@@ -28,17 +29,17 @@ async def test_an_administrators_key_opens_it(site, broker):
     browser = site.browser()
     assert (await browser.sign_in_by_key(f" {ADMIN_KEY}\n")).status_code == 303
     assert "<strong>admin</strong>" in (await browser.see("/")).text
-    key, text = await Administration(broker).add_key(Role.ADMIN, "ada", None, "")
+    key, text = await Administration(broker, OPERATOR).add_key(Role.ADMIN, "ada", None, "")
     browser = site.browser()
     assert (await browser.sign_in_by_key(text)).status_code == 303
     assert "<strong>ada</strong>" in (await browser.see("/")).text
-    await Administration(broker).revoke_key(key.id)
+    await Administration(broker, OPERATOR).revoke_key(key.id)
     assert (await browser.see("/")).status_code == 303
 
 
 async def test_every_other_key_is_refused_alike(site, broker):
-    _, clients = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
-    _, publishers = await Administration(broker).add_key(Role.PUBLISHER, "shop", None, "")
+    _, clients = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
+    _, publishers = await Administration(broker, OPERATOR).add_key(Role.PUBLISHER, "shop", None, "")
     told = set()
     for key in (clients, publishers, "nonsense", ""):
         answer = await site.browser().sign_in_by_key(key)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.engine.house import ACME, SHOP, letter, settings, slow, turns
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, letter, settings, slow, turns
 
 from restante import auth
 from restante.certificates import key_id
@@ -24,7 +24,7 @@ from restante.queries import ClientByName, QueueByName
 
 @pytest.fixture
 def office(broker):
-    return Administration(broker)
+    return Administration(broker, OPERATOR)
 
 
 # -- clients, queues, keys ----------------------------------------------------------------------

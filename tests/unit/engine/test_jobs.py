@@ -7,7 +7,8 @@ import pytest
 from tests.unit.engine.house import OPERATOR, acts, bury, figures, turns
 
 from restante.engine.broker import Broker
-from restante.engine.jobs import OPEN_JOBS, STEP, JobState
+from restante.engine.job import JobState
+from restante.engine.jobs import OPEN_JOBS, STEP
 from restante.errors import (
     ClientNotFound,
     JobEnded,

@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 from tests.unit.engine.conftest import broker, clock, store
-from tests.unit.engine.house import SHOP, letter, turns
+from tests.unit.engine.house import OPERATOR, SHOP, letter, turns
 
 from restante.app import build_api
 from restante.attention import Order, Sort
@@ -35,7 +35,7 @@ async def admin(api):
 
 @pytest.fixture
 async def acme(api, broker):
-    _, key = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    _, key = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     async with Client(URL, key, transport=httpx.ASGITransport(api)) as client:
         yield client
 
