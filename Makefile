@@ -5,7 +5,7 @@ SHELL := /bin/bash
 # Debian packages that tests use: fault injection, a false clock, clients, file systems to break, proxies, servers.
 # `make test TEST_PACKAGES=` leaves them out, on a machine where they cannot be installed.
 TEST_PACKAGES ?= strace libfaketime curl e2fsprogs iproute2 nftables nginx haproxy nodejs npm chromium chromium-driver \
-	postgresql redis-server nats-server pgbouncer
+	postgresql redis-server nats-server pgbouncer prometheus
 # Handed to what the target runs: `make test ARGS='-k ledger'`, `make lock ARGS=--upgrade`.
 ARGS ?=
 

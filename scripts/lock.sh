@@ -24,7 +24,8 @@ compile pyproject.toml --output-file requirements/base.lock "$@"
 compile pyproject.toml --all-extras --group dev --constraint requirements/base.lock \
     --output-file requirements/dev.lock "$@"
 # And what is tested is what a container holds.
-compile pyproject.toml --extra grpc --extra nats --extra postgres --extra redis --extra webhooks \
+compile pyproject.toml --extra dashboard --extra grpc --extra nats --extra postgres --extra redis --extra tracing \
+    --extra webhooks \
     --constraint requirements/dev.lock --output-file requirements/server.lock
 compile --group build --constraint requirements/dev.lock --output-file requirements/build.lock
 

@@ -18,6 +18,7 @@ from restante.clock import SystemClock
 from restante.config import Address, Config
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
+from restante.engine.tracing import Tracer
 from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
 from restante.http.api import Api, Routes
@@ -27,14 +28,30 @@ from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
-from restante.model import Role
+from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
+from restante.telling import alerting_of, telling
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
-from restante.web import administer, docs, look, nodes, publish, settle, webhooks
+from restante.web import (
+    acts,
+    administer,
+    alerts,
+    dead_letters,
+    docs,
+    jobs,
+    look,
+    metrics,
+    nodes,
+    notifications,
+    publish,
+    settle,
+    watch,
+    webhooks,
+)
 
 if TYPE_CHECKING:
     from restante.transports import grpc as grpc_transport
@@ -42,16 +59,21 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
+_AGENT: Final = f"Restante/{__version__}"
 
 
 class Started(NamedTuple):
-    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one."""
+    """Where a process serves. ``key_file`` has the first administrator's key if this start wrote one.
+
+    ``has_page`` says that the operators' page is at ``admin_url``.
+    """
 
     url: str
     admin_url: str
     grpc: dict[str, Address]
     """Listeners of gRPC, by the names under which they are told of: ``grpc`` and ``grpc-admin``."""
     key_file: Path | None
+    has_page: bool
 
 
 OnReady = Callable[[Started], None]
@@ -60,21 +82,38 @@ OnReady = Callable[[Started], None]
 def build_api(
     broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
 ) -> Api:
-    """The public interface over a broker. Connect and gRPC-Web are there where the extra ``grpc`` is installed."""
+    """The public interface over a broker.
+
+    Connect and gRPC-Web are there where the extra ``grpc`` is installed, operators' accounts where ``dashboard`` is.
+    """
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
-    for part in (publish, longpoll, events, websocket, settle, look, nodes, administer, webhooks):
+    for part in (
+        *(publish, longpoll, events, websocket, settle, webhooks),
+        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+    ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
         from restante.transports import connect
 
         connect.add_routes(routes, broker, authenticator)
+    if has_page():
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+        from restante.web import operators
+
+        operators.add_routes(routes, Operators(broker, Passwords()))
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
 
 
-def build_admin_api(broker: Broker) -> Api:
-    """The admin listener's interface: whether the process lives, and whether it takes requests."""
+def build_admin_api(
+    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
+) -> Api:
+    """The admin listener's interface: whether the process lives, whether it takes requests, and its figures.
+
+    The operators' page is there where the extra ``dashboard`` is installed.
+    """
 
     async def healthy(_: Request) -> Answer:
         alive = not broker.store.failed.done()
@@ -87,7 +126,21 @@ def build_admin_api(broker: Broker) -> Api:
     routes = Routes()
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
-    return Api(routes, None)
+    metrics.add_routes(routes, broker, __version__)
+    if has_page():
+        from restante.desk import composition
+        from restante.engine.operators import Operators
+        from restante.engine.passwords import Passwords
+
+        operators = Operators(broker, Passwords())
+        authenticator = Authenticator(broker, admin_key)
+        composition.add_routes(routes, broker, operators, authenticator, __version__)
+    return Api(routes, None, trusted, broker.retiring)
+
+
+def has_page() -> bool:
+    """Whether the operators' page can be served: the extra ``dashboard`` is installed."""
+    return _installed("jinja2") and _installed("argon2")
 
 
 async def serve(config: Config, on_ready: OnReady) -> int:
@@ -106,6 +159,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
         contextlib.closing(_bind(config.admin_listen)) as private,
     ):
         url = _url(public, "http" if tls is None else "https")
+        node = NodeName(config.node_name or socket.gethostname(), url, __version__)
         async with (
             open_store(
                 store_url,
@@ -113,25 +167,34 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 idempotency_retention_seconds=config.idempotency_retention_seconds,
                 reserve_bytes=config.reserve_bytes,
             ) as store,
+            _tracing(config, node) as tracer,
             Broker(
                 store,
                 clock,
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
+                act_retention_seconds=config.act_retention_seconds,
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),
                 waker=open_waker(config.waker, store_url, clock),
                 client_requests_per_second=config.client_requests_per_second,
-                node=NodeName(config.node_name or socket.gethostname(), url, __version__),
+                node=node,
+                tracer=tracer,
+                alerting=alerting_of(config),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
+            telling(broker, config, _AGENT),
         ):
             trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
             api = build_api(broker, config.admin_key, trusted)
             listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
-                Server(build_admin_api(broker), private, config.shutdown_seconds),
+                Server(
+                    build_admin_api(broker, config.admin_key, trusted),
+                    private,
+                    config.shutdown_seconds,
+                ),
             ]
             grpc: dict[str, Address] = {}
             for name, address, listener in _grpc_listeners(broker, config, trusted, tls):
@@ -143,7 +206,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 broker,
                 config.shutdown_seconds,
                 drain_seconds=config.drain_seconds,
-                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file)),
+                on_ready=lambda: on_ready(Started(url, _url(private), grpc, key_file, has_page())),
                 on_hangup=None if tls is None else lambda: _renew(tls),
             )
 
@@ -171,6 +234,28 @@ def _renew(tls: ServerContext) -> None:
 
 
 @contextlib.asynccontextmanager
+async def _tracing(config: Config, node: NodeName) -> AsyncIterator[Tracer | None]:
+    """What makes traces, where it is asked for. ``ConfigurationError`` where the extra for it is not installed."""
+    if config.tracing_endpoint is None:
+        yield None
+        return
+    try:
+        from restante.tracers import otel
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"tracing_endpoint needs packages that are not installed ({error.name}):"
+            " pip install 'restante[tracing]'"
+        ) from error
+    async with otel.exporting(
+        config.tracing_endpoint,
+        config.tracing_sample_ratio,
+        version=node.version,
+        node=node.name,
+    ) as tracer:
+        yield tracer
+
+
+@contextlib.asynccontextmanager
 async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> AsyncIterator[None]:
     """Call webhooks, where the extra for it is installed. ``ConfigurationError`` where it is not, and there are any."""
     if await broker.store.browse(Webhooks(limit=1)) and not await broker.webhooks.agree():
@@ -191,8 +276,7 @@ async def _calling(broker: Broker, shutdown_seconds: float = LEAVE_SECONDS) -> A
             ) from error
         yield
         return
-    agent = f"Restante/{__version__}"
-    async with Dispatcher(broker, agent=agent, shutdown_seconds=shutdown_seconds):
+    async with Dispatcher(broker, agent=_AGENT, shutdown_seconds=shutdown_seconds):
         yield
 
 
@@ -201,7 +285,7 @@ async def _first_admin_key(broker: Broker, config: Config) -> Path | None:
     if config.admin_key is not None or await _has_admin(broker.store):
         return None
     path = config.data / ADMIN_KEY_FILE
-    administration = Administration(broker)
+    administration = Administration(broker, SYSTEM)
     key, text = administration.mint(Role.ADMIN, "admin", None, "first key")
     # The file first: killed in between, the next start finds no administrator and begins again.
     write_private(path, f"{text}\n")

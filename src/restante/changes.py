@@ -1,10 +1,11 @@
-"""What an administrator can change: the argument of ``Store.configure``."""
+"""What administrators change, and what the engine keeps beside the mail: the argument of ``Store.configure``."""
 
 from __future__ import annotations
 
 import msgspec
 
 from restante.model import Client, Key, Queue, Subscription
+from restante.papers import Kind, Paper
 from restante.webhooks import Webhook
 
 
@@ -65,6 +66,32 @@ class DropWebhook(msgspec.Struct, frozen=True):
     queue: str
 
 
+class OpenOrderingKey(msgspec.Struct, frozen=True):
+    """Let go what dead letters of the key hold up in the queue; they stay dead. Changes nothing where there is nothing.
+
+    ``QueueNotFound`` for a queue that is not there.
+    """
+
+    queue: str
+    ordering_key: str
+
+
+class PutPaper(msgspec.Struct, frozen=True):
+    """Put a paper in the place of the version before its own (1: it must be new), else ``PaperChanged``.
+
+    With version 0 it takes the place of whatever is there.
+    """
+
+    paper: Paper
+
+
+class DropPaper(msgspec.Struct, frozen=True):
+    """Changes nothing where there is none."""
+
+    kind: Kind
+    key: str
+
+
 Change = (
     AddClient
     | PutQueue
@@ -74,4 +101,7 @@ Change = (
     | DropSubscription
     | PutWebhook
     | DropWebhook
+    | OpenOrderingKey
+    | PutPaper
+    | DropPaper
 )

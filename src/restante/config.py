@@ -18,7 +18,10 @@ import msgspec
 
 from restante.addresses import Network, parse_networks
 from restante.errors import ConfigurationError
+from restante.mailing import PORTS, check_address, parse_server
+from restante.model import NAME, SETTING_BOUNDS
 from restante.redaction import holds_secret
+from restante.wire import signatures
 
 FILE_NAME: Final = "restante.toml"
 """Read from the working directory when no other file is named."""
@@ -58,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "console"
     idempotency_retention_seconds: int = 7 * 86_400
+    act_retention_seconds: int = 365 * 86_400
+    """How long it is kept what operators did."""
     retention_interval_seconds: float = 60.0
     poll_interval_seconds: float = 15.0
     reserve_bytes: int = 64 * _MIB
@@ -75,6 +80,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
     webhook_allow: tuple[str, ...] = ()
     """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
+    tracing_endpoint: str | None = None
+    """Where spans are sent over OTLP/HTTP, the whole URL; None: none are made."""
+    tracing_sample_ratio: float = 1.0
+    """The share of the traces that begin here of which spans are made."""
+
+    alert_depth: int = 0
+    """The limits of alerts, for queues that have none of their own; 0: none."""
+    alert_oldest_age_seconds: int = 0
+    alert_silence_seconds: int = 0
+    alert_dead: int = 0
+    alert_error_rate: float = 0.0
+    """A share of the attempts that ended."""
+    alert_webhook_url: str | None = None
+    alert_webhook_secret: str | None = None
+    """What signs the calls to it; None: they are not signed."""
+    alert_mail_to: tuple[str, ...] = ()
+    alert_mail_from: str | None = None
+    smtp_url: str | None = None
+    alert_queue: str | None = None
+    """The operators' own queue."""
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: keys and passwords must not be.
@@ -228,6 +253,55 @@ class _Trusted(_Networks):
         return networks
 
 
+class _SmtpUrl(_Url):
+    @property
+    def allowed(self) -> str:
+        return f"{super().allowed}; a user and a password only where there is TLS"
+
+    def read(self, value: object) -> object:
+        url = super().read(value)
+        parse_server(str(url))
+        return url
+
+
+class _MailAddress:
+    allowed = "a mail address such as ops@example.com"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError
+        return check_address(value)
+
+
+class _MailAddresses:
+    allowed = "mail addresses, in a list, or in text with commas between"
+
+    def read(self, value: object) -> object:
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        return tuple(check_address(text.strip()) for text in texts)
+
+
+class _QueueName:
+    allowed = "the name of a queue"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            raise ValueError
+        return value
+
+
+class _SigningSecret:
+    allowed = "whsec_ and base64 of 24 to 64 bytes"
+
+    def read(self, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError
+        signatures.of_text(value)
+        return value
+
+
 class _Secret:
     allowed = "{} to {} printable ASCII characters without spaces".format(*ADMIN_KEY_CHARACTERS)
 
@@ -257,6 +331,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
     "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
+    "act_retention_seconds": _Number(1, _DECADE_SECONDS),
     "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
     "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
@@ -267,17 +342,39 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "shutdown_seconds": _Number(0, 3_600, whole=False),
     "secrets_key_file": _Path("file"),
     "webhook_allow": _Networks(),
+    "alert_depth": _Number(0, SETTING_BOUNDS["depth_limit"].high),
+    "alert_oldest_age_seconds": _Number(0, SETTING_BOUNDS["oldest_age_limit_seconds"].high),
+    "alert_silence_seconds": _Number(0, SETTING_BOUNDS["silence_limit_seconds"].high),
+    "alert_dead": _Number(0, SETTING_BOUNDS["dead_limit"].high),
+    "alert_error_rate": _Number(0, SETTING_BOUNDS["error_rate_limit"].high, whole=False),
+    "alert_webhook_url": _Url(("https", "http")),
+    "alert_webhook_secret": _SigningSecret(),
+    "alert_mail_to": _MailAddresses(),
+    "alert_mail_from": _MailAddress(),
+    "smtp_url": _SmtpUrl(tuple(PORTS)),
+    "alert_queue": _QueueName(),
+    "tracing_endpoint": _Url(("http", "https")),
+    "tracing_sample_ratio": _Number(0, 1, whole=False),
 }
 _NEEDS: Final = {
     "tls_certificate": "tls_key",
     "tls_key": "tls_certificate",
     "tls_client_authority": "tls_certificate",
     "tls_client_required": "tls_client_authority",
+    "alert_webhook_secret": "alert_webhook_url",
+    "alert_mail_to": "smtp_url",
+    "smtp_url": "alert_mail_from",
+    "alert_mail_from": "alert_mail_to",
 }
 """Settings that mean nothing without another."""
-_HIDDEN: Final = frozenset({"admin_key", "store", "waker"})
+_HIDDEN: Final = frozenset(
+    {
+        *("admin_key", "store", "waker", "tracing_endpoint"),
+        *("alert_webhook_url", "alert_webhook_secret", "smtp_url"),
+    }
+)
 """Never shown whole: they are, or may hold, a secret."""
-_SECRETS: Final = frozenset({"admin_key"})
+_SECRETS: Final = frozenset({"admin_key", "alert_webhook_secret"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""
 
 

@@ -98,8 +98,8 @@ class Office:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self._administration = Administration(broker)
         self._actor = Actor(EMBEDDED, Role.ADMIN, transport=EMBEDDED)
+        self._administration = Administration(broker, self._actor)
 
     async def add_client(self, name: str) -> str:
         """Make a client and its queue; the client's key, which is not kept and cannot be had again."""

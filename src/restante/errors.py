@@ -17,6 +17,7 @@
     ├── TooSlow                 408  the request did not arrive in its time
     ├── HeadTooLarge            431
     ├── UpgradeRequired         426  a WebSocket is here, and nothing else
+    ├── BodyGone                410  what was published is no longer kept
     ├── Conflict                409
     │   ├── LeaseLost           409  the lease is no longer the current one
     │   ├── AlreadyExists       409
@@ -24,9 +25,13 @@
     │   ├── TooManyKeys         409
     │   ├── TooManySecrets      409
     │   ├── LastSecret          409  it is the only one
-    │   └── WebhookChanged      409  by somebody else meanwhile
+    │   ├── WebhookChanged      409  by somebody else meanwhile
+    │   ├── PaperChanged        409  by another node meanwhile
+    │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
+    │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
+    ├── TooManySignIns          429  to the operators' page
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -165,6 +170,11 @@ class KeyNotFound(NotFound):
     title = "No such key"
 
 
+class OperatorNotFound(NotFound):
+    code = "operator_not_found"
+    title = "No such operator"
+
+
 class SubscriptionNotFound(NotFound):
     code = "subscription_not_found"
     title = "No such subscription"
@@ -178,6 +188,22 @@ class WebhookNotFound(NotFound):
 class SecretNotFound(NotFound):
     code = "secret_not_found"
     title = "No such secret"
+
+
+class DeadLetterNotFound(NotFound):
+    code = "dead_letter_not_found"
+    title = "No such dead letter"
+
+
+class JobNotFound(NotFound):
+    code = "job_not_found"
+    title = "No such job"
+
+
+class BodyGone(RestanteError):
+    code = "body_gone"
+    status = 410
+    title = "The body is no longer kept"
 
 
 class MethodNotAllowed(RestanteError):
@@ -249,6 +275,21 @@ class WebhookChanged(Conflict):
     title = "Changed meanwhile"
 
 
+class PaperChanged(Conflict):
+    code = "changed_meanwhile"
+    title = "Changed meanwhile"
+
+
+class JobEnded(Conflict):
+    code = "job_ended"
+    title = "The job has ended"
+
+
+class TooManyJobs(Conflict):
+    code = "too_many_jobs"
+    title = "Too many jobs"
+
+
 class TooManyConnections(RestanteError):
     code = "too_many_connections"
     status = 429
@@ -263,6 +304,14 @@ class TooManyRequests(RestanteError):
     def __init__(self, name: str, per_second: float, retry_after_seconds: float) -> None:
         super().__init__(f"{name} may ask {per_second:g} times a second: wait, or ask in batches")
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManySignIns(RestanteError):
+    """Somebody is guessing, or more sign in at once than passwords are checked for."""
+
+    code = "too_many_sign_ins"
+    status = 429
+    title = "Too many attempts to sign in"
 
 
 class WebhooksUnavailable(RestanteError):

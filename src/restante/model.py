@@ -21,6 +21,7 @@ KEY_CHARACTERS: Final = 255
 ATTRIBUTES_BYTES: Final = 16_384
 REPLY_BYTES: Final = 65_536
 REASON_CHARACTERS: Final = 1_024
+AGENT_CHARACTERS: Final = 200
 BATCH: Final = 1_000
 WAIT_SECONDS_MAXIMUM: Final = 60
 LEASE_SECONDS_MAXIMUM: Final = 43_200
@@ -95,14 +96,19 @@ SETTING_BOUNDS: Final[Mapping[str, Bound]] = {
     "max_body_bytes": Bound(0, 16_777_216),
     "body_retention_seconds": Bound(0, 10 * 365 * 86_400),
     "receipt_retention_seconds": Bound(0, 100 * 365 * 86_400),
-    "depth_limit": Bound(1, 1_000_000_000),
-    "oldest_age_limit_seconds": Bound(1, 10 * 365 * 86_400),
-    "silence_limit_seconds": Bound(1, 10 * 365 * 86_400),
+    "depth_limit": Bound(0, 1_000_000_000),
+    "oldest_age_limit_seconds": Bound(0, 10 * 365 * 86_400),
+    "silence_limit_seconds": Bound(0, 10 * 365 * 86_400),
+    "dead_limit": Bound(0, 1_000_000_000),
+    "error_rate_limit": Bound(0, 1),
 }
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue's settings. The bounds are in ``SETTING_BOUNDS``, both ends inclusive."""
+    """A queue's settings. The bounds are in ``SETTING_BOUNDS``, both ends inclusive.
+
+    The limits are those of alerts (``alerting.py``): None for the server's own, 0 for none at all.
+    """
 
     lease_seconds: int = 30
     max_attempts: int = 10
@@ -117,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     depth_limit: int | None = None
     oldest_age_limit_seconds: int | None = None
     silence_limit_seconds: int | None = None
+    dead_limit: int | None = None
+    error_rate_limit: float | None = None
 
     def check(self) -> None:
         """Raise ``OutOfBounds`` for the first setting outside its bounds."""
@@ -187,7 +195,8 @@ class Actor(msgspec.Struct, frozen=True):
     """Who did something, over what: what a receipt says of the doer.
 
     ``consumer`` tells its streams apart, so that one which comes back finds the leases it holds. ``until_ms`` is when
-    the certificate ends by which it was let in, if it was by one: nothing that it keeps open outlives that.
+    the certificate ends by which it was let in, if it was by one: nothing that it keeps open outlives that. ``agent``
+    is what its program says it is (RFC 9110, section 10.1.5): up to ``AGENT_CHARACTERS``, for people to see.
     """
 
     name: str
@@ -197,6 +206,7 @@ class Actor(msgspec.Struct, frozen=True):
     remote_address: str = ""
     consumer: str = ""
     until_ms: int | None = None
+    agent: str = ""
 
 
 SYSTEM: Final = Actor("restante", Role.ADMIN, transport="internal")
@@ -241,6 +251,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     deliver_after_seconds: float = 0.0
     expires_after_seconds: float | None = None
     idempotency: Idempotency | None = None
+    replaces: int | None = None
+    """The ``seq`` of a dead letter of its one queue: that is discarded in the same transaction, and this takes its
+    place in front of those of its ordering key that it held up."""
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ class Part(enum.StrEnum):
     KEYS = "keys"
     SUBSCRIPTIONS = "subscriptions"
     WEBHOOKS = "webhooks"
+    PAPERS = "papers"
     NOTIFICATIONS = "notifications"
     RECEIPTS = "receipts"
     DELIVERIES = "deliveries"
@@ -41,6 +42,7 @@ ADMINISTERED: Final = (
     Part.KEYS,
     Part.SUBSCRIPTIONS,
     Part.WEBHOOKS,
+    Part.PAPERS,
 )
 """The parts that tell whether a store has changed: whatever happens to a notification changes its queue's figures."""
 
@@ -114,6 +116,18 @@ class WebhookRow(NamedTuple):
     @property
     def key(self) -> Key:
         return (self.queue,)
+
+
+class PaperRow(NamedTuple):
+    kind: str
+    paper_key: str
+    version: int
+    content: bytes
+    expires_at_ms: int | None
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.paper_key)
 
 
 class NotificationRow(NamedTuple):
@@ -201,6 +215,7 @@ Row = (
     | KeyRow
     | SubscriptionRow
     | WebhookRow
+    | PaperRow
     | NotificationRow
     | ReceiptRow
     | DeliveryRow

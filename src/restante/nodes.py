@@ -17,8 +17,11 @@ from restante.changes import (
     AddKey,
     AddSubscription,
     Change,
+    DropPaper,
     DropSubscription,
     DropWebhook,
+    OpenOrderingKey,
+    PutPaper,
     PutQueue,
     PutWebhook,
     RevokeKey,
@@ -111,14 +114,17 @@ def fair_share(callers: int) -> int:
     return -(-SLOTS // max(1, callers))
 
 
-def changed_by(change: Change) -> Changed:
-    """What nodes must hear of a change."""
+def changed_by(change: Change) -> Changed | None:
+    """What nodes must hear of a change, if anything."""
     match change:
         case AddClient(client):
             # It owns nothing yet: nobody remembers anything of it.
             return Changed(Subject.QUEUE, client.name)
         case PutQueue(queue):
             return Changed(Subject.QUEUE, queue.name)
+        case OpenOrderingKey(name):
+            # What was held up has become ready: its consumers are to be woken.
+            return Changed(Subject.QUEUE, name)
         case AddKey(key):
             return Changed(Subject.KEY, key.id)
         case RevokeKey(key_id):
@@ -129,3 +135,6 @@ def changed_by(change: Change) -> Changed:
             return Changed(Subject.WEBHOOK, webhook.queue)
         case DropWebhook(queue_name):
             return Changed(Subject.WEBHOOK, queue_name)
+        case PutPaper() | DropPaper():
+            # Whoever needs one asks for it each time.
+            return None

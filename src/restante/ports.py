@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from restante.alerting import Message
 from restante.changes import Change
 from restante.errors import RestanteError
+from restante.metering import Meter
 from restante.model import (
     Actor,
     Appended,
@@ -64,6 +66,10 @@ class Store(Protocol):
         """Whether the store could be reached when it was last asked: without it this node is not ready."""
 
     @property
+    def meter(self) -> Meter:
+        """What has been committed through this store since somebody last asked."""
+
+    @property
     def nodes(self) -> Nodes | None:
         """How nodes that share this store know of one another; None where one process owns it."""
 
@@ -72,7 +78,7 @@ class Store(Protocol):
         """Where publishers write in their own transactions; None for a store that has no such place."""
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
-        """Apply all changes of clients, queues, keys and subscriptions, or none."""
+        """Apply all changes of clients, queues, keys, subscriptions, webhooks and papers, or none."""
 
     def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
         """Store each draft: its body once, a delivery and a receipt for each queue, its idempotency row.
@@ -105,7 +111,10 @@ class Store(Protocol):
     def discard(
         self, queue: str, selection: Selection, actor: Actor, limit: int, reason: str
     ) -> asyncio.Future[tuple[int, dict[str, int]]]:
-        """Discard up to ``limit`` selected dead letters: how many, and who became ready."""
+        """Discard up to ``limit`` selected dead letters: how many, and who became ready.
+
+        Their bodies are gone with them, but for those that another queue has yet to hand out.
+        """
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
         """Answer one of the questions in ``queries.py`` from what is committed.
@@ -114,7 +123,7 @@ class Store(Protocol):
         """
 
     def prune(self, limit: int) -> asyncio.Future[int]:
-        """Delete up to about ``limit`` bodies and receipts past their retention; 0 when nothing is left to do."""
+        """Delete up to about ``limit`` bodies, receipts and papers past their time; 0 when nothing is left to do."""
 
     async def close(self) -> None:
         """Finish what was begun, then release the store."""
@@ -184,6 +193,16 @@ class Waker(Protocol):
 
     def leave(self, queue: str) -> None:
         """Nobody on this node waits on the queue any longer."""
+
+
+class AlertSender(Protocol):
+    """A way to people, or to what wakes them."""
+
+    async def send(self, message: Message) -> str | None:
+        """Tell of alerts: None once that is done, else why it could not be, for a log.
+
+        A message may come again, with its id, where it is not known whether it was sent.
+        """
 
 
 class CopySource(Protocol):

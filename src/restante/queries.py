@@ -11,15 +11,18 @@ import msgspec
 
 from restante.model import (
     RECEIVE_BYTES,
+    Actor,
     Client,
     Delivery,
     Figures,
     Key,
     Queue,
+    Role,
     Selection,
     State,
     Subscription,
 )
+from restante.papers import Kind, Paper
 from restante.webhooks import Webhook
 
 Answer = TypeVar("Answer")
@@ -83,6 +86,58 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     history: list[StoredReceipt]
 
 
+class QueueFigures(msgspec.Struct, frozen=True):
+    """A queue and how it stands."""
+
+    queue: Queue
+    figures: Figures
+
+
+class OpenDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that has not ended, for people to see.
+
+    ``due_in_seconds`` is when a scheduled one becomes ready, and when the lease of a leased one runs out. ``holder`` is
+    who has the lease, or last had it.
+    """
+
+    id: str
+    seq: int
+    state: State
+    attempt: int
+    topic: str
+    content_type: str
+    body_bytes: int
+    published_at_ms: int
+    ordering_key: str
+    collapse_key: str
+    due_in_seconds: float | None = None
+    expires_in_seconds: float | None = None
+    leased_at_ms: int | None = None
+    holder: Actor | None = None
+
+
+class Body(msgspec.Struct, frozen=True):
+    """``content`` is None where it is no longer kept."""
+
+    content_type: str
+    content: bytes | None
+
+
+class ReasonCount(msgspec.Struct, frozen=True):
+    """How many dead letters have that reason, and when the last of them died."""
+
+    reason: str
+    count: int
+    last_dead_at_ms: int
+
+
+class SeqPage(msgspec.Struct, frozen=True):
+    """``next`` is the number to go on after; None at the end. A page may be short, even empty, before the end."""
+
+    seqs: list[int]
+    next: int | None
+
+
 class QueueByName(Query[Queue | None], frozen=True):
     name: str
 
@@ -97,6 +152,14 @@ class Queues(Query[list[Queue]], frozen=True):
 
 class FiguresOf(Query[Figures | None], frozen=True):
     queue: str
+
+
+class FiguresOfQueues(Query[list[QueueFigures]], frozen=True):
+    """How queues stand, by name: the named ones that are there, or all beyond ``after``."""
+
+    names: tuple[str, ...] | None = None
+    after: str = ""
+    limit: int = 500
 
 
 class ClientByName(Query[Client | None], frozen=True):
@@ -114,6 +177,14 @@ class KeyById(Query[Key | None], frozen=True):
 
 class Keys(Query[list[Key]], frozen=True):
     after: str = ""
+    limit: int = 100
+
+
+class KeysOf(Query[list[Key]], frozen=True):
+    """The keys and certificates of one principal, those that have ended too, the newest first."""
+
+    role: Role
+    name: str
     limit: int = 100
 
 
@@ -139,6 +210,38 @@ class NotificationById(Query[NotificationRecord | None], frozen=True):
     owner: str | None = None
 
 
+class BodyOf(Query[Body | None], frozen=True):
+    """What was published under that id, if it was to one of the owner's queues (None: to any)."""
+
+    id: str
+    owner: str | None = None
+
+
+class ReceiptsOf(Query[list[StoredReceipt]], frozen=True):
+    """What became of one notification, by queue and number: of one owner's queues, or of all; the first ``limit``."""
+
+    id: str
+    owner: str | None = None
+    limit: int = 1_000
+
+
+class OpenDeliveries(Query[list[OpenDelivery]], frozen=True):
+    """What stands in one state (SCHEDULED, READY, HELD, LEASED or DEAD) of a queue, by ``seq``."""
+
+    queue: str
+    state: State
+    after: int = 0
+    limit: int = 100
+
+
+class DeadReasons(Query[list[ReasonCount]], frozen=True):
+    """What a queue's dead letters died of, the most frequent first: of its first ``scanned``, whatever their number."""
+
+    queue: str
+    scanned: int = 10_000
+    limit: int = 100
+
+
 class DeadLetters(Query[list[DeadLetter]], frozen=True):
     """By ``seq``."""
 
@@ -162,8 +265,24 @@ class LeasedTo(Query[list[Delivery]], frozen=True):
 
 
 class CountDead(Query[int], frozen=True):
+    """How many of a queue's first ``scanned`` dead letters are selected: what it costs does not grow with the backlog.
+
+    Those selected by ``seqs`` are found wherever they are.
+    """
+
     queue: str
     selection: Selection
+    scanned: int = 100_000
+
+
+class DeadSeqs(Query[SeqPage], frozen=True):
+    """Selected dead letters beyond ``after``, by their numbers alone. A page looks at ``scanned`` dead letters."""
+
+    queue: str
+    selection: Selection = Selection()
+    after: int = 0
+    limit: int = 100
+    scanned: int = 10_000
 
 
 class ReceiptByNumber(Query[StoredReceipt | None], frozen=True):
@@ -180,4 +299,19 @@ class Receipts(Query[ReceiptPage], frozen=True):
     outcome: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    newest_first: bool = False
+
+
+class PaperOf(Query[Paper | None], frozen=True):
+    kind: Kind
+    key: str
+
+
+class Papers(Query[list[Paper]], frozen=True):
+    """Those of a kind with ``after`` < key < ``before`` (empty: no such bound), rising, or from the last down."""
+
+    kind: Kind
+    after: str = ""
+    before: str = ""
+    limit: int = 100
     newest_first: bool = False

@@ -51,6 +51,8 @@ _RESERVED: Final = frozenset(
         "http2-settings",
         "keep-alive",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",
@@ -85,7 +87,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
 
     ``url`` is in its canonical form. ``sealed_headers`` are the headers that the client set, a JSON object; their names
     can be read without opening it. ``version`` rises by one with each change: a change that was made of an older one is
-    refused. ``since_ms`` is when it was enabled or disabled, ``reason`` why it is disabled.
+    refused. ``since_ms`` is when it was enabled or disabled, ``reason`` why it is disabled, ``disabled_by_service``
+    whether nobody asked for that.
     """
 
     queue: str
@@ -102,6 +105,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     since_ms: int = 0
     created_at_ms: int = 0
+    disabled_by_service: bool = False
 
     def check(self) -> None:
         """Raise ``OutOfBounds`` for the first number outside its bounds."""

@@ -20,6 +20,7 @@ from restante.model import (
     check_bounds,
     check_name,
 )
+from restante.tracecontext import carried
 
 OUTBOX_TRANSPORT: Final = "outbox"
 """What the receipt names as the transport by which such a notification came."""
@@ -101,7 +102,7 @@ def check_written(written: Written) -> Publication:
         topic=written.topic,
         body=written.body,
         content_type=written.content_type,
-        attributes=_attributes(written.attributes),
+        attributes=carried(_attributes(written.attributes)),
         ordering_key=written.ordering_key,
         collapse_key=written.collapse_key,
         deliver_after_seconds=max(after - written.waited_seconds, 0.0),

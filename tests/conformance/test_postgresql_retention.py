@@ -4,10 +4,10 @@ import asyncio
 import datetime
 
 import pytest
-from tests.conformance.databases import connection, fake_clocks, new_database, nodes
+from tests.conformance.databases import Node, Wire, connection, fake_clocks, new_database, nodes
 
 from restante.errors import LeaseLost
-from restante.queries import NotificationById
+from restante.queries import Body, BodyOf, NotificationById
 
 DAY = 86_400
 
@@ -161,6 +161,35 @@ async def test_a_partition_of_which_much_is_needed_stays_for_now(stage, monkeypa
     there = await partitions(other, "notifications")
     assert [day in there for day in days] == [True, True, False]
     assert len(await one.lease(10)) == 5
+
+
+async def test_a_body_that_is_discarded_while_its_partition_goes_does_not_come_back(postgresql):
+    """What is still needed of the partition was copied before."""
+    (clock,) = fake_clocks(1)
+    url = new_database(postgresql)
+    async with (
+        Wire(url) as wire,
+        nodes(url, clocks=[clock], body_retention_seconds=3 * DAY // 2) as (one,),
+        Node(wire.url, clock) as pruning,
+        connection(url) as other,
+    ):
+        day = partition_of("notifications", clock.wall_ms())
+        secret = await one.publish(b"secret")
+        await one.reject(await one.one())
+        # On the day on which it goes, no partition is to be made: that would hold up the discard.
+        clock.advance(2 * DAY + 3_600 - clock.wall_ms() // 1_000 % DAY)
+        await one.prune_all()
+        assert day in await partitions(other, "notifications")
+        clock.advance(12 * 3_600)
+        wire.hold_at = b"DETACH PARTITION"
+        pruned = asyncio.ensure_future(pruning.prune_all())
+        await wire.cut.wait()
+        await one.discard(1)
+        wire.release()
+        await pruned
+        assert day not in await partitions(other, "notifications")
+        assert await one.store.browse(BodyOf(secret.id)) == Body("application/xml", None)
+        await one.check()
 
 
 async def test_a_partition_that_has_just_ended_is_left_to_who_may_still_write_to_it(stage):

@@ -21,14 +21,14 @@ from tests.e2e.test_openapi import SCHEMAS as CALLS
 
 import restante.web
 from restante.engine import attachments, stream
-from restante.http import protocol, server
+from restante.http import events, protocol, server
 from restante.http.api import Routes
 from restante.model import BATCH, LEASE_SECONDS_MAXIMUM, REASON_CHARACTERS, REPLY_BYTES
 from restante.testing.transports import Target, transport_cases
 from restante.testing.transports.drivers.events import Events
 from restante.testing.transports.drivers.websocket import Binary, Text
 from restante.testing.transports.stage import Stage, ack, one
-from restante.transports import events, websocket
+from restante.transports import websocket
 from restante.wire import frames
 from restante.wire.messages import NotificationOut, PublishedItem, SettledItem
 

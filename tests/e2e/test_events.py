@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import Mailbox, Service
 from tests.e2e.recording import Event, Record
 
-from restante.transports.events import HEARTBEAT_SECONDS, RETRY_MS
+from restante.http.events import HEARTBEAT_SECONDS, RETRY_MS
 from restante.wire import cookies
 
 SECONDS = 20

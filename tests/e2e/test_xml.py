@@ -12,6 +12,7 @@ from tests.e2e.conftest import Mailbox
 
 from restante.model import Receipt
 from restante.wire import messages, xml
+from restante.wire.job_messages import JobOut, Task
 
 T = TypeVar("T")
 
@@ -100,6 +101,12 @@ class TestWay:
         queue = xml.encode({"max_attempts": 1, "after_dead": "park"}, "queue")
         answer = admin.put(f"/v1/queues/{name}", content=queue, headers=SENT)
         assert read(answer, messages.QueueOut).settings.after_dead == "park"
+
+    def test_a_job_over_a_queue(self, mailbox: Mailbox) -> None:
+        asked = {"task": "redrive", "queues": [mailbox.name], "filter": {"reason": "none such"}}
+        job = ask(mailbox.admin, "/v1/jobs", asked, JobOut, 202)
+        assert (job.task, job.queues, job.total) == (Task.REDRIVE, [mailbox.name], 0)
+        assert job.filter.reason == "none such"
 
     def test_dead_letters_by_a_filter(self, mailbox: Mailbox) -> None:
         for reason in ("one", "two", "two"):

@@ -15,18 +15,23 @@ from typer.core import TyperGroup
 from restante import __version__
 from restante.cli import (
     administration,
+    alerts,
     collecting,
     dead,
     maintenance,
     moving,
     nodes,
+    operators,
     publishing,
     queues,
     receipts,
     relaying,
     serving,
+    top,
+    tracing,
     webhooks,
 )
+from restante.cli.doctor.command import doctor
 from restante.cli.failures import exit_code, report
 from restante.errors import RestanteError
 
@@ -77,6 +82,7 @@ _OPERATORS = "Look and administer"
 app.command(rich_help_panel=_SERVER)(serving.serve)
 app.command(rich_help_panel=_SERVER)(maintenance.demo)
 app.command(rich_help_panel=_SERVER)(maintenance.check)
+app.command(rich_help_panel=_SERVER)(doctor)
 app.command(rich_help_panel=_SERVER)(moving.backup)
 app.command(rich_help_panel=_SERVER)(moving.restore)
 app.command(rich_help_panel=_SERVER)(moving.copy)
@@ -98,7 +104,9 @@ for command in (
         rich_help_panel=_CLIENTS,
         context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
     )(command)
+app.command(rich_help_panel=_OPERATORS)(top.top)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
+app.command(rich_help_panel=_OPERATORS)(tracing.trace)
 app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
@@ -109,5 +117,7 @@ for group, name in (
     (administration.keys, "keys"),
     (administration.subscriptions, "subscriptions"),
     (webhooks.app, "webhook"),
+    (operators.app, "operator"),
+    (alerts.app, "alerts"),
 ):
     app.add_typer(group, name=name, rich_help_panel=_OPERATORS, no_args_is_help=True)

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from restante.cli import output
+from restante.cli.queue_view import show_queue, shown
 from restante.cli.remote import Client, remote
 from restante.errors import ConfigurationError, QueueNotFound
 from restante.model import SETTING_BOUNDS, Settings
@@ -27,11 +28,11 @@ def _settings_help() -> str:
     lines = []
     for name, field in _SETTINGS.items():
         bound = SETTING_BOUNDS.get(name)
-        default = (
-            "off" if field.default is None else f"{field.default:,}" if bound else field.default
-        )
+        default = f"{field.default:,}" if bound and field.default is not None else field.default
         allowed = f"{bound.low:,} to {bound.high:,}" if bound else "continue or park"
-        lines.append(f"  {name} ({default}): {allowed}" + (", or off" * (field.default is None)))
+        if field.default is None:
+            default, allowed = "the server's", f"{allowed}, off, or default"
+        lines.append(f"  {name} ({default}): {allowed}")
     return "\n\n".join(lines)
 
 
@@ -83,36 +84,24 @@ async def _all(client: Client) -> AsyncIterator[QueueWithFigures]:
 @app.command()
 @remote
 async def show(client: Client, name: Name, json: output.Json = False) -> None:
-    """A queue's figures and settings."""
-    queue = await client.queue(name)
+    """How a queue fares: figures, rates, who collects, what went wrong, the last hour; and its settings."""
+    queue, view, history, consumers = await asyncio.gather(
+        client.queue(name),
+        client.queue_view(name),
+        client.queue_history(name),
+        client.queue_consumers(name),
+    )
     if json:
-        output.emit(queue)
-        return
-    figures = queue.figures
-    output.details([("queue", queue.name), ("owner", queue.owner)])
-    print()
-    output.details(
-        [
-            ("published", f"{figures.published:,}"),
-            *(
-                (state, f"{getattr(figures, state):,}")
-                for state in (
-                    *("ready", "scheduled", "held", "leased", "dead"),
-                    *("acked", "superseded", "expired", "discarded"),
-                )
-            ),
-            ("oldest waiting", output.age(figures.oldest_age_seconds)),
-            ("published/s", figures.rates.published),
-            ("acked/s", figures.rates.acked),
-            ("failed/s", figures.rates.failed),
-            *((f"failed {error.count}x", error.reason) for error in figures.errors),
-        ]
-    )
-    print()
-    output.details(
-        (name, "off" if value is None else value)
-        for name, value in msgspec.structs.asdict(queue.settings).items()
-    )
+        output.emit(
+            {
+                **msgspec.to_builtins(queue),
+                "view": view,
+                "history": history,
+                "consumers": consumers,
+            }
+        )
+    else:
+        show_queue(queue.settings, view, history, consumers)
 
 
 @app.command(
@@ -156,12 +145,15 @@ async def set_(
     else:
         output.details(
             [("queue", queue.name), ("owner", queue.owner)]
-            + [(setting, getattr(queue.settings, setting)) for setting in settings]
+            + [(setting, shown(setting, getattr(queue.settings, setting))) for setting in settings]
         )
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings of ``NAME=VALUE`` words; hyphens do for underscores, and ``off`` for no limit."""
+    """Settings of ``NAME=VALUE`` words; hyphens do for underscores.
+
+    A limit may be ``off``, or ``default`` for the server's own.
+    """
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -171,7 +163,9 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             known = ", ".join(_SETTINGS)
             raise ConfigurationError(f"{pair!r} is not SETTING=VALUE with one of {known}")
         try:
-            value = None if text == "off" else text
+            value: object = text
+            if field.default is None:
+                value = {"off": 0, "default": None}.get(text, text)
             settings[name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"{name} cannot be {text!r}") from error

@@ -18,6 +18,8 @@ _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
 _NODES: Final = "Many nodes"
+_ALERTS: Final = "Alerts"
+_TRACING: Final = "Traces"
 
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
@@ -61,7 +63,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where /healthz and /readyz are.  [default: 127.0.0.1:7071]",
+            help="Where /healthz, /readyz and /metrics are.  [default: 127.0.0.1:7071]",
         ),
     ] = None,
     grpc_listen: Annotated[
@@ -211,6 +213,114 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_WEBHOOKS,
         ),
     ] = None,
+    alert_depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where so many wait in a queue; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_oldest_age_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where the oldest has waited so long; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_silence_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where a client has neither asked nor signed for so long; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_dead: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Alert where a queue has so many dead letters; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_error_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Alert where such a share of the attempts fails, 0.1 for 10 %; 0: never.  [default: 0]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where alerts are posted. RESTANTE_ALERT_WEBHOOK_SECRET signs them.  [default: nowhere]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_mail_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS,...",
+            help="Whom alerts are mailed to; takes the two below.  [default: nobody]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_mail_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Whom those mails are from.",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    smtp_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The mail server: smtp:// (STARTTLS), smtps:// or smtp+plain://.",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    alert_queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUEUE",
+            help="The queue of yours that alerts are published to.  [default: none]",
+            show_default=False,
+            rich_help_panel=_ALERTS,
+        ),
+    ] = None,
+    tracing_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Make traces, and send them there over OTLP/HTTP: http://HOST:4318/v1/traces.  [default: none]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
+    tracing_sample_ratio: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The share of the traces that begin here that are made, 0 to 1.  [default: 1]",
+            show_default=False,
+            rich_help_panel=_TRACING,
+        ),
+    ] = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
@@ -223,7 +333,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     Example: restante serve --data /var/lib/restante --listen 0.0.0.0:7070
     """
     settings = load(
-        _file(config),
+        settings_file(config),
         os.environ,
         {
             "data": data,
@@ -251,6 +361,18 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "shutdown_seconds": shutdown_seconds,
             "secrets_key_file": secrets_key_file,
             "webhook_allow": webhook_allow,
+            "alert_depth": alert_depth,
+            "alert_oldest_age_seconds": alert_oldest_age_seconds,
+            "alert_silence_seconds": alert_silence_seconds,
+            "alert_dead": alert_dead,
+            "alert_error_rate": alert_error_rate,
+            "alert_webhook_url": alert_webhook_url,
+            "alert_mail_to": alert_mail_to,
+            "alert_mail_from": alert_mail_from,
+            "smtp_url": smtp_url,
+            "alert_queue": alert_queue,
+            "tracing_endpoint": tracing_endpoint,
+            "tracing_sample_ratio": tracing_sample_ratio,
         },
     )
     raise typer.Exit(run(settings))
@@ -272,12 +394,15 @@ def _ready(started: Started) -> None:
         # The path and never the key: logs are read by many.
         print(f"The administrator's key is in {started.key_file.resolve()}", file=sys.stderr)
     print(f"Health is at {started.admin_url}/healthz", file=sys.stderr, flush=True)
+    if started.has_page:
+        print(f"The operators' page is at {started.admin_url}/", file=sys.stderr, flush=True)
     for name, address in started.grpc.items():
         print(f"{name} {address}")
     print(f"ready {started.url}", flush=True)
 
 
-def _file(named: Path | None) -> Path | None:
+def settings_file(named: Path | None) -> Path | None:
+    """The file of settings: the one named, else that of the environment, else the one here if there is one."""
     if named is not None:
         return named
     if text := os.environ.get("RESTANTE_CONFIG"):

@@ -24,6 +24,7 @@ from restante.client.answers import (
     Receipt,
     ReceiptPage,
     Received,
+    Way,
 )
 from restante.client.client import Client, Settle
 from restante.client.collecting import Lease
@@ -42,4 +43,5 @@ __all__ = [
     "Settle",
     "UnexpectedAnswer",
     "Unreachable",
+    "Way",
 ]

@@ -32,6 +32,13 @@ class ReceiptPage(msgspec.Struct, frozen=True):
     next: int | None = None
 
 
+class Way(msgspec.Struct, frozen=True):
+    """What became of one notification, by queue and number. ``complete``: these are all receipts there are of it."""
+
+    receipts: list[Receipt]
+    complete: bool
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A dead letter with all its receipts, oldest first."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from restante.client.answers import DeadPage, Receipt, ReceiptPage
+from restante.client.answers import DeadPage, Receipt, ReceiptPage, Way
 from restante.client.http import Wire
+from restante.client.jobs import JobOperations
+from restante.client.operators import OperatorOperations
+from restante.client.watching import WatchOperations
 from restante.client.webhooks import WebhookOperations
 from restante.model import Role
 from restante.wire.messages import (
@@ -33,7 +36,7 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class Operations(WebhookOperations):
+class Operations(WebhookOperations, WatchOperations, JobOperations, OperatorOperations):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 
     def __init__(self, wire: Wire) -> None:
@@ -42,6 +45,10 @@ class Operations(WebhookOperations):
     async def notification(self, id: str) -> NotificationStatus:
         """Who has it, who signed, when."""
         return await self._wire.call(NotificationStatus, "GET", f"/v1/notifications/{segment(id)}")
+
+    async def way(self, id: str) -> Way:
+        """Everything that became of it, in every queue that the key may see."""
+        return await self._wire.call(Way, "GET", f"/v1/notifications/{segment(id)}/receipts")
 
     # -- queues ---------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""What operators do: clients, queues, keys, subscriptions, dead letters."""
+"""What operators set up: clients, queues, keys, subscriptions."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -17,10 +16,12 @@ from restante.changes import (
     AddSubscription,
     Change,
     DropSubscription,
+    PutPaper,
     PutQueue,
     PutWebhook,
     RevokeKey,
 )
+from restante.engine.acts import What, difference
 from restante.engine.broker import Broker
 from restante.engine.webhooks import disabled_for
 from restante.model import (
@@ -29,28 +30,32 @@ from restante.model import (
     Key,
     Queue,
     Role,
-    Selection,
     Settings,
     Subscription,
     check_bounds,
     check_name,
 )
-from restante.nodes import changed_by
-from restante.queries import CountDead, QueueByName, Subscriptions, WebhookOf
+from restante.queries import KeyById, QueueByName, Subscriptions, WebhookOf
 from restante.routing import check_pattern
+from restante.wire import times
 
-BULK_STEP: Final = 250
-"""Dead letters of a bulk operation are done so many to a transaction: others go on in between."""
 KEY_SECONDS_MAXIMUM: Final = 10 * 365 * 86_400
 
 
 class Administration:
-    """Every method but those on dead letters presumes an administrator; callers check that first."""
+    """What ``actor`` does (``SYSTEM``: this program itself). That it may, callers check first.
+
+    Each change is written down as an act, in the transaction that makes it.
+    """
 
     def __init__(
-        self, broker: Broker, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        broker: Broker,
+        actor: Actor,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._broker = broker
+        self._actor = actor
         self._random_bytes = random_bytes
 
     async def add_client(self, name: str) -> tuple[Key, str]:
@@ -58,8 +63,11 @@ class Administration:
         check_name("client name", name)
         now = self._broker.clock.wall_ms()
         key, text = self.mint(Role.CLIENT, name, None, "first key")
-        await self._configure(
-            AddClient(Client(name, now)), PutQueue(Queue(name, name), must_be_new=True), AddKey(key)
+        await self._broker.configure(
+            AddClient(Client(name, now)),
+            PutQueue(Queue(name, name), must_be_new=True),
+            AddKey(key),
+            self._act(What.CLIENT_ADDED, queue=name, subject=name, key=key.id),
         )
         return key, text
 
@@ -75,7 +83,14 @@ class Administration:
         changes: list[Change] = [PutQueue(queue)]
         if base.owner != queue.owner:
             changes += await self._webhook_disabled(name)
-        await self._configure(*changes)
+        changed = difference(base.settings, queue.settings)
+        if current is None:
+            changes.append(self._act(What.QUEUE_ADDED, queue=name, owner=queue.owner, **changed))
+        elif base != queue:
+            if base.owner != queue.owner:
+                changed["owner"] = f"{base.owner} -> {queue.owner}"
+            changes.append(self._act(What.QUEUE_CHANGED, queue=name, **changed))
+        await self._broker.configure(*changes)
         return queue
 
     async def add_key(
@@ -116,7 +131,12 @@ class Administration:
 
         Who waits under it is answered with nothing, and who is connected is disconnected.
         """
-        await self._configure(RevokeKey(id, self._broker.clock.wall_ms()))
+        key = await self._broker.store.browse(KeyById(id))
+        whose = {} if key is None else {"role": key.role.value, "name": key.name}
+        await self._broker.configure(
+            RevokeKey(id, self._broker.clock.wall_ms()),
+            self._act(What.KEY_REVOKED, subject=id, **whose),
+        )
         self._broker.dismiss(id)
 
     async def subscribe(
@@ -131,72 +151,43 @@ class Administration:
             check_bounds("number of filter values", len(values), 1, 100)
         id = f"sub-{self._random_bytes(8).hex()}"
         subscription = Subscription(id, pattern, queue, conditions)
-        await self._configure(AddSubscription(subscription))
+        conditions_text = {
+            f"filter.{name}": ", ".join(values) for name, values in conditions.items()
+        }
+        await self._broker.configure(
+            AddSubscription(subscription),
+            self._act(
+                What.SUBSCRIPTION_ADDED,
+                queue=queue,
+                subject=id,
+                pattern=pattern,
+                **conditions_text,
+            ),
+        )
         return subscription
 
     async def unsubscribe(self, id: str) -> None:
-        await self._configure(DropSubscription(id))
+        """Remove a subscription; what was routed by it stays."""
+        gone = [one for one in await self.subscriptions() if one.id == id]
+        queue, pattern = (gone[0].queue, gone[0].pattern) if gone else ("", "")
+        await self._broker.configure(
+            DropSubscription(id),
+            self._act(What.SUBSCRIPTION_DROPPED, queue=queue, subject=id, pattern=pattern),
+        )
 
     async def subscriptions(self) -> list[Subscription]:
         return await self._broker.store.browse(Subscriptions())
 
-    async def redrive(
-        self, queue: str, selection: Selection, actor: Actor, *, preview: bool = False
-    ) -> tuple[int, int]:
-        """Give selected dead letters new attempts: ``(how many matched, how many were redriven)``."""
-        store = self._broker.store
-        return await self._bulk(
-            queue,
-            selection,
-            preview,
-            lambda chosen: store.redrive(queue, chosen, actor, BULK_STEP),
-        )
-
-    async def discard(
-        self,
-        queue: str,
-        selection: Selection,
-        actor: Actor,
-        *,
-        reason: str = "",
-        preview: bool = False,
-    ) -> tuple[int, int]:
-        """Discard selected dead letters: ``(how many matched, how many were discarded)``. Receipts stay."""
-        store = self._broker.store
-        return await self._bulk(
-            queue,
-            selection,
-            preview,
-            lambda chosen: store.discard(queue, chosen, actor, BULK_STEP, reason),
-        )
-
-    async def _bulk(
-        self,
-        queue: str,
-        selection: Selection,
-        preview: bool,
-        step: Callable[[Selection], asyncio.Future[tuple[int, dict[str, int]]]],
-    ) -> tuple[int, int]:
-        broker = self._broker
-        await broker.directory.queue(queue)
-        if selection.seqs is None:
-            # Only what is dead by now: what is redriven may die again while this goes on.
-            now = broker.clock.wall_ms() + 1
-            until = now if selection.until_ms is None else min(selection.until_ms, now)
-            selection = msgspec.structs.replace(selection, until_ms=until)
-        matched = await broker.store.browse(CountDead(queue, selection))
-        done = 0
-        while not preview:
-            count, ready = await asyncio.shield(step(selection))
-            broker.wake(ready)
-            done += count
-            if count < BULK_STEP:
-                break
-        return matched, done
-
     async def keep(self, key: Key) -> None:
         """Store a minted key: from now on it opens."""
-        await self._configure(AddKey(key))
+        told = {"role": key.role.value, "name": key.name, "label": key.label}
+        if key.certificate_san:
+            told["certificate_san"] = key.certificate_san
+        if key.expires_at_ms is not None:
+            told["expires_at"] = times.to_text(key.expires_at_ms)
+        await self._broker.configure(
+            AddKey(key), self._act(What.KEY_MINTED, subject=key.id, **told)
+        )
 
     def mint(
         self, role: Role, name: str, expires_after_seconds: float | None, label: str
@@ -223,13 +214,21 @@ class Administration:
         webhook = await broker.store.browse(WebhookOf(queue))
         if webhook is None:
             return []
-        disabled = disabled_for(webhook, "the queue has a new owner", broker.clock.wall_ms())
-        return [PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))]
+        reason, now = "the queue has a new owner", broker.clock.wall_ms()
+        disabled = disabled_for(webhook, reason, now, by_service=True)
+        changes: list[Change] = [
+            PutWebhook(msgspec.structs.replace(disabled, version=webhook.version + 1))
+        ]
+        if webhook.enabled:
+            changes.append(self._act(What.WEBHOOK_DISABLED, queue=queue, reason=reason))
+        return changes
 
-    async def _configure(self, *changes: Change) -> None:
-        await self._broker.store.configure(changes)
-        for change in changes:
-            self._broker.heed(changed_by(change))
+    def _act(
+        self, what: What, *, queue: str = "", subject: str = "", **details: object
+    ) -> PutPaper:
+        return self._broker.acts.paper(
+            self._actor, what, queue=queue, subject=subject, details=details
+        )
 
 
 def _check_key(name: str, expires_after_seconds: float | None, label: str) -> None:

@@ -12,10 +12,17 @@ from typing import Any, Final, Self
 from restante import auth
 from restante.addresses import Network
 from restante.admission import admit, check_body
+from restante.alerting import Alerting
+from restante.changes import Change
+from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
+from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
+from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
+from restante.engine.jobs import Jobs
+from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
@@ -23,6 +30,7 @@ from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
+from restante.engine.tracing import Tracer
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
@@ -39,8 +47,9 @@ from restante.model import (
     check_bounds,
     check_name,
 )
-from restante.nodes import Changed, NodeName, Subject
+from restante.nodes import Changed, NodeName, Subject, changed_by
 from restante.ports import Clock, Store, Waker
+from restante.tracecontext import carried
 from restante.wire import tokens
 from restante.wire.sealing import Keyring
 
@@ -68,9 +77,13 @@ class Broker:
         waker: Waker | None = None,
         client_requests_per_second: float = CLIENT_REQUESTS_PER_SECOND,
         node: NodeName | None = None,
+        alerting: Alerting | None = None,
+        tracer: Tracer | None = None,
+        act_retention_seconds: int = ACT_RETENTION_SECONDS,
     ) -> None:
         self.store = store
         self.clock = clock
+        self.tracer = tracer
         self.retiring = asyncio.Event()
         self.draining = False
         self.directory = Directory(store)
@@ -88,8 +101,14 @@ class Broker:
             retention_interval_seconds=retention_interval_seconds,
         )
         self.rates = Rates(clock, client_requests_per_second)
+        self.acts = Acts(store, clock, act_retention_seconds)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
+        self.jobs = Jobs(self)
+        self.contacts = Contacts(clock.wall_ms)
+        self.monitor = Monitor(self)
+        self.alerts = Alerts(store, clock, self.monitor, alerting)
+        self.monitor.after_look(self.alerts.look)
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 
@@ -100,6 +119,8 @@ class Broker:
             self.sweeper.sweep(),
             self.sweeper.retain(),
             self.membership.live(),
+            self.jobs.live(),
+            self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -117,6 +138,7 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()
 
@@ -140,6 +162,13 @@ class Broker:
         self.draining = True
         self.wakeups.dismiss()
         self.attachments.drain()
+
+    async def configure(self, *changes: Change) -> None:
+        """Have all changes made, or none, and let them take effect on this node."""
+        await self.store.configure(changes)
+        for change in changes:
+            if (changed := changed_by(change)) is not None:
+                self.heed(changed)
 
     def heed(self, changed: Changed) -> None:
         """What was changed, on whatever node, takes effect on this one. For a key that has ended see ``dismiss``."""
@@ -235,7 +264,7 @@ class Broker:
             content_type=publication.content_type,
             actor=actor,
             topic=publication.topic,
-            attributes=publication.attributes,
+            attributes=carried(publication.attributes),
             ordering_key=publication.ordering_key,
             collapse_key=publication.collapse_key,
             deliver_after_seconds=publication.deliver_after_seconds,
@@ -245,12 +274,21 @@ class Broker:
         admit(draft)
         return draft
 
+    async def append(self, draft: Draft) -> Appended:
+        """Store a draft that its maker has checked."""
+        return _one(await self._append([draft]))
+
     async def _append(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
         # The publisher may leave: what is being committed is committed, and its consumers are woken.
         return await asyncio.shield(self._begin(drafts))
 
     def _begin(self, drafts: list[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
-        future = self.store.append(drafts)
+        if self.tracer is None:
+            future = self.store.append(drafts)
+        else:
+            drafts, traced = self.tracer.publishing(drafts)
+            future = self.store.append(drafts)
+            future.add_done_callback(traced)
         future.add_done_callback(lambda done: self._appended(drafts, done))
         return future
 

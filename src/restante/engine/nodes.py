@@ -64,6 +64,11 @@ class Membership:
         """Of this process: one that is started again has another."""
         return self._self.id
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._self.name
+
     def holds(self, queue: str) -> bool:
         """Whether the queue's webhook is this node's to call, now. Whoever is told changes that refreshes it."""
         if self._nodes is None:

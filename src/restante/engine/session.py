@@ -104,6 +104,7 @@ class Session:
         )
         until = broker.clock.monotonic() + wait_seconds
         unwatch: Callable[[], None] | None = None
+        visit = broker.contacts.enter(self.queue, self.actor)
         with broker.wakeups.attend(self.queue.name, self.actor.key_id) as ticket:
             try:
                 while True:
@@ -133,6 +134,7 @@ class Session:
                         ticket.pass_on()
                         return []
             finally:
+                broker.contacts.leave(self.queue, visit)
                 if unwatch is not None:
                     unwatch()
 
@@ -173,6 +175,8 @@ class Session:
         """One look, without waiting. When the caller is cancelled meanwhile, what comes of it is released."""
         broker = self._broker
         look = broker.store.lease(request)
+        if broker.tracer is not None:
+            look.add_done_callback(broker.tracer.leasing(request))
         try:
             return await asyncio.shield(look)
         except asyncio.CancelledError:

@@ -141,7 +141,10 @@ class Settler:
         self, settlements: Sequence[Settlement]
     ) -> asyncio.Future[list[Settled | RestanteError]]:
         """End leases, and tell those whom it concerns."""
-        future = self._broker.store.settle(settlements)
+        broker = self._broker
+        future = broker.store.settle(settlements)
+        if broker.tracer is not None:
+            future.add_done_callback(broker.tracer.settling(settlements))
         future.add_done_callback(lambda done: self._ended(settlements, done))
         return future
 

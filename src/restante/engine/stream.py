@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from restante.engine.contacts import Visit
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settling
 from restante.errors import OutcomeUnknown, StoreUnavailable
@@ -66,6 +67,7 @@ class Stream:
         "_ticket",
         "_turn_taken",
         "_turns",
+        "_visit",
         "ended",
         "id",
         "session",
@@ -98,9 +100,11 @@ class Stream:
         self._found_seq = 0
         self.ended = False
         self._displaced = False
+        self._visit: Visit | None = None
 
     def __enter__(self) -> Self:
         self._ticket.__enter__()
+        self._visit = self._broker.contacts.enter(self.session.queue, self.session.actor)
         return self
 
     def __exit__(
@@ -110,6 +114,7 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.end()
+        self._broker.contacts.leave(self.session.queue, self._visit)
         self._end_turn()
         self._broker.holders.forget(self, self._held)
         # It may have been woken, in vain: the work is another's.

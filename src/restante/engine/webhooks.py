@@ -6,12 +6,14 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 
 from restante.addresses import Network
-from restante.changes import Change, DropWebhook, PutWebhook
+from restante.changes import Change, DropWebhook, PutPaper, PutWebhook
+from restante.engine.acts import What
 from restante.errors import (
     LastSecret,
     SecretNotFound,
@@ -20,7 +22,7 @@ from restante.errors import (
     WebhookNotFound,
     WebhooksUnavailable,
 )
-from restante.model import REASON_CHARACTERS, Outcome, check_bounds
+from restante.model import REASON_CHARACTERS, SYSTEM, Actor, Outcome, check_bounds
 from restante.queries import Receipts, WebhookOf, Webhooks
 from restante.webhooks import (
     OLD_SECRET_SECONDS,
@@ -106,7 +108,7 @@ class Courier(Protocol):
 
 
 class WebhookDesk:
-    """Callers have checked that the actor may collect from the queue.
+    """Callers have checked that the actor may collect from the queue. Each change is written down as an act of theirs.
 
     Without a ``keyring`` secrets are sealed under a key that lives no longer than this: for stores that do not either.
     """
@@ -177,7 +179,12 @@ class WebhookDesk:
     # -- changing -------------------------------------------------------------------------------
 
     async def put(
-        self, queue: str, url: str, headers: Mapping[str, str] | None, settings: Mapping[str, Any]
+        self,
+        queue: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        settings: Mapping[str, Any],
+        actor: Actor = SYSTEM,
     ) -> tuple[Webhook, str | None]:
         """Make or change the queue's webhook; the first secret's text when it was made, which is shown this once.
 
@@ -206,43 +213,63 @@ class WebhookDesk:
                 )
             wanted = msgspec.structs.replace(current, **fields, version=current.version + 1)
             wanted.check()
+            what = What.WEBHOOK_ADDED if text is not None else What.WEBHOOK_CHANGED
             try:
                 wanted = self._sealed_anew(wanted)
-                await self._configure(PutWebhook(wanted), queue)
+                act = self._act(actor, what, queue, **_changed(current, wanted))
+                await self._configure(queue, PutWebhook(wanted), act)
             except WebhookChanged:
                 continue
             return wanted, text
         raise WebhookChanged(f"the webhook of queue {queue} was changed by others meanwhile")
 
-    async def drop(self, queue: str) -> None:
+    async def drop(self, queue: str, actor: Actor = SYSTEM) -> None:
         """Call it no more; what is in the queue stays. ``WebhookNotFound``."""
-        await self._configure(DropWebhook(queue), queue)
+        act = self._act(actor, What.WEBHOOK_DROPPED, queue)
+        await self._configure(queue, DropWebhook(queue), act)
 
-    async def enable(self, queue: str) -> Webhook:
+    async def enable(self, queue: str, actor: Actor = SYSTEM) -> Webhook:
         """Call it (again): what has waited meanwhile is sent."""
         self._require_courier()
 
         def enabled(webhook: Webhook) -> Webhook:
             if webhook.enabled:
                 return webhook
-            return msgspec.structs.replace(webhook, enabled=True, reason="", since_ms=self._now())
+            return msgspec.structs.replace(
+                webhook,
+                enabled=True,
+                reason="",
+                since_ms=self._now(),
+                disabled_by_service=False,
+            )
 
-        return await self._change(queue, enabled)
+        return await self._change(
+            queue, enabled, lambda: self._act(actor, What.WEBHOOK_ENABLED, queue)
+        )
 
-    async def disable(self, queue: str, reason: str, *, seen: Webhook | None = None) -> Webhook:
-        """Call it no more until it is enabled. ``seen``: only if it goes where it went, and nobody enabled it since."""
+    async def disable(
+        self, queue: str, reason: str, actor: Actor = SYSTEM, *, seen: Webhook | None = None
+    ) -> Webhook:
+        """Call it no more until it is enabled.
+
+        ``seen`` is for the service, which does so of its own accord: only if the webhook goes where it went, and nobody
+        enabled it since.
+        """
         check_bounds("length of reason", len(reason), 0, REASON_CHARACTERS)
 
         def disabled(webhook: Webhook) -> Webhook:
-            if not webhook.enabled:
+            # Whoever disables what the service has disabled says that it shall be so.
+            if not webhook.enabled and (seen is not None or not webhook.disabled_by_service):
                 return webhook
             if seen is not None and (seen.url, seen.since_ms) != (webhook.url, webhook.since_ms):
                 return webhook
-            return disabled_for(webhook, reason, self._now())
+            return disabled_for(webhook, reason, self._now(), by_service=seen is not None)
 
-        return await self._change(queue, disabled)
+        return await self._change(
+            queue, disabled, lambda: self._act(actor, What.WEBHOOK_DISABLED, queue, reason=reason)
+        )
 
-    async def rotate(self, queue: str) -> tuple[WebhookSecret, str]:
+    async def rotate(self, queue: str, actor: Actor = SYSTEM) -> tuple[WebhookSecret, str]:
         """Sign with a new secret, whose text is shown this once; the old one goes on signing too for a day."""
         secret, text = self._mint(queue)
 
@@ -257,10 +284,14 @@ class WebhookDesk:
             ]
             return msgspec.structs.replace(webhook, secrets=(secret, *old))
 
-        await self._change(queue, rotated)
+        await self._change(
+            queue,
+            rotated,
+            lambda: self._act(actor, What.WEBHOOK_SECRET_ADDED, queue, subject=secret.id),
+        )
         return secret, text
 
-    async def drop_secret(self, queue: str, id: str) -> Webhook:
+    async def drop_secret(self, queue: str, id: str, actor: Actor = SYSTEM) -> Webhook:
         """Sign with this secret no more. ``SecretNotFound``; ``LastSecret`` for the only one."""
 
         def dropped(webhook: Webhook) -> Webhook:
@@ -274,12 +305,18 @@ class WebhookDesk:
             kept = tuple(msgspec.structs.replace(one, ends_at_ms=None) for one in left)
             return msgspec.structs.replace(webhook, secrets=kept)
 
-        return await self._change(queue, dropped)
+        return await self._change(
+            queue, dropped, lambda: self._act(actor, What.WEBHOOK_SECRET_DROPPED, queue, subject=id)
+        )
 
-    async def ping(self, queue: str) -> Pinged:
-        """Call it now with a test, whether it is enabled or not."""
+    async def ping(self, queue: str, actor: Actor) -> Pinged:
+        """Call it now with a test, whether it is enabled or not. Recorded before it is done."""
         webhook = await self.get(queue)
-        return await self._require_courier().ping(webhook)
+        courier = self._require_courier()
+        await self._broker.acts.record(
+            actor, What.WEBHOOK_PINGED, queue=queue, details={"url": _place(webhook.url)}
+        )
+        return await courier.ping(webhook)
 
     async def agree(self) -> bool:
         """Whether this node has the key with which other nodes seal, if there are any: from now on its first is it."""
@@ -309,27 +346,41 @@ class WebhookDesk:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _change(self, queue: str, change: Callable[[Webhook], Webhook]) -> Webhook:
-        """Put what ``change`` makes of the webhook; again of what is there then, where another was faster."""
+    async def _change(
+        self,
+        queue: str,
+        change: Callable[[Webhook], Webhook],
+        act: Callable[[], PutPaper] | None = None,
+    ) -> Webhook:
+        """Put what ``change`` makes of the webhook; again of what is there then, where another was faster.
+
+        ``act`` is None where nothing changes that its owner has set.
+        """
         for _ in range(_TRIES):
             current = await self.get(queue)
             wanted = change(current)
             if wanted == current:
                 return current
             wanted = msgspec.structs.replace(self._sealed_anew(wanted), version=current.version + 1)
+            acts = [] if act is None else [act()]
             try:
-                await self._configure(PutWebhook(wanted), queue)
+                await self._configure(queue, PutWebhook(wanted), *acts)
             except WebhookChanged:
                 continue
             return wanted
         raise WebhookChanged(f"the webhook of queue {queue} was changed by others meanwhile")
 
-    async def _configure(self, change: Change, queue: str) -> None:
+    def _act(
+        self, actor: Actor, what: What, queue: str, subject: str = "", **details: str
+    ) -> PutPaper:
+        return self._broker.acts.paper(actor, what, queue=queue, subject=subject, details=details)
+
+    async def _configure(self, queue: str, change: Change, *acts: PutPaper) -> None:
         if isinstance(change, PutWebhook) and not await self.agree():
             raise WebhooksUnavailable(
                 "other nodes seal secrets with a key that this node has not: the operator has to give it to all"
             )
-        future = self._broker.store.configure([change])
+        future = self._broker.store.configure([change, *acts])
         # Whoever asked may leave: what is committed takes effect all the same.
         future.add_done_callback(lambda _: self.refresh(queue))
         await asyncio.shield(future)
@@ -386,6 +437,27 @@ class WebhookDesk:
         return self._broker.clock.wall_ms()
 
 
-def disabled_for(webhook: Webhook, reason: str, now_ms: int) -> Webhook:
+def _changed(before: Webhook, after: Webhook) -> dict[str, str]:
+    """What an act may tell of it. Of addresses only where they lead: the rest of one may be a secret of its own."""
+    told: dict[str, str] = {}
+    if before.url != after.url:
+        told["url"] = f"{_place(before.url)} -> {_place(after.url)}"
+    if before.sealed_headers != after.sealed_headers:
+        told["header_names"] = ", ".join(after.header_names)
+    for name in ("timeout_seconds", "concurrency", "rate_per_second", "payload"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            told[name] = f"{old} -> {new}"
+    return told
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if url else "none"
+
+
+def disabled_for(webhook: Webhook, reason: str, now_ms: int, *, by_service: bool) -> Webhook:
     """The same, disabled; the version is the caller's to raise."""
-    return msgspec.structs.replace(webhook, enabled=False, reason=reason, since_ms=now_ms)
+    return msgspec.structs.replace(
+        webhook, enabled=False, reason=reason, since_ms=now_ms, disabled_by_service=by_service
+    )

@@ -14,7 +14,7 @@ from restante.errors import Unauthenticated
 from restante.http import client_certificates
 from restante.http.head import Head
 from restante.http.socket import Socket
-from restante.model import Actor, Role
+from restante.model import AGENT_CHARACTERS, Actor, Role
 from restante.wire import cookies
 
 ENVIRONMENT: str = "environment"
@@ -32,6 +32,8 @@ class Authenticator:
         self._secret = broker.store.token_secret
         self._rates = broker.rates
         self._admin_hash = None if admin_key is None else auth.hash_of(admin_key)
+        self.environment_stamp = "" if self._admin_hash is None else self._admin_hash.hex()[:16]
+        """Another for another administrator's key of the environment: what was begun with the one ends with it."""
         self._read = functools.lru_cache(maxsize=CERTIFICATES)(client_certificates.read)
 
     async def authenticate(self, head: Head, transport: str, *, by_cookie: bool = False) -> Actor:
@@ -41,28 +43,29 @@ class Authenticator:
         ``by_cookie``: where there is neither, a cookie made from a key will do. Without any of these it is who the
         client's certificate stands for, as ASGI's TLS extension has it. ``TooManyRequests`` where it asks too often.
         """
-        remote = _remote(head)
+        remote = remote_of(head)
         text = _presented(head)
+        agent = agent_of(head.header(b"user-agent"))
         if text is not None:
-            return await self.by_key(text, transport, remote)
+            return await self.by_key(text, transport, remote, agent)
         key_id = self._of_cookie(head) if by_cookie else None
         if key_id is not None:
-            return self._admitted(await self._actor(key_id, None, transport, remote))
+            return self._admitted(await self._actor(key_id, None, transport, remote, agent))
         certificate = _shown(head)
         if certificate is not None:
-            return await self.by_certificate(certificate, transport, remote)
+            return await self.by_certificate(certificate, transport, remote, agent)
         raise Unauthenticated("send Authorization: Bearer <key>")
 
-    async def by_key(self, text: str, transport: str, remote: str) -> Actor:
+    async def by_key(self, text: str, transport: str, remote: str, agent: str = "") -> Actor:
         """Who has that key. Asked once for each request, which it counts: ``TooManyRequests``."""
         if self._admin_hash is not None and hmac.compare_digest(
             auth.hash_of(text), self._admin_hash
         ):
-            return Actor("admin", Role.ADMIN, ENVIRONMENT, transport, remote)
+            return Actor("admin", Role.ADMIN, ENVIRONMENT, transport, remote, agent=agent)
         key_id, secret_hash = auth.parse(text)
-        return self._admitted(await self._actor(key_id, secret_hash, transport, remote))
+        return self._admitted(await self._actor(key_id, secret_hash, transport, remote, agent))
 
-    async def by_certificate(self, pem: str, transport: str, remote: str) -> Actor:
+    async def by_certificate(self, pem: str, transport: str, remote: str, agent: str = "") -> Actor:
         """Who that client's certificate stands for, as ``by_key``. It was verified by who ended the TLS connection.
 
         Of several names the first counts that somebody has. The end of the certificate's life is looked at here: a
@@ -75,9 +78,17 @@ class Authenticator:
         for san, key_id in shown.names:
             key = await self._directory.key(key_id)
             if key is not None and key.certificate_san == san and key.active(now):
-                actor = Actor(key.name, key.role, key.id, transport, remote)
-                actor = msgspec.structs.replace(actor, until_ms=shown.valid_until_ms)
-                return self._admitted(actor)
+                return self._admitted(
+                    Actor(
+                        key.name,
+                        key.role,
+                        key.id,
+                        transport,
+                        remote,
+                        until_ms=shown.valid_until_ms,
+                        agent=agent,
+                    )
+                )
         names = ", ".join(san for san, _ in shown.names)
         raise Unauthenticated(
             f"the certificate stands for nobody here ({names or 'no name counts'})"
@@ -96,7 +107,12 @@ class Authenticator:
         return actor
 
     async def _actor(
-        self, key_id: str, secret_hash: bytes | None, transport: str, remote: str
+        self,
+        key_id: str,
+        secret_hash: bytes | None,
+        transport: str,
+        remote: str,
+        agent: str = "",
     ) -> Actor:
         key = await self._directory.key(key_id)
         if secret_hash is not None and not auth.matches(
@@ -105,7 +121,7 @@ class Authenticator:
             raise Unauthenticated("the key is not known")
         if key is None or not key.active(self._clock.wall_ms()):
             raise Unauthenticated("the key has expired or was revoked")
-        return Actor(key.name, key.role, key.id, transport, remote)
+        return Actor(key.name, key.role, key.id, transport, remote, agent=agent)
 
     def _of_cookie(self, head: Head) -> str | None:
         header = head.header(b"cookie")
@@ -115,7 +131,13 @@ class Authenticator:
         return cookies.unseal(self._secret, value, self._clock.wall_ms() // 1_000)
 
 
-def _remote(head: Head) -> str:
+def agent_of(text: str | None) -> str:
+    """What a program says it is, cut short; nothing where it cannot be shown."""
+    text = (text or "")[:AGENT_CHARACTERS]
+    return text if text.isprintable() else ""
+
+
+def remote_of(head: Head) -> str:
     """Where it came from, as receipts have it: an IPv6 address in brackets, a port where it is known."""
     client = head.scope.get("client")
     if not client:

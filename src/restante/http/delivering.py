@@ -8,6 +8,7 @@ from typing import Any, Final
 from restante.engine.session import Session
 from restante.http.answers import Header
 from restante.model import Delivery
+from restante.tracecontext import NAMES
 from restante.wire import times
 from restante.wire.messages import NotificationOut, text_of
 
@@ -57,7 +58,8 @@ def to_headers(session: Session, delivery: Delivery) -> tuple[Header, ...]:
     for name, value in delivery.attributes.items():
         # An attribute given in JSON may have a dot, which a header's name may not: only `receive` shows those.
         if _HEADER_NAME.fullmatch(name):
-            own = name if name.startswith("ce-") else f"restante-attribute-{name}"
+            plain = name in NAMES or name.startswith("ce-")
+            own = name if plain else f"restante-attribute-{name}"
             headers.append((own.encode(), _text(value)))
     return tuple(headers)
 

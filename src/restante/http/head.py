@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from restante.errors import Malformed, OutOfBounds
 from restante.model import Actor
+from restante.tracecontext import NAMES, context_of
 
 T = TypeVar("T")
+_TRACE: Final = frozenset(name.encode() for name in NAMES)
 Scope = MutableMapping[str, Any]
 
 
@@ -33,6 +35,14 @@ class Head:
             if key == name:
                 return value.decode("latin-1")
         return None
+
+    def trace_context(self) -> dict[str, str]:
+        """The W3C trace context that came with it, as attributes; empty where there is none."""
+        return context_of(
+            (key.decode("ascii"), value.decode("latin-1"))
+            for key, value in self.headers
+            if key in _TRACE
+        )
 
     @property
     def wants_xml(self) -> bool:
@@ -65,6 +75,13 @@ class Head:
             return float(text)
         except ValueError as error:
             raise Malformed(f"{name} must be a number, not {text[:40]!r}") from error
+
+    def cursor(self, name: str) -> str:
+        """What an earlier page gave as ``next``, from the query; empty where it is not given. ``Malformed``."""
+        text = self.query.get(name, "")
+        if len(text) > 128 or not (text.isascii() and text.isprintable()):
+            raise Malformed(f"{name} must be what an earlier page gave as next")
+        return text
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number from the query, within its bounds."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from restante.errors import Malformed, RestanteError
 from restante.model import Appended, Publication
+from restante.tracecontext import with_context
 from restante.wire.messages import PlaceOut, PublicationItem, PublishedItem
 
+_NONE: Final[Mapping[str, str]] = {}
 
-def to_publication(item: PublicationItem, body: bytes | None) -> Publication:
-    """What the engine is asked. ``Malformed`` where there is no body."""
+
+def to_publication(
+    item: PublicationItem, body: bytes | None, context: Mapping[str, str] = _NONE
+) -> Publication:
+    """What the engine is asked. ``Malformed`` where there is no body.
+
+    ``context`` is the trace context of the request, for what has none of its own.
+    """
     if body is None:
         raise Malformed("a notification has a body or a body_base64")
     return Publication(
@@ -16,7 +27,7 @@ def to_publication(item: PublicationItem, body: bytes | None) -> Publication:
         queue=item.queue,
         topic=item.topic,
         content_type=item.content_type,
-        attributes=item.attributes,
+        attributes=with_context(item.attributes, context),
         idempotency_key=item.idempotency_key,
         ordering_key=item.ordering_key,
         collapse_key=item.collapse_key,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -12,6 +12,7 @@ from restante.engine.session import Session
 from restante.engine.settling import Settle, Settling
 from restante.errors import Malformed, RestanteError
 from restante.model import BATCH, Appended, Delivery, Publication, Settled, Verb, check_bounds
+from restante.tracecontext import TRACEPARENT
 from restante.wire.codes import detail_of
 from restante.wire.proto import restante_pb2 as pb
 from restante.wire.receipts import receipt_id
@@ -111,6 +112,14 @@ def _to_publication(item: pb.Publication) -> Publication:
             item.expires_after_seconds if item.HasField("expires_after_seconds") else None
         ),
     )
+
+
+def carry(message: Message, context: Mapping[str, str]) -> None:
+    """Give what is to be published the call's trace context, where it has none of its own; all else stays as it is."""
+    if context and isinstance(message, pb.PublishRequest | pb.PublishStreamRequest):
+        for item in message.notifications:
+            if TRACEPARENT not in item.attributes:
+                item.attributes.update(context)
 
 
 def to_publications(items: Sequence[pb.Publication]) -> list[Publication]:

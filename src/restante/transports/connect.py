@@ -33,7 +33,7 @@ from restante.http.request import ClientGone, Request, SendMessage
 from restante.model import BATCH, check_bounds
 from restante.ports import Clock
 from restante.rpc.link import LinkClosed
-from restante.rpc.messages import ATTRIBUTES, MESSAGE_BYTES, decode, to_problem
+from restante.rpc.messages import ATTRIBUTES, MESSAGE_BYTES, carry, decode, to_problem
 from restante.rpc.service import NAME, Call, Service
 from restante.wire.codes import Code, code_of, detail_of
 
@@ -161,6 +161,7 @@ class Exchange:
             if (request.header(name) or "identity") != "identity":
                 raise UnsupportedMedia("compressed messages are not taken")
         asked = reply.decode(call.request, await request.body(MESSAGE_BYTES))
+        carry(asked, request.trace_context())
         # Whoever took long to send it may have lost their key meanwhile.
         actor = await self._authenticator.confirm(actor, actor.remote_address)
         if call.answers is not None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
-
 from restante import auth
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
@@ -23,27 +21,23 @@ from restante.engine.stream import (
     CREDIT_MESSAGES_MAXIMUM,
     Stream,
 )
-from restante.http.answers import Answer, Header
+from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.http.delivering import to_notification
+from restante.http.events import (
+    HEADERS,
+    HEARTBEAT,
+    HEARTBEAT_SECONDS,
+    RETRY_MS,
+    data_of,
+    drain,
+)
 from restante.http.request import Request, SendMessage
 from restante.model import Delivery, Role
 from restante.wire import cookies
 
 NAME: Final = "sse"
-HEARTBEAT_SECONDS: Final = 15.0
-RETRY_MS: Final = 2_000
 _ID: Final = re.compile(r"([A-Za-z0-9_-]{16,64})(?:\.[0-9]{1,12})?", re.ASCII)
-_HEADERS: Final[tuple[Header, ...]] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    # For nginx: pass each event on as it comes.
-    (b"x-accel-buffering", b"no"),
-)
-_encode = msgspec.json.Encoder().encode
-_LINE_ENDS: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
-"""What the standard does not take for the end of a line, and libraries for text do."""
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
@@ -105,7 +99,7 @@ class EventStream:
             f"{stream.queue}/{stream.id}",
         )
         with attachment, stream:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             unwatch = self._request.watch(stream.end)
             try:
                 await self._put(send, self._greeting())
@@ -120,10 +114,10 @@ class EventStream:
                     if deliveries:
                         await self._put(send, self._events(deliveries))
                     elif not stream.ended:
-                        await self._put(send, b": still here\n\n")
+                        await self._put(send, HEARTBEAT)
                 if attachment.ending is Ending.DRAIN:
                     ms = int(self._broker.attachments.reconnect_after_seconds() * 1_000)
-                    await self._put(send, b"retry: %d\nevent: drain\ndata: {}\n\n" % ms)
+                    await self._put(send, drain(ms))
             finally:
                 unwatch()
             await send({"type": "http.response.body", "body": b""})
@@ -143,8 +137,7 @@ class EventStream:
 
     def _event(self, session: Session, delivery: Delivery) -> bytes:
         self._sent += 1
-        # JSON has no bare line ends: one line of data, whatever the body.
-        data = _LINE_ENDS.sub(_escaped, _encode(to_notification(session, delivery)))
+        data = data_of(to_notification(session, delivery))
         return b"id: %b.%d\nevent: notification\ndata: %b\n\n" % (
             self._stream.id.encode(),
             self._sent,
@@ -157,7 +150,3 @@ def _stream_id(request: Request) -> str | None:
     last = request.header(b"last-event-id")
     match = None if last is None else _ID.fullmatch(last)
     return None if match is None else match[1]
-
-
-def _escaped(match: re.Match[bytes]) -> bytes:
-    return b"\\u%04x" % ord(match[0].decode())

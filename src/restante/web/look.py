@@ -1,4 +1,4 @@
-"""Looking: a notification's status, queues and their figures, dead letters, receipts."""
+"""Looking: queues and their figures, what is in them, dead letters, receipts, clients."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from restante.engine.broker import Broker
 from restante.errors import (
     ClientNotFound,
     Malformed,
-    NotificationNotFound,
     QueueNotFound,
     ReceiptNotFound,
 )
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.request import Request
-from restante.lifecycle import ENDED
-from restante.model import Actor, Figures, Outcome, Queue, Role, Selection
+from restante.model import Actor, Figures, Outcome, Queue, Role, Selection, State
 from restante.queries import (
     ClientByName,
     Clients,
     DeadLetters,
-    DeliveryRecord,
+    DeadReasons,
     FiguresOf,
-    NotificationById,
+    OpenDeliveries,
+    OpenDelivery,
     Queues,
     ReceiptByNumber,
     Receipts,
@@ -39,32 +38,39 @@ from restante.wire.messages import (
     ClientPage,
     DeadOut,
     DeadPage,
-    DeliveryOut,
     ErrorCount,
     FiguresOut,
-    NotificationStatus,
+    HolderOut,
+    OpenOut,
+    OpenPage,
     QueueOut,
     QueuePage,
     QueueWithFigures,
     Rates,
+    ReasonList,
+    ReasonOut,
     ReceiptPage,
 )
-from restante.wire.receipts import decode_entry, parse_receipt_id, receipt_id, to_json
+from restante.wire.receipts import decode_entry, parse_receipt_id, to_json
 
 PAGE: Final = 100
 PAGE_MAXIMUM: Final = 1_000
+SCANNED: Final = 10_000
+"""Of so many dead letters the reasons are counted."""
 RATE_SECONDS: Final = 60.0
 RATE_RECEIPTS: Final = 1_000
+_OPEN: Final = (State.READY, State.LEASED, State.SCHEDULED, State.HELD, State.DEAD)
 _FAILURES: Final = (Outcome.NACKED, Outcome.REJECTED, Outcome.LEASE_EXPIRED)
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls that change nothing."""
     web = Look(broker)
-    routes.add("GET", "/v1/notifications/{id}", web.notification)
     routes.add("GET", "/v1/queues", web.queues)
     routes.add("GET", "/v1/queues/{queue}", web.queue)
+    routes.add("GET", "/v1/queues/{queue}/deliveries", web.deliveries)
     routes.add("GET", "/v1/queues/{queue}/dead", web.dead)
+    routes.add("GET", "/v1/queues/{queue}/dead/reasons", web.reasons)
     routes.add("GET", "/v1/queues/{queue}/receipts", web.receipts)
     routes.add("GET", "/v1/receipts/{id}", web.receipt)
     routes.add("GET", "/v1/clients", web.clients)
@@ -72,35 +78,11 @@ def add_routes(routes: Routes, broker: Broker) -> None:
 
 
 class Look:
-    """A client sees its own, an administrator everything, a publisher what it published."""
+    """A client sees its own, an administrator everything."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._browse = broker.store.browse
-
-    async def notification(self, request: Request) -> Answer:
-        actor = request.actor
-        id = request.parameters["id"]
-        owner = actor.name if actor.role is Role.CLIENT else None
-        found = await self._browse(NotificationById(id, owner))
-        if (
-            found is None
-            or (owner is not None and not found.deliveries)
-            or (actor.role is Role.PUBLISHER and found.publisher != actor.name)
-        ):
-            raise NotificationNotFound(f"there is no notification {id[:100]} here")
-        status = NotificationStatus(
-            id=found.id,
-            topic=found.topic,
-            content_type=found.content_type,
-            body_bytes=found.body_bytes,
-            body_sha256=found.body_sha256.hex(),
-            published_at=times.to_text(found.published_at_ms),
-            publisher=found.publisher,
-            attributes=found.attributes,
-            deliveries=[_delivery(record) for record in found.deliveries],
-        )
-        return envelope(request, status, "notification")
 
     async def queues(self, request: Request) -> Answer:
         auth.require(request.actor, Role.ADMIN, Role.CLIENT)
@@ -157,6 +139,41 @@ class Look:
             next=found[-1].seq if len(found) == limit else None,
         )
         return envelope(request, page, "dead")
+
+    async def deliveries(self, request: Request) -> Answer:
+        queue = await self._own_queue(request)
+        asked = request.query.get("state", State.READY.label)
+        states = {state.label: state for state in _OPEN}
+        if asked not in states:
+            raise Malformed(f"state must be one of {', '.join(states)}, not {asked[:40]!r}")
+        limit = _limit(request)
+        after = request.integer("after", 0, 0, 2**62)
+        found = await self._browse(OpenDeliveries(queue.name, states[asked], after, limit))
+        page = OpenPage(
+            deliveries=[_open_delivery(one, self._broker.clock.wall_ms()) for one in found],
+            next=found[-1].seq if len(found) == limit else None,
+        )
+        return envelope(request, page, "deliveries")
+
+    async def reasons(self, request: Request) -> Answer:
+        queue = await self._own_queue(request)
+        limit = _limit(request)
+        figures = await self._browse(FiguresOf(queue.name))
+        found = await self._browse(DeadReasons(queue.name, SCANNED, limit))
+        dead = 0 if figures is None else figures.dead
+        out = ReasonList(
+            reasons=[
+                ReasonOut(
+                    reason=one.reason,
+                    count=one.count,
+                    last_dead_at=times.to_text(one.last_dead_at_ms),
+                )
+                for one in found
+            ],
+            dead=dead,
+            scanned=min(dead, SCANNED),
+        )
+        return envelope(request, out, "reasons")
 
     async def receipts(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
@@ -233,22 +250,32 @@ def _time(request: Request, name: str) -> int | None:
     return None if text is None else times.to_ms(text)
 
 
-def _delivery(record: DeliveryRecord) -> DeliveryOut:
-    out = DeliveryOut(
-        queue=record.queue, seq=record.seq, state=record.state.label, attempt=record.attempt
+def _open_delivery(one: OpenDelivery, now_ms: int) -> OpenOut:
+    def at(seconds: float | None) -> str | None:
+        return None if seconds is None else times.to_text(now_ms + int(seconds * 1_000))
+
+    return OpenOut(
+        id=one.id,
+        seq=one.seq,
+        state=one.state.label,
+        attempt=one.attempt,
+        topic=one.topic,
+        content_type=one.content_type,
+        body_bytes=one.body_bytes,
+        published_at=times.to_text(one.published_at_ms),
+        ordering_key=one.ordering_key,
+        collapse_key=one.collapse_key,
+        due_at=at(one.due_in_seconds),
+        expires_at=at(one.expires_in_seconds),
+        leased_at=None if one.leased_at_ms is None else times.to_text(one.leased_at_ms),
+        holder=None
+        if one.holder is None
+        else HolderOut(
+            client=one.holder.name,
+            transport=one.holder.transport,
+            address=one.holder.remote_address,
+        ),
     )
-    if record.last is None:
-        return out
-    last = decode_entry(record.last.entry)
-    out.receipt = receipt_id(record.last.queue, record.last.number)
-    out.attempt = record.attempt or last.attempt
-    out.reason = last.reason or None
-    if record.state in ENDED:
-        out.settled_at = last.at
-        out.client = last.principal
-        out.reply, out.reply_base64 = last.reply, last.reply_base64
-        out.reply_content_type = last.reply_content_type or None
-    return out
 
 
 def _figures(figures: Figures, newest: list[StoredReceipt], now_ms: int) -> FiguresOut:

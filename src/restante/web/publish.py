@@ -15,6 +15,7 @@ from restante.http.api import Routes
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.model import BATCH, Appended, Publication, Role, check_bounds
+from restante.tracecontext import with_context
 from restante.wire.messages import (
     PublishBatch,
     Published,
@@ -68,10 +69,11 @@ class Publish:
         results: list[PublishedItem | None] = [None] * len(asked.notifications)
         publications: list[Publication] = []
         places: list[int] = []
+        context = request.trace_context()
         for index, item in enumerate(asked.notifications):
             try:
                 body = bytes_of("body", item.body, item.body_base64)
-                publications.append(to_publication(item, body))
+                publications.append(to_publication(item, body, context))
                 places.append(index)
             except RestanteError as error:
                 results[index] = to_result(error)
@@ -115,7 +117,7 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         queue=queue,
         topic=topic,
         content_type=content_type,
-        attributes=attributes,
+        attributes=with_context(attributes, request.trace_context()),
         idempotency_key=idempotency_key,
         ordering_key=ordering_key,
         collapse_key=collapse_key,

@@ -58,7 +58,9 @@ class WebhookCalls:
             if (value := getattr(asked, name)) is not msgspec.UNSET
         }
         headers = None if isinstance(asked.headers, msgspec.UnsetType) else asked.headers
-        webhook, secret = await self._broker.webhooks.put(queue, asked.url, headers, settings)
+        webhook, secret = await self._broker.webhooks.put(
+            queue, asked.url, headers, settings, request.actor
+        )
         return await self._answer(request, webhook, 200 if secret is None else 201, secret)
 
     async def get(self, request: Request) -> Answer:
@@ -66,24 +68,26 @@ class WebhookCalls:
         return await self._answer(request, await self._broker.webhooks.get(queue))
 
     async def drop(self, request: Request) -> Answer:
-        await self._broker.webhooks.drop(await self._own_queue(request))
+        await self._broker.webhooks.drop(await self._own_queue(request), request.actor)
         return Answer(204)
 
     async def enable(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
-        return await self._answer(request, await self._broker.webhooks.enable(queue))
+        enabled = await self._broker.webhooks.enable(queue, request.actor)
+        return await self._answer(request, enabled)
 
     async def disable(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         asked = await request.read(_DISABLE, DisableWebhook())
         reason = asked.reason or f"disabled by {request.actor.name}"
-        return await self._answer(request, await self._broker.webhooks.disable(queue, reason))
+        disabled = await self._broker.webhooks.disable(queue, reason, request.actor)
+        return await self._answer(request, disabled)
 
     async def ping(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
-        pinged = await self._broker.webhooks.ping(queue)
+        pinged = await self._broker.webhooks.ping(queue, request.actor)
         out = PingedOut(
             ok=pinged.ok,
             status=pinged.status,
@@ -95,13 +99,13 @@ class WebhookCalls:
     async def rotate(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
-        secret, text = await self._broker.webhooks.rotate(queue)
+        secret, text = await self._broker.webhooks.rotate(queue, request.actor)
         made = SecretMade(id=secret.id, secret=text, created_at=times.to_text(secret.created_at_ms))
         return envelope(request, made, "secret", 201)
 
     async def drop_secret(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
-        await self._broker.webhooks.drop_secret(queue, request.parameters["id"])
+        await self._broker.webhooks.drop_secret(queue, request.parameters["id"], request.actor)
         return Answer(204)
 
     async def _own_queue(self, request: Request) -> str:

@@ -240,6 +240,51 @@ class DeadPage(Answered, kw_only=True, omit_defaults=False):
     next: int | None
 
 
+class HolderOut(Answered, kw_only=True, omit_defaults=False):
+    client: str
+    transport: str
+    address: str
+
+
+class OpenOut(Answered, kw_only=True):
+    id: str
+    seq: int
+    state: str
+    attempt: int
+    topic: str = ""
+    content_type: str
+    body_bytes: int
+    published_at: str
+    ordering_key: str = ""
+    collapse_key: str = ""
+    due_at: str | None = None
+    expires_at: str | None = None
+    leased_at: str | None = None
+    holder: HolderOut | None = None
+
+
+class OpenPage(Answered, kw_only=True, omit_defaults=False):
+    deliveries: list[OpenOut]
+    next: int | None
+
+
+class ReasonOut(Answered, kw_only=True, omit_defaults=False):
+    reason: str
+    count: int
+    last_dead_at: str
+
+
+class ReasonList(Answered, kw_only=True, omit_defaults=False):
+    reasons: list[ReasonOut]
+    dead: int
+    scanned: int
+
+
+class WayOut(Answered, kw_only=True, omit_defaults=False):
+    receipts: list[msgspec.Raw]
+    complete: bool
+
+
 class ReceiptPage(Answered, kw_only=True, omit_defaults=False):
     receipts: list[msgspec.Raw]
     next: int | None
@@ -266,6 +311,29 @@ class DeadRequest(Asked, kw_only=True):
 class BulkDone(Answered, kw_only=True, omit_defaults=False):
     matched: int
     done: int
+
+
+class OpenedOut(Answered, kw_only=True, omit_defaults=False):
+    ordering_key: str
+
+
+class ActOut(Answered, kw_only=True):
+    id: str
+    at: str
+    who: str
+    role: Role
+    key_id: str = ""
+    transport: str = ""
+    address: str = ""
+    what: str
+    queue: str = ""
+    subject: str = ""
+    details: dict[str, str] = {}
+
+
+class ActPage(Answered, kw_only=True, omit_defaults=False):
+    acts: list[ActOut]
+    next: str | None
 
 
 class NewClient(Asked, kw_only=True):

@@ -20,6 +20,14 @@ def to_text(secret: bytes) -> str:
     return PREFIX + base64.b64encode(secret).decode()
 
 
+def of_text(text: str) -> bytes:
+    """The bytes of a secret as it is shown; ``ValueError`` where it is none, or not of 24 to 64 bytes."""
+    secret = base64.b64decode(text.removeprefix(PREFIX), validate=True)
+    if not text.startswith(PREFIX) or not 24 <= len(secret) <= 64:
+        raise ValueError("not a secret of Standard Webhooks")
+    return secret
+
+
 def sign(secrets: Sequence[bytes], id: str, timestamp: int, body: bytes) -> str:
     """The value of ``webhook-signature``. ``timestamp`` is in seconds since 1970; ``id`` has no full stop in it."""
     signed = b"%b.%d.%b" % (id.encode(), timestamp, body)

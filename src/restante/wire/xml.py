@@ -7,8 +7,8 @@
     </receive>
 
 - A member is a child element of its name, a list's entries are ``<item>`` elements, and what has free names
-  (``attributes``, ``filter``, ``headers``) has ``<entry name="region">eu</entry>`` elements; ``<region>eu</region>`` is
-  understood.
+  (``attributes``, ``details``, ``filter``, ``headers``) has ``<entry name="region">eu</entry>`` elements;
+  ``<region>eu</region>`` is understood.
 - A member that is null is left out. Booleans are ``true`` and ``false``.
 - Text is kept exactly, white space and all. Between elements white space means nothing; around numbers, booleans and
   fixed words neither.
@@ -44,7 +44,7 @@ PROBLEM_NAMESPACE: Final = "urn:ietf:rfc:7807"
 DEPTH: Final = 32
 ELEMENTS: Final = 200_000
 
-_FREE_NAMED: Final = frozenset({"attributes", "filter", "headers"})
+_FREE_NAMED: Final = frozenset({"attributes", "details", "filter", "headers"})
 _ENCODINGS: Final = frozenset({"utf-8", "utf-16", "us-ascii", "iso-8859-1"})
 _SPACE: Final = " \t\r\n"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*", re.ASCII)

@@ -122,6 +122,8 @@ def test_networks_are_a_list_or_text_with_commas(tmp_path):
         ({"RESTANTE_TLS_KEY": "a\0"}, {}, ["RESTANTE_TLS_KEY", "path of a file"]),
         ({}, {"admin_listen": "h:1", "grpc_listen": "h:1"}, ["admin_listen", "grpc_listen", "h:1"]),
         ({}, {"grpc_admin_listen": "h"}, ["--grpc-admin-listen", "HOST:PORT"]),
+        ({}, {"tracing_endpoint": "grpc://h:4317"}, ["--tracing-endpoint", "http:// or https://"]),
+        ({"RESTANTE_TRACING_SAMPLE_RATIO": "1.1"}, {}, ["RESTANTE_TRACING_SAMPLE_RATIO", "0 to 1"]),
     ],
 )
 def test_what_is_wrong_names_setting_source_and_bounds(environment, flags, told):

@@ -94,10 +94,13 @@ def test_batches_keep_order_and_bounds(tmp_path):
 
 
 def test_settings_of_words():
-    assert parse_settings(["lease-seconds=60", "backoff_factor=1.5", "depth_limit=off"]) == {
+    assert parse_settings(
+        ["lease-seconds=60", "backoff_factor=1.5", "depth_limit=off", "dead_limit=default"]
+    ) == {
         "lease_seconds": 60,
         "backoff_factor": 1.5,
-        "depth_limit": None,
+        "depth_limit": 0,
+        "dead_limit": None,
     }
     with pytest.raises(ConfigurationError):
         parse_settings(["max_attempts=off"])

@@ -32,6 +32,9 @@ COMMANDS = [
         "publish",
         "receive",
         "status",
+        "top",
+        "trace",
+        "doctor",
     ),
     *("ack", "nack", "reject", "extend", "release"),
     *("queue list", "queue show", "queue set", "dead list", "dead redrive", "dead discard"),
@@ -124,6 +127,10 @@ def test_a_page_that_is_not_ours(program):
         ["serve", "--listen", "nowhere"],
         ["serve", "--config", "no-such-file.toml"],
         ["queue", "list", "--url", "ftp://x"],
+        ["top", "--interval", "0"],
+        ["top", "--sort", "colour"],
+        ["doctor", "--through", "http://service.test"],
+        ["doctor", "--through", "http://service.test", "--queue", "q", "--wait", "61"],
     ],
 )
 def test_wrong_usage(program, arguments):

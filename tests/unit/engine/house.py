@@ -3,7 +3,10 @@
 import asyncio
 
 from restante.changes import AddClient, PutQueue
-from restante.model import Actor, Client, Publication, Queue, Role, Settings
+from restante.engine.acts import Wanted
+from restante.engine.settling import Settle
+from restante.model import Actor, Client, Publication, Queue, Role, Settings, Verb
+from restante.queries import FiguresOf
 from restante.stores.memory import MemoryStore
 
 SHOP = Actor("shop", Role.PUBLISHER, "k-shop")
@@ -79,3 +82,26 @@ def slow(monkeypatch, store, verb):
 
 def letter(body=b"<hello/>", queue="acme", **fields):
     return Publication(body=body, queue=queue, **fields)
+
+
+async def bury(broker, count, queue="acme", reason="bad", **fields):
+    """So many dead letters."""
+    session = await broker.session(queue, OPERATOR)
+    for done in range(0, count, 100):
+        batch = [letter(queue=queue, **fields)] * min(100, count - done)
+        await broker.publish_batch(batch, SHOP)
+        items = [
+            Settle(lease=session.token(one), verb=Verb.REJECT, reason=reason)
+            for one in await session.receive(max=100)
+        ]
+        await session.settle(items).results()
+
+
+async def figures(broker, queue="acme"):
+    return await broker.store.browse(FiguresOf(queue))
+
+
+async def acts(broker, **wanted):
+    """Who did what, the newest last."""
+    page = await broker.acts.page(Wanted(**wanted), limit=1_000)
+    return list(reversed(page.acts))

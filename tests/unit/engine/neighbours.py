@@ -32,7 +32,7 @@ class Board:
         self._log = []
 
     def record(self, changes):
-        self._log.append([changed_by(change) for change in changes])
+        self._log.append([told for change in changes if (told := changed_by(change)) is not None])
 
     def beat(self, report):
         answer = asyncio.get_running_loop().create_future()

@@ -7,8 +7,7 @@ from tests.unit.engine.house import ACME, OPERATOR, SHOP, letter, settings, slow
 
 from restante import auth
 from restante.certificates import key_id
-from restante.engine.administration import BULK_STEP, Administration
-from restante.engine.settling import Settle
+from restante.engine.administration import Administration
 from restante.errors import (
     AlreadyExists,
     ClientNotFound,
@@ -19,29 +18,13 @@ from restante.errors import (
     QueueNotFound,
     TooManyKeys,
 )
-from restante.model import Actor, Role, Selection, Settings, Verb
-from restante.queries import ClientByName, FiguresOf, QueueByName
+from restante.model import Actor, Role, Settings
+from restante.queries import ClientByName, QueueByName
 
 
 @pytest.fixture
 def office(broker):
-    return Administration(broker)
-
-
-async def bury(broker, count):
-    """So many dead letters."""
-    session = await broker.session("acme", OPERATOR)
-    for done in range(0, count, 100):
-        await broker.publish_batch([letter()] * min(100, count - done), SHOP)
-        items = [
-            Settle(lease=session.token(one), verb=Verb.REJECT, reason="bad")
-            for one in await session.receive(max=100)
-        ]
-        await session.settle(items).results()
-
-
-async def figures(broker):
-    return await broker.store.browse(FiguresOf("acme"))
+    return Administration(broker, OPERATOR)
 
 
 # -- clients, queues, keys ----------------------------------------------------------------------
@@ -202,78 +185,3 @@ async def test_refused_subscriptions(office):
     ):
         with pytest.raises(error):
             await office.subscribe(pattern, queue, conditions)
-
-
-# -- dead letters -------------------------------------------------------------------------------
-
-
-async def test_many_are_redriven_in_steps(office, broker):
-    count = 2 * BULK_STEP + 10
-    await bury(broker, count)
-    assert await office.redrive("acme", Selection(), OPERATOR, preview=True) == (count, 0)
-    assert (await figures(broker)).dead == count
-    assert await office.redrive("acme", Selection(), OPERATOR) == (count, count)
-    assert (await figures(broker)).ready == count
-
-
-async def test_exactly_one_steps_worth(office, broker):
-    await bury(broker, BULK_STEP)
-    assert await office.redrive("acme", Selection(), OPERATOR) == (BULK_STEP, BULK_STEP)
-
-
-async def test_some_are_discarded(office, broker):
-    await bury(broker, 5)
-    chosen = Selection(seqs=(2, 4, 99))
-    assert await office.discard("acme", chosen, OPERATOR, preview=True) == (2, 0)
-    assert await office.discard("acme", chosen, OPERATOR, reason="old") == (2, 2)
-    assert await office.discard("acme", Selection(reason="good"), OPERATOR) == (0, 0)
-    assert await office.discard("acme", Selection(reason="bad"), OPERATOR) == (3, 3)
-
-
-async def test_what_dies_again_meanwhile_is_left_alone(office, broker, store, monkeypatch):
-    """A consumer that rejects everything at once must not keep a redrive of all going for ever."""
-    await bury(broker, BULK_STEP)
-    session = await broker.session("acme", OPERATOR)
-    redrive = store.redrive
-
-    def redriven_and_rejected(*arguments):
-        done = redrive(*arguments)
-        broker.clock.advance(1)
-
-        async def reject():
-            result = await done
-            leased = await session.receive(max=1_000)
-            items = [Settle(lease=session.token(one), verb=Verb.REJECT) for one in leased]
-            await session.settle(items).results()
-            return result
-
-        return asyncio.ensure_future(reject())
-
-    monkeypatch.setattr(store, "redrive", redriven_and_rejected)
-    assert await office.redrive("acme", Selection(), OPERATOR) == (BULK_STEP, BULK_STEP)
-
-
-async def test_a_redrive_wakes_who_waits(office, broker):
-    await bury(broker, 2)
-    session = await broker.session("acme", ACME)
-    tasks = [asyncio.create_task(session.receive(max=1, wait_seconds=60)) for _ in range(2)]
-    await turns()
-    await office.redrive("acme", Selection(), OPERATOR)
-    assert [len(got) for got in await asyncio.gather(*tasks)] == [1, 1]
-
-
-async def test_an_operator_who_leaves_leaves_whole_steps(office, broker, store, monkeypatch):
-    await bury(broker, 10)
-    slow(monkeypatch, store, "redrive")
-    task = asyncio.create_task(office.redrive("acme", Selection(), OPERATOR))
-    await turns(2)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (await figures(broker)).ready == 10
-
-
-async def test_unknown_queues(office):
-    for work in (office.redrive, office.discard):
-        with pytest.raises(QueueNotFound):
-            await work("nowhere", Selection(), OPERATOR)

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from tests.unit.engine.house import ACME, BOB, turns
+from tests.unit.engine.house import ACME, BOB, OPERATOR, turns
 
 from restante.engine.administration import Administration
 from restante.engine.attachments import Ending
@@ -22,7 +22,9 @@ class Line:
 
 
 async def principal(broker, expires_after_seconds=None, name="acme"):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, name, expires_after_seconds, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(
+        Role.CLIENT, name, expires_after_seconds, ""
+    )
     await broker.directory.key(key.id)
     return Actor(name, Role.CLIENT, key.id)
 
@@ -54,7 +56,7 @@ async def test_a_refused_one_leaves_no_trace(store, clock):
 
 async def test_a_connection_that_was_let_in_just_before_its_key_was_revoked_is_ended(broker, clock):
     mine = await principal(broker)
-    await Administration(broker).revoke_key(mine.key_id)
+    await Administration(broker, OPERATOR).revoke_key(mine.key_id)
     with (line := Line(broker, mine)).attachment:
         clock.advance(0)
         assert line.endings == [Ending.KEY_ENDED]
@@ -63,7 +65,7 @@ async def test_a_connection_that_was_let_in_just_before_its_key_was_revoked_is_e
 async def test_a_revoked_key_ends_its_connections_at_once(broker):
     mine, other = await principal(broker), await principal(broker)
     with (line := Line(broker, mine)).attachment, (bystander := Line(broker, other)).attachment:
-        await Administration(broker).revoke_key(mine.key_id)
+        await Administration(broker, OPERATOR).revoke_key(mine.key_id)
         assert (line.endings, bystander.endings) == ([Ending.KEY_ENDED], [])
 
 

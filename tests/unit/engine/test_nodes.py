@@ -79,7 +79,7 @@ async def beats(clock, count=1):
 
 
 async def made_key(broker, name="acme"):
-    key, text = await Administration(broker).add_key(Role.CLIENT, name, None, "")
+    key, text = await Administration(broker, OPERATOR).add_key(Role.CLIENT, name, None, "")
     return key, text
 
 
@@ -95,7 +95,7 @@ async def test_a_revoked_key_ends_who_is_connected_with_it_on_the_other_node(pai
     polling = asyncio.create_task(session.receive(max=1, wait_seconds=60))
     with other.attachments.attach(actor, ended.append):
         await turns()
-        await Administration(one).revoke_key(key.id)
+        await Administration(one, OPERATOR).revoke_key(key.id)
         await beats(clock)
         assert ended == [Ending.KEY_ENDED]
         assert await polling == []
@@ -109,7 +109,7 @@ async def test_it_takes_effect_after_a_beat_that_was_missed(pair, store, clock):
     actor = await Authenticator(other).by_key(text, "http", "")
     ended: list[Ending] = []
     with other.attachments.attach(actor, ended.append):
-        await Administration(one).revoke_key(key.id)
+        await Administration(one, OPERATOR).revoke_key(key.id)
         store.board.cut_off = {"b"}
         await beats(clock)
         assert not ended
@@ -124,7 +124,7 @@ async def test_other_keys_of_the_client_are_left_alone(pair, clock):
     ended: list[Ending] = []
     others = Actor("acme", Role.CLIENT, "k-other")
     with other.attachments.attach(others, ended.append):
-        await Administration(one).revoke_key(key.id)
+        await Administration(one, OPERATOR).revoke_key(key.id)
         await beats(clock, 2)
         assert not ended
 
@@ -132,7 +132,7 @@ async def test_other_keys_of_the_client_are_left_alone(pair, clock):
 async def test_what_is_remembered_of_a_queue_is_what_it_is_now(pair, clock):
     one, other = pair
     assert (await other.directory.queue("acme")).owner == "acme"
-    await Administration(one).put_queue("acme", "bob", Settings(max_attempts=3))
+    await Administration(one, OPERATOR).put_queue("acme", "bob", Settings(max_attempts=3))
     await beats(clock)
     queue = await other.directory.queue("acme")
     assert (queue.owner, queue.settings.max_attempts) == ("bob", 3)
@@ -143,7 +143,7 @@ async def test_what_is_remembered_of_a_queue_is_what_it_is_now(pair, clock):
 async def test_subscriptions_route_on_every_node(pair, clock):
     one, other = pair
     assert (await other.directory.router()).queues("orders", {}) == ()
-    await Administration(one).subscribe("orders", "acme", {})
+    await Administration(one, OPERATOR).subscribe("orders", "acme", {})
     await beats(clock)
     assert (await other.directory.router()).queues("orders", {}) == ("acme",)
 
@@ -155,7 +155,7 @@ async def test_a_changed_webhook_is_told_to_who_calls_it(pair, clock):
     assert "acme" in other.webhooks.courier.told
     # Its queue's new owner is not sent to: the same on the node where that was asked for, and on this.
     other.webhooks.courier.told.clear()
-    await Administration(one).put_queue("acme", "bob", None)
+    await Administration(one, OPERATOR).put_queue("acme", "bob", None)
     await beats(clock)
     assert "acme" in other.webhooks.courier.told
     assert not (await other.webhooks.get("acme")).enabled
@@ -175,7 +175,7 @@ async def test_who_has_missed_too_much_forgets_all_and_ends_what_has_ended(
         other.attachments.attach(environment, stays.append),
     ):
         await other.directory.queue("acme")
-        await Administration(one).revoke_key(key.id)
+        await Administration(one, OPERATOR).revoke_key(key.id)
         monkeypatch.setattr(other.membership, "_seen", 0)
         await beats(clock)
         assert other.directory.known_queue("acme") is None
@@ -190,7 +190,7 @@ async def test_who_hears_nothing_asks_the_store_for_each_key(pair, store, clock)
     store.board.cut_off = {"b"}
     with capture_logs() as logs:
         await beats(clock)
-        await Administration(one).revoke_key(key.id)
+        await Administration(one, OPERATOR).revoke_key(key.id)
         await beats(clock, 4)
     with pytest.raises(Exception, match="revoked"):
         await Authenticator(other).by_key(text, "http", "")

@@ -5,7 +5,7 @@ import base64
 
 import msgspec
 import pytest
-from tests.unit.engine.house import SHOP, letter, slow, turns
+from tests.unit.engine.house import OPERATOR, SHOP, letter, slow, turns
 
 from restante.addresses import parse_networks
 from restante.engine.administration import Administration
@@ -211,7 +211,7 @@ async def test_there_is_none(desk):
         desk.disable("acme", ""),
         desk.rotate("acme"),
         desk.drop_secret("acme", "x"),
-        desk.ping("acme"),
+        desk.ping("acme", OPERATOR),
     ):
         with pytest.raises(WebhookNotFound):
             await call
@@ -227,7 +227,7 @@ async def test_it_is_dropped_and_made_anew_with_another_secret(desk):
 
 async def test_a_ping_is_the_courier_s(desk):
     await put(desk)
-    assert (await desk.ping("acme")).reason == URL
+    assert (await desk.ping("acme", OPERATOR)).reason == URL
 
 
 async def test_without_a_courier_it_says_what_to_install(broker):
@@ -239,7 +239,7 @@ async def test_without_a_courier_it_says_what_to_install(broker):
     await put(desk)
     desk.courier = None
     with pytest.raises(WebhooksUnavailable):
-        await desk.ping("acme")
+        await desk.ping("acme", OPERATOR)
     assert not (await desk.disable("acme", "x")).enabled, "that can always be done"
     await desk.drop("acme")
 
@@ -285,7 +285,7 @@ async def test_a_change_takes_effect_although_whoever_asked_has_left(
 async def test_a_new_owner_finds_it_disabled(desk, broker, courier, clock):
     await put(desk)
     clock.advance(1)
-    office = Administration(broker)
+    office = Administration(broker, OPERATOR)
     await office.put_queue("acme", None, None)
     assert (await desk.get("acme")).enabled
     await office.put_queue("acme", "bob", None)

@@ -7,6 +7,7 @@ import time
 import pytest
 from cryptography import x509
 from tests.certificates import DAY, Authority
+from tests.unit.engine.house import OPERATOR
 
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
@@ -35,7 +36,7 @@ class House:
     def __init__(self, broker, clock):
         self.broker = broker
         self.clock = clock
-        self.administration = Administration(broker)
+        self.administration = Administration(broker, OPERATOR)
         self.authenticator = Authenticator(broker, ADMIN_KEY)
 
     async def certificate(self, name, san, *, role=Role.PUBLISHER, seconds=None):

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, slow, turns
+from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, letter, settings, slow, turns
 from tests.unit.rpc.house import Link, ack, first
 
 from restante.engine.administration import Administration
@@ -450,30 +450,30 @@ async def test_a_cancelled_call_leaves_no_look_behind(broker, store, call):
 
 
 async def test_a_revoked_key_ends_the_call(broker):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     call = Call(broker, Actor("acme", Role.CLIENT, key.id))
     await call.open()
-    await Administration(broker).revoke_key(key.id)
+    await Administration(broker, OPERATOR).revoke_key(key.id)
     with pytest.raises(Unauthenticated):
         await call.task
 
 
 async def test_a_revoked_key_ends_a_call_on_which_nothing_was_asked_yet(broker):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     call = Call(broker, Actor("acme", Role.CLIENT, key.id))
     await turns()
-    await Administration(broker).revoke_key(key.id)
+    await Administration(broker, OPERATOR).revoke_key(key.id)
     with pytest.raises(Unauthenticated):
         await call.task
 
 
 async def test_a_revoked_key_ends_a_call_whose_client_does_not_read(broker):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     call = Call(broker, Actor("acme", Role.CLIENT, key.id))
     link = await call.open()
     link.hold()
     await publish(broker, b"1")
-    await Administration(broker).revoke_key(key.id)
+    await Administration(broker, OPERATOR).revoke_key(key.id)
     with pytest.raises(Unauthenticated):
         await call.task
     await turns()

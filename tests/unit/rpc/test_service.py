@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.engine.house import ACME, BOB, SHOP, letter, settings, slow, turns
+from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, letter, settings, slow, turns
 from tests.unit.rpc.house import Link
 
 from restante.engine.administration import Administration
@@ -296,9 +296,9 @@ async def test_a_drained_subscription_is_told_and_ended(broker, link, subscribed
 
 
 async def test_a_revoked_key_ends_it(broker, link, subscribed):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     task = await subscribed(actor=Actor("acme", Role.CLIENT, key.id))
-    await Administration(broker).revoke_key(key.id)
+    await Administration(broker, OPERATOR).revoke_key(key.id)
     with pytest.raises(Unauthenticated):
         await task
 
@@ -306,11 +306,11 @@ async def test_a_revoked_key_ends_it(broker, link, subscribed):
 async def test_one_that_ends_while_it_is_opened_is_not_opened(
     broker, link, monkeypatch, subscribed
 ):
-    key, _ = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    key, _ = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     opened = broker.stream
 
     async def slowly(*args, **said):
-        await Administration(broker).revoke_key(key.id)
+        await Administration(broker, OPERATOR).revoke_key(key.id)
         return await opened(*args, **said)
 
     monkeypatch.setattr(broker, "stream", slowly)

@@ -120,7 +120,7 @@ def test_no_name(name):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lease_seconds": 0}, {"max_attempts": 1_001}, {"backoff_factor": 0.5}, {"depth_limit": 0}],
+    [{"lease_seconds": 0}, {"max_attempts": 1_001}, {"backoff_factor": 0.5}, {"depth_limit": -1}],
 )
 def test_a_setting_outside_its_bounds_is_named(wrong):
     Settings().check()

@@ -144,7 +144,16 @@ def test_headers():
 @pytest.mark.parametrize(
     "name",
     [
-        *("Host", "Content-Type", "content-length", "Content-Encoding", "Connection", "Keep-Alive"),
+        *(
+            "Host",
+            "Traceparent",
+            "tracestate",
+            "Content-Type",
+            "content-length",
+            "Content-Encoding",
+            "Connection",
+            "Keep-Alive",
+        ),
         *("Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Date"),
         *("Webhook-Id", "webhook-signature", "Restante-Lease", "restante-x", "ce-type"),
         *("User-Agent", "", "a b", "a:b", "a\r\nb", "größe", ":path", "a\0", "x" * 129),

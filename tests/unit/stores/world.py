@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from restante import queries
-from restante.changes import AddClient, AddKey, AddSubscription, PutWebhook, RevokeKey
+from restante.changes import (
+    AddClient,
+    AddKey,
+    AddSubscription,
+    PutPaper,
+    PutWebhook,
+    RevokeKey,
+)
 from restante.errors import LeaseLost
-from restante.model import Actor, Client, Delivery, Key, Role, Selection, Subscription
+from restante.model import Actor, Client, Delivery, Key, Role, Selection, State, Subscription
+from restante.papers import Kind, Paper
 from restante.ports import Store
 from restante.testing.conformance.stage import Stage, refused
 from restante.webhooks import Webhook, WebhookSecret
@@ -124,6 +132,9 @@ async def administer(stage: Stage) -> None:
                 secrets=(WebhookSecret(id="w", sealed=b"\x01sealed", created_at_ms=5),),
             )
         ),
+        PutPaper(Paper(kind=Kind.ACT, key="a", content=b"\x00\xff")),
+        PutPaper(Paper(kind=Kind.ACT, key="a", content=b"\x00\xfe", version=2)),
+        PutPaper(Paper(kind=Kind.JOB, key="a", content=b"", expires_at_ms=now + 10_000_000)),
     )
 
 
@@ -148,6 +159,9 @@ async def answers(store: Store, ids: list[str]) -> dict[str, Any]:
         await ask(queries.FiguresOf(queue.name))
         await ask(queries.WebhookOf(queue.name))
         await ask(queries.DeadLetters(queue.name))
+        await ask(queries.DeadReasons(queue.name))
+        for state in (State.SCHEDULED, State.READY, State.HELD, State.LEASED, State.DEAD):
+            await ask(queries.OpenDeliveries(queue.name, state))
         await ask(queries.CountDead(queue.name, Selection(reason="poison\0 \u2603")))
         await ask(queries.LeasedTo(queue.name, "stream-1"))
         await ask(queries.Receipts(queue.name, limit=50, newest_first=True))
@@ -157,6 +171,11 @@ async def answers(store: Store, ids: list[str]) -> dict[str, Any]:
             after = page.next
             for receipt in page.receipts[:1]:
                 await ask(queries.ReceiptByNumber(queue.name, receipt.number))
+    await ask(queries.FiguresOfQueues(limit=1_000))
+    for kind in Kind:
+        await ask(queries.Papers(kind))
     for id in ids:
         await ask(queries.NotificationById(id))
+        await ask(queries.BodyOf(id))
+        await ask(queries.ReceiptsOf(id))
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.engine.house import ACME, SHOP, furnish, letter, turns
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, furnish, letter, turns
 from tests.unit.rpc.house import Link, ack, first
 
 from restante.app import build_api
@@ -38,7 +38,7 @@ async def broker(clock):
 
 @pytest.fixture
 async def key(broker):
-    _, text = await Administration(broker).add_key(Role.CLIENT, "acme", None, "")
+    _, text = await Administration(broker, OPERATOR).add_key(Role.CLIENT, "acme", None, "")
     return text
 
 

@@ -6,6 +6,7 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from restante.engine.webhooks import Opened
@@ -71,9 +72,15 @@ def test_the_notification_itself_with_all_else_in_headers():
     }
 
 
-def test_an_envelope_in_json():
-    import msgspec
+def test_the_trace_it_belongs_to_has_headers_of_its_own():
+    context = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "congo=1"}
+    traced = msgspec.structs.replace(delivery(), attributes=context)
+    call = delivery_call(WEBHOOK, Opened({}, ()), SESSION, traced, 0)
+    assert {name: call.headers[name] for name in context} == context
+    assert not any(name.startswith("restante-attribute-") for name in call.headers)
 
+
+def test_an_envelope_in_json():
     call = made(msgspec.structs.replace(WEBHOOK, payload="json"))
     assert call.headers["content-type"] == "application/json"
     envelope = json.loads(call.body)

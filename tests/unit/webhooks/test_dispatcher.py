@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.engine.house import settings, slow, turns
+from tests.unit.engine.house import OPERATOR, settings, slow, turns
 
 from restante.engine.administration import Administration
 from restante.errors import StoreUnavailable
@@ -336,7 +336,7 @@ async def test_a_webhook_that_is_dropped_is_called_no_more(post, endpoints):
 
 async def test_a_new_owner_s_notifications_do_not_go_to_the_old_one(post, endpoints):
     await post.webhook()
-    await Administration(post.broker).put_queue("acme", "bob", None)
+    await Administration(post.broker, OPERATOR).put_queue("acme", "bob", None)
     await turns()
     await post.publish(b"1")
     assert endpoints.calls == []
@@ -372,7 +372,7 @@ async def test_a_webhook_whose_secrets_do_not_open_waits(post, endpoints, broker
         assert other.webhooks.courier.circuit("acme") is None
         standing = await other.webhooks.standing(await other.webhooks.get("acme"))
         assert "cannot be opened" in standing.problem
-        assert not (await other.webhooks.ping("acme")).ok
+        assert not (await other.webhooks.ping("acme", OPERATOR)).ok
 
 
 async def test_only_what_this_node_holds_a_claim_for_is_called(broker, endpoints, monkeypatch):
@@ -405,7 +405,7 @@ async def test_a_ping_tells_what_came_of_it(post, endpoints, clock):
         (lambda: endpoints.answer(302), (False, 302, "HTTP 302")),
         (lambda: endpoints.fail("connection refused"), (False, None, "connection refused")),
     ):
-        ping = asyncio.create_task(post.broker.webhooks.ping("acme"))
+        ping = asyncio.create_task(post.broker.webhooks.ping("acme", OPERATOR))
         await turns()
         clock.advance(0.25)
         await answer()
@@ -418,14 +418,14 @@ async def test_a_ping_tells_what_came_of_it(post, endpoints, clock):
 
 async def test_who_pings_meanwhile_is_told_of_the_same(post, endpoints):
     await post.webhook()
-    pings = [asyncio.create_task(post.broker.webhooks.ping("acme")) for _ in range(100)]
+    pings = [asyncio.create_task(post.broker.webhooks.ping("acme", OPERATOR)) for _ in range(100)]
     await turns()
     assert len(endpoints.calls) == 1
     # Whoever gives up does not take it from the others.
     pings.pop().cancel()
     await endpoints.answer(204)
     assert {(await ping).status for ping in pings} == {204}
-    another = asyncio.create_task(post.broker.webhooks.ping("acme"))
+    another = asyncio.create_task(post.broker.webhooks.ping("acme", OPERATOR))
     await turns()
     await endpoints.answer(410)
     assert (await another).status == 410
@@ -448,7 +448,7 @@ async def test_a_ping_that_goes_well_ends_a_pause(post, endpoints):
     await post.publish(b"1", b"2")
     await endpoints.answer(503, retry_after="3000")
     await endpoints.fail()
-    ping = asyncio.create_task(post.broker.webhooks.ping("acme"))
+    ping = asyncio.create_task(post.broker.webhooks.ping("acme", OPERATOR))
     await turns()
     await endpoints.answer(200)
     assert (await ping).ok
@@ -459,7 +459,7 @@ async def test_a_ping_that_goes_well_ends_a_pause(post, endpoints):
 async def test_a_disabled_webhook_can_be_pinged(post, endpoints):
     await post.webhook()
     await post.broker.webhooks.disable("acme", "x")
-    ping = asyncio.create_task(post.broker.webhooks.ping("acme"))
+    ping = asyncio.create_task(post.broker.webhooks.ping("acme", OPERATOR))
     await turns()
     await endpoints.answer(200)
     assert (await ping).ok

@@ -75,7 +75,11 @@ async def _play(plan: Plan, data: Path, kept: Path | None) -> int:
         # As Ctrl-C, so that the server is not left behind.
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
     async with serving(data) as server:
-        print(f"A server runs at {server.url} (process {server.pid}, data in {data})\n", flush=True)
+        print(f"A server runs at {server.url} (process {server.pid}, data in {data})", flush=True)
+        if server.page_url:
+            key_file = data / "admin.key"
+            print(f"Its operators' page is at {server.page_url}: the key is in {key_file}")
+        print(flush=True)
         async with Client(server.url, server.admin_key) as admin:
             keys = await _set_scene(admin)
             code = await _act(plan, server, admin, keys)

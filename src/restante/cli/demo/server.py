@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,6 +17,8 @@ from restante.errors import RestanteError, StartupError
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 15.0
+_PAGE: Final = re.compile("The operators' page is at (http.+)")
+"""What the server says in its log before it is ready."""
 _PORTS: Final = (7070, 7071)
 
 
@@ -27,12 +30,14 @@ class ServerEnded(RestanteError):
 
 
 class Server:
-    """A running server; ``ended`` resolves when its process does."""
+    """A running server; ``ended`` resolves when its process does. ``page_url`` is empty where it serves no page."""
 
     def __init__(self, process: asyncio.subprocess.Process, url: str, data: Path) -> None:
         self.url = url
         self.pid = process.pid
         self.data = data
+        page = _PAGE.findall((data / "server.log").read_text(errors="replace"))
+        self.page_url: str = page[-1] if page else ""
         self.admin_key = (data / "admin.key").read_text().strip()
         self.ended = asyncio.ensure_future(process.wait())
 

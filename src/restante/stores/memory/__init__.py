@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeVar
 
 from restante.changes import Change
 from restante.errors import RestanteError, ShuttingDown
+from restante.metering import Meter
 from restante.model import (
     Actor,
     Appended,
@@ -49,10 +50,13 @@ class MemoryStore:
         idempotency_retention_seconds: int = IDEMPOTENCY_RETENTION_SECONDS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        tables = Tables(clock)
+        tables = self._tables = Tables(clock)
         self._deliveries = Deliveries(tables, jitter)
         self._administration = Administration(
-            tables, self._deliveries.unpark, idempotency_retention_seconds
+            tables,
+            self._deliveries.unpark,
+            self._deliveries.open_key,
+            idempotency_retention_seconds,
         )
         self._answers = Answers(tables)
         self._token_secret = secrets.token_bytes(32)
@@ -84,6 +88,10 @@ class MemoryStore:
     @property
     def available(self) -> bool:
         return not self.failed.done()
+
+    @property
+    def meter(self) -> Meter:
+        return self._tables.meter
 
     @property
     def nodes(self) -> None:
@@ -144,6 +152,7 @@ class MemoryStore:
             future.set_result(work(*arguments))
         except RestanteError as error:
             future.set_exception(error)
+        self._tables.meter.committed()
         return future
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -12,6 +13,7 @@ from restante.errors import (
     AlreadyExists,
     ClientNotFound,
     KeyNotFound,
+    PaperChanged,
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
@@ -32,10 +34,12 @@ class Administration:
         self,
         tables: Tables,
         unpark: Callable[[Table], None],
+        open_key: Callable[[Table, str], None],
         idempotency_retention_seconds: int,
     ) -> None:
         self._tables = tables
         self._unpark = unpark
+        self._open_key = open_key
         self._idempotency_retention_seconds = idempotency_retention_seconds
 
     # -- configure ------------------------------------------------------------------------------
@@ -45,23 +49,23 @@ class Administration:
         tables = self._tables
         clients, keys = dict(tables.clients), dict(tables.keys)
         queues, subscriptions = dict(tables.queues), dict(tables.subscriptions)
-        webhooks = dict(tables.webhooks)
+        webhooks, papers = dict(tables.webhooks), dict(tables.papers)
         settings = {name: table.queue for name, table in queues.items()}
-        opened: list[Table] = []
+        opened: list[Callable[[], None]] = []
         try:
             for item in changes:
                 self._change(item, opened)
         except RestanteError:
             tables.clients, tables.keys = clients, keys
             tables.queues, tables.subscriptions = queues, subscriptions
-            tables.webhooks = webhooks
+            tables.webhooks, tables.papers = webhooks, papers
             for name, queue in settings.items():
                 queues[name].queue = queue
             raise
-        for table in opened:
-            self._unpark(table)
+        for let_go in opened:
+            let_go()
 
-    def _change(self, item: change.Change, opened: list[Table]) -> None:
+    def _change(self, item: change.Change, opened: list[Callable[[], None]]) -> None:  # noqa: PLR0912 (a table of cases)
         tables = self._tables
         match item:
             case change.AddClient(client):
@@ -94,8 +98,19 @@ class Administration:
                 if queue not in tables.webhooks:
                     raise WebhookNotFound(f"queue {queue} has no webhook")
                 del tables.webhooks[queue]
+            case change.OpenOrderingKey(queue, ordering_key):
+                opened.append(functools.partial(self._open_key, tables.queue(queue), ordering_key))
+            case change.PutPaper(paper):
+                place = (paper.kind, paper.key)
+                there = tables.papers.get(place)
+                version = 1 if there is None else there.version + 1
+                if paper.version not in (0, version):
+                    raise PaperChanged("it was changed by another meanwhile")
+                tables.papers[place] = msgspec.structs.replace(paper, version=version)
+            case change.DropPaper(kind, key):
+                tables.papers.pop((kind, key), None)
 
-    def _put_queue(self, item: change.PutQueue, opened: list[Table]) -> None:
+    def _put_queue(self, item: change.PutQueue, opened: list[Callable[[], None]]) -> None:
         queue, tables = item.queue, self._tables
         if queue.owner not in tables.clients:
             raise ClientNotFound(f"there is no client {queue.owner} to own the queue")
@@ -107,7 +122,7 @@ class Administration:
             raise AlreadyExists(f"there is a queue {queue.name} already")
         table.queue = queue
         if queue.settings.after_dead == "continue":
-            opened.append(table)
+            opened.append(functools.partial(self._unpark, table))
 
     def _add_key(self, key: Key) -> None:
         tables = self._tables
@@ -153,7 +168,18 @@ class Administration:
         for table in tables.queues.values():
             done += self._prune_bodies(table, limit - done)
             done += self._prune_receipts(table, limit - done)
-        return done
+        return done + self._prune_papers(limit - done)
+
+    def _prune_papers(self, limit: int) -> int:
+        papers, now = self._tables.papers, self._tables.timeline.wall_ms()
+        past = [
+            place
+            for place, paper in papers.items()
+            if paper.expires_at_ms is not None and paper.expires_at_ms <= now
+        ][: max(0, limit)]
+        for place in past:
+            del papers[place]
+        return len(past)
 
     def _prune_bodies(self, table: Table, limit: int) -> int:
         """Drop bodies whose deliveries have all ended longer ago than their queues keep bodies."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from restante import queries as query
-from restante.model import Delivery, Figures, Outcome, Queue, State
+from restante.model import Delivery, Figures, Outcome, Queue, Selection, State
+from restante.papers import Paper
 from restante.stores.memory.deliveries import delivery, selected
-from restante.stores.memory.tables import Row, Table, Tables
+from restante.stores.memory.tables import Notification, Row, Table, Tables
 
 V = TypeVar("V")
 
@@ -30,6 +31,8 @@ class Answers:
                 return self._queues(asked)
             case query.FiguresOf(name):
                 return self._figures(name)
+            case query.FiguresOfQueues():
+                return self._figures_of_queues(asked)
             case query.ClientByName(name):
                 return tables.clients.get(name)
             case query.Clients(after, limit):
@@ -38,6 +41,10 @@ class Answers:
                 return tables.keys.get(id)
             case query.Keys(after, limit):
                 return _page(tables.keys, after, limit)
+            case query.KeysOf(role, name, limit):
+                keys = [key for key in tables.keys.values() if (key.role, key.name) == (role, name)]
+                keys.sort(key=lambda key: (-key.created_at_ms, key.id))
+                return keys[:limit]
             case query.Subscriptions():
                 return [tables.subscriptions[id] for id in sorted(tables.subscriptions)]
             case query.WebhookOf(name):
@@ -46,19 +53,34 @@ class Answers:
                 return _page(tables.webhooks, after, limit)
             case query.NotificationById():
                 return self._notification(asked)
+            case query.BodyOf():
+                found = self._owned(asked.id, asked.owner)
+                return None if found is None else query.Body(found.content_type, found.body)
+            case query.ReceiptsOf():
+                return self._receipts_of(asked)
+            case query.OpenDeliveries():
+                return self._open_deliveries(asked)
+            case query.DeadReasons():
+                return self._dead_reasons(asked)
             case query.DeadLetters():
                 return self._dead(asked)
             case query.LeasedTo():
                 return self._leased_to(asked)
-            case query.CountDead(name, selection):
+            case query.CountDead(name, selection, scanned):
                 table = tables.queues.get(name)
-                return 0 if table is None else len(selected(table, selection))
+                return 0 if table is None else _count_dead(table, selection, scanned)
+            case query.DeadSeqs():
+                return self._dead_seqs(asked)
             case query.ReceiptByNumber(name, number):
                 table = tables.queues.get(name)
                 entry = None if table is None else table.entries.get(number)
                 return None if entry is None else entry.stored
             case query.Receipts():
                 return self._receipts(asked)
+            case query.PaperOf(kind, key):
+                return tables.papers.get((kind, key))
+            case query.Papers():
+                return self._papers(asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
 
@@ -97,6 +119,16 @@ class Answers:
         counts = {state.label: count for state, count in table.counts.items()}
         return Figures(published=table.seq, oldest_age_seconds=self._oldest_age(table), **counts)
 
+    def _figures_of_queues(self, asked: query.FiguresOfQueues) -> list[query.QueueFigures]:
+        queues = self._tables.queues
+        names = queues if asked.names is None else set(asked.names) & queues.keys()
+        found = []
+        for name in sorted(name for name in names if name > asked.after)[: asked.limit]:
+            figures = self._figures(name)
+            if figures is not None:
+                found.append(query.QueueFigures(queues[name].queue, figures))
+        return found
+
     def _oldest_age(self, table: Table) -> float | None:
         first: dict[State, Row] = {}
         for row in table.rows.values():
@@ -134,6 +166,90 @@ class Answers:
             attributes=dict(found.attributes),
             deliveries=deliveries,
         )
+
+    def _owned(self, id: str, owner: str | None) -> Notification | None:
+        """The notification, if the ledger tells that it went to one of the owner's queues."""
+        found = self._tables.notifications.get(id)
+        if found is None or owner is None:
+            return found
+        for name, seq in found.places:
+            table = self._tables.queue(name)
+            if table.queue.owner == owner and table.is_told_from_start(seq):
+                return found
+        return None
+
+    def _receipts_of(self, asked: query.ReceiptsOf) -> list[query.StoredReceipt]:
+        notification = self._tables.notifications.get(asked.id)
+        found: list[query.StoredReceipt] = []
+        for name, seq in sorted(notification.places) if notification is not None else ():
+            table = self._tables.queue(name)
+            if asked.owner in (None, table.queue.owner):
+                found += [entry.stored for entry in table.history.get(seq, ())]
+        return found[: asked.limit]
+
+    def _open_deliveries(self, asked: query.OpenDeliveries) -> list[query.OpenDelivery]:
+        table = self._tables.queues.get(asked.queue)
+        if table is None:
+            return []
+        rows = (
+            row
+            for row in table.rows.values()
+            if row.standing.state is asked.state and row.seq > asked.after
+        )
+        return [self._open_delivery(row) for row in itertools.islice(rows, asked.limit)]
+
+    def _open_delivery(self, row: Row) -> query.OpenDelivery:
+        notification, standing = row.notification, row.standing
+        leased = standing.state is State.LEASED
+        waits = leased or standing.state is State.SCHEDULED
+        return query.OpenDelivery(
+            id=notification.id,
+            seq=row.seq,
+            state=standing.state,
+            attempt=standing.attempt,
+            topic=notification.topic,
+            content_type=notification.content_type,
+            body_bytes=notification.body_bytes,
+            published_at_ms=notification.published_at_ms,
+            ordering_key=row.ordering_key,
+            collapse_key=row.collapse_key,
+            due_in_seconds=self._until(row.due_ms) if waits else None,
+            expires_in_seconds=self._until(row.expires_ms),
+            leased_at_ms=row.leased_at_wall_ms,
+            holder=row.holder,
+        )
+
+    def _until(self, at_ms: int | None) -> float | None:
+        return None if at_ms is None else max(0, at_ms - self._tables.timeline.now_ms()) / 1_000
+
+    def _dead_reasons(self, asked: query.DeadReasons) -> list[query.ReasonCount]:
+        table = self._tables.queues.get(asked.queue)
+        rows = [] if table is None else selected(table, Selection())[: asked.scanned]
+        times: dict[str, list[int]] = {}
+        for row in rows:
+            times.setdefault(row.reason, []).append(row.dead_at_wall_ms)
+        found = [query.ReasonCount(why, len(at), max(at)) for why, at in times.items()]
+        return sorted(found, key=lambda one: (-one.count, one.reason))[: asked.limit]
+
+    def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        table = self._tables.queues.get(asked.queue)
+        if table is None:
+            return query.SeqPage([], None)
+        looked = selected(table, Selection(), asked.after, asked.scanned)
+        seqs = [row.seq for row in selected(table, asked.selection, asked.after, asked.scanned)]
+        if len(seqs) >= asked.limit:
+            return query.SeqPage(seqs[: asked.limit], seqs[asked.limit - 1])
+        return query.SeqPage(seqs, looked[-1].seq if len(looked) == asked.scanned else None)
+
+    def _papers(self, asked: query.Papers) -> list[Paper]:
+        keys = sorted(
+            key
+            for kind, key in self._tables.papers
+            if kind is asked.kind and key > asked.after and (not asked.before or key < asked.before)
+        )
+        if asked.newest_first:
+            keys.reverse()
+        return [self._tables.papers[asked.kind, key] for key in keys[: asked.limit]]
 
     def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
         table = self._tables.queues.get(asked.queue)
@@ -178,6 +294,11 @@ class Answers:
                 if len(found) >= asked.limit:
                     return query.ReceiptPage(found, number)
         return query.ReceiptPage(found, None)
+
+
+def _count_dead(table: Table, selection: Selection, scanned: int) -> int:
+    # Named ones are found by their numbers, however many are before them.
+    return len(selected(table, selection, 0, scanned if selection.seqs is None else None))
 
 
 def _page(values: Mapping[str, V], after: str, limit: int) -> list[V]:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from restante.errors import IdempotencyKeyReused, LeaseLost, RestanteError
+from restante.errors import DeadLetterNotFound, IdempotencyKeyReused, LeaseLost, RestanteError
 from restante.lifecycle import (
     ENDED,
     WAITING,
@@ -55,13 +56,17 @@ _OUTCOMES = {
 }
 
 
-def selected(table: Table, selection: Selection) -> list[Row]:
-    """The dead letters an operator means, by ``seq``."""
+def selected(
+    table: Table, selection: Selection, after: int = 0, scanned: int | None = None
+) -> list[Row]:
+    """The dead letters an operator means, by ``seq``: of the first ``scanned`` beyond ``after``."""
+    dead = (
+        row for row in table.rows.values() if row.standing.state is State.DEAD and row.seq > after
+    )
     return [
         row
-        for row in table.rows.values()
-        if row.standing.state is State.DEAD
-        and (selection.seqs is None or row.seq in selection.seqs)
+        for row in itertools.islice(dead, scanned)
+        if (selection.seqs is None or row.seq in selection.seqs)
         and (selection.reason is None or row.reason == selection.reason)
         and (selection.topic is None or row.notification.topic == selection.topic)
         and (selection.since_ms is None or row.dead_at_wall_ms >= selection.since_ms)
@@ -89,6 +94,9 @@ class Deliveries:
             if key in self._tables.idempotency:
                 return self._earlier(draft, key)
         tables = [self._tables.queue(name) for name in draft.queues]
+        replaced = None
+        if draft.replaces is not None:
+            replaced = _dead(tables[0], draft.replaces)
         self._tables.last_number += 1
         notification = Notification(
             n=self._tables.last_number,
@@ -111,7 +119,7 @@ class Deliveries:
         ready: dict[str, int] = {}
         for table in tables:
             before = table.counts[State.READY]
-            state = self._deliver(table, draft, notification)
+            state = self._deliver(table, draft, notification, replaced)
             # What a superseded one held back is ready now, too.
             count = max(table.counts[State.READY] - before, int(state is State.READY))
             if count:
@@ -130,14 +138,21 @@ class Deliveries:
         ]
         return Appended(notification.id, places, replayed=True)
 
-    def _deliver(self, table: Table, draft: Draft, notification: Notification) -> State:
+    def _deliver(
+        self, table: Table, draft: Draft, notification: Notification, replaced: Row | None
+    ) -> State:
         if draft.collapse_key:
             self._supersede(table, draft.collapse_key)
-        # Behind all of its key that wait or are out, and behind a dead letter that keeps the key shut.
-        held = bool(draft.ordering_key) and any(
-            row.standing.state is not State.DEAD or row.standing.parked
-            for row in table.ordered(draft.ordering_key)
-        )
+        ordered = table.ordered(draft.ordering_key) if draft.ordering_key else []
+        if replaced is not None and replaced.standing.parked:
+            # In front of all that the dead letter held up, unless another holds them up as well.
+            replaced.standing.parked = False
+            held = _is_shut(ordered)
+        else:
+            # Behind all of its key that wait or are out, and behind a dead letter that keeps the key shut.
+            held = any(
+                row.standing.state is not State.DEAD or row.standing.parked for row in ordered
+            )
         delay, expires = draft.deliver_after_seconds, draft.expires_after_seconds
         now = self._timeline.now_ms()
         table.seq += 1
@@ -155,6 +170,8 @@ class Deliveries:
         table.counts[state] += 1
         notification.places.append((table.queue.name, row.seq))
         self._tables.write(table, row, Outcome.PUBLISHED, state, actor=draft.actor)
+        if replaced is not None:
+            self._discard(table, replaced, draft.actor, f"replaced by {draft.id}")
         return state
 
     # -- lease ----------------------------------------------------------------------------------
@@ -175,6 +192,9 @@ class Deliveries:
                     self._bury_damaged(table, row)
                 else:
                     out.append(self._hand_out(table, row, body, request))
+        if out:
+            again = sum(one.attempt > 1 for one in out)
+            self._tables.meter.leased(request.queue, len(out), again)
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and table.counts[State.READY] > 0)
 
@@ -337,7 +357,13 @@ class Deliveries:
 
     def unpark(self, table: Table) -> None:
         """The queue no longer parks: open every ordering key that a dead letter keeps shut."""
-        parked = [row for row in table.rows.values() if row.standing.parked]
+        self._let_go(table, [row for row in table.rows.values() if row.standing.parked])
+
+    def open_key(self, table: Table, ordering_key: str) -> None:
+        """Open one ordering key that a dead letter keeps shut."""
+        self._let_go(table, [row for row in table.ordered(ordering_key) if row.standing.parked])
+
+    def _let_go(self, table: Table, parked: Sequence[Row]) -> None:
         for row in parked:
             row.standing.parked = False
         for row in parked:
@@ -453,9 +479,21 @@ class Deliveries:
         before = table.counts[State.READY]
         rows = selected(table, selection)[:limit]
         for row in rows:
-            decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
-            self._apply(table, row, decision, actor=actor, reason=reason)
+            self._discard(table, row, actor, reason)
         return len(rows), {queue: table.counts[State.READY] - before} if rows else {}
+
+    def _discard(self, table: Table, row: Row, actor: Actor, reason: str) -> None:
+        decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
+        self._apply(table, row, decision, actor=actor, reason=reason)
+        if not any(seq in self._tables.queue(name).rows for name, seq in row.notification.places):
+            row.notification.body = None
+
+
+def _dead(table: Table, seq: int) -> Row:
+    row = table.rows.get(seq)
+    if row is None or row.standing.state is not State.DEAD:
+        raise DeadLetterNotFound(f"queue {table.queue.name} has no dead letter {seq}")
+    return row
 
 
 def _is_shut(rows: Sequence[Row]) -> bool:

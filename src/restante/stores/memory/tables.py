@@ -6,7 +6,9 @@ import msgspec
 
 from restante.errors import QueueNotFound
 from restante.lifecycle import Standing
+from restante.metering import Meter
 from restante.model import Actor, Client, Key, Outcome, Queue, State, Subscription
+from restante.papers import Kind, Paper
 from restante.ports import Clock
 from restante.queries import StoredReceipt
 from restante.timeline import Timeline
@@ -120,7 +122,9 @@ class Tables:
         self.notifications: dict[str, Notification] = {}
         self.by_number: dict[int, Notification] = {}
         self.idempotency: dict[tuple[str, str], tuple[bytes, Notification, int]] = {}
+        self.papers: dict[tuple[Kind, str], Paper] = {}
         self.last_number = 0
+        self.meter = Meter()
 
     def queue(self, name: str) -> Table:
         """The queue of that name, or ``QueueNotFound``."""
@@ -174,6 +178,8 @@ class Tables:
         written = Entry(notification, row.seq, outcome, state, standing.fence, at, stored)
         table.entries[table.receipts] = written
         table.history.setdefault(row.seq, []).append(written)
+        age_ms = at - notification.published_at_ms
+        self.meter.receipt(table.queue.name, outcome, state, age_ms, reason)
         return table.receipts
 
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from restante.changes import Change
 from restante.errors import RestanteError, ShuttingDown
+from restante.metering import Meter
 from restante.model import (
     Actor,
     Appended,
@@ -28,7 +29,7 @@ from restante.model import (
 )
 from restante.ports import Clock
 from restante.queries import Answer, LeasedTo, Query
-from restante.stores.postgresql import administration, retention, server, upkeep
+from restante.stores.postgresql import administration, papers, retention, server, upkeep
 from restante.stores.postgresql.appending import Append
 from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.committer import Committer
@@ -77,12 +78,14 @@ class PostgresqlStore:
         self._token_secret = await server.prepare(
             database, self._url, self._timeline.wall_ms(time.time_ns() // 1_000_000)
         )
-        memory = Memory(self._timeline)
+        self._memory = memory = Memory(self._timeline)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committer = Committer(Transactor(database, memory, self._reach, self._jitter))
         self._upkeep = Transactor(database, memory, self._reach, self._jitter)
         # Apart, since a partition takes long: leases must run out meanwhile.
         self._pruning = Transactor(database, memory, self._reach, self._jitter)
+        # Many papers at once hold up nobody's lease, and nothing long holds them up.
+        self._papers = Transactor(database, memory, self._reach, self._jitter)
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
@@ -113,6 +116,10 @@ class PostgresqlStore:
         return self._reach.up
 
     @property
+    def meter(self) -> Meter:
+        return self._memory.meter
+
+    @property
     def nodes(self) -> SharedNodes:
         return self._nodes
 
@@ -121,6 +128,14 @@ class PostgresqlStore:
         return self._outbox
 
     def configure(self, changes: Sequence[Change]) -> asyncio.Future[None]:
+        of_papers = [item for item in changes if isinstance(item, papers.PaperChange)]
+        if len(of_papers) == len(changes):
+            return self._start(
+                self._papers.run(
+                    lambda unit: papers.put(unit, of_papers),
+                    repeatable=papers.is_repeatable(of_papers),
+                )
+            )
         return self._keep_up(lambda unit: administration.configure(unit, changes), repeatable=False)
 
     def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
@@ -173,6 +188,7 @@ class PostgresqlStore:
             await asyncio.wait(self._under_way)
         self._upkeep.close()
         self._pruning.close()
+        self._papers.close()
         self._beats.close()
         self._intake.close()
         self._reader.close()

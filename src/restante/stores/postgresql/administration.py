@@ -21,7 +21,7 @@ from restante.errors import (
 )
 from restante.model import Key, Queue, Role, Subscription
 from restante.nodes import changed_by
-from restante.stores.postgresql import nodes
+from restante.stores.postgresql import nodes, papers
 from restante.stores.postgresql.books import Registry
 from restante.stores.postgresql.unit import Unit
 from restante.stores.postgresql.upkeep import unpark
@@ -33,18 +33,26 @@ _ACTIVE: Final = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})
 
 
 async def configure(unit: Unit, changes: Sequence[change.Change]) -> None:
-    """As ``Store.configure``."""
+    """As ``Store.configure``, of which ``papers.put`` does those that change nothing but papers."""
     unit.registry = Registry()
     # First, so that whatever follows is seen by one node at a time.
-    await nodes.record(unit.connection, [changed_by(item) for item in changes])
+    if told := [changed for item in changes if (changed := changed_by(item)) is not None]:
+        await nodes.record(unit.connection, told)
     # In the order in which everybody locks them, whatever the order of the changes.
     await unit.connection.execute(
         "SELECT 1 FROM restante.tallies WHERE queue IN (SELECT id FROM restante.queues WHERE name = ANY($1::text[]))"
         " ORDER BY queue FOR UPDATE",
-        [item.queue.name for item in changes if isinstance(item, change.PutQueue)],
+        [
+            item.queue if isinstance(item, change.OpenOrderingKey) else item.queue.name
+            for item in changes
+            if isinstance(item, change.OpenOrderingKey | change.PutQueue)
+        ],
     )
     for item in changes:
-        await _change(unit, item)
+        if not isinstance(item, papers.PaperChange):
+            await _change(unit, item)
+    # Locked last on every node.
+    await papers.put(unit, [item for item in changes if isinstance(item, papers.PaperChange)])
     unit.written = True
 
 
@@ -77,6 +85,11 @@ async def _change(unit: Unit, item: change.Change) -> None:
             await connection.execute("DELETE FROM restante.subscriptions WHERE id = $1", id)
         case change.PutWebhook(webhook):
             await _put_webhook(unit, webhook)
+        case change.OpenOrderingKey(name, ordering_key):
+            if not await _exists(unit, "queues", "name", name):
+                raise QueueNotFound(f"there is no queue {name} here")
+            await unit.lock([name])
+            await unpark(unit, name, ordering_key)
         case change.DropWebhook(name):
             if not await _exists(unit, "webhooks", "queue", name):
                 raise WebhookNotFound(f"queue {name} has no webhook")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from restante.errors import IdempotencyKeyReused, RestanteError
-from restante.lifecycle import entry_state
+from restante.errors import DeadLetterNotFound, IdempotencyKeyReused, RestanteError
+from restante.lifecycle import Decision, entry_state
 from restante.model import Appended, Draft, Outcome, Place, State
 from restante.stores.postgresql.books import QueueBook
 from restante.stores.postgresql.operations import Needs, Operation
@@ -31,10 +31,12 @@ class Append(Operation):
             needs.notifications += 1
             if draft.idempotency is not None:
                 needs.idempotency_keys.append((draft.idempotency.publisher, draft.idempotency.key))
-            if not (draft.collapse_key or draft.ordering_key):
+            if not (draft.collapse_key or draft.ordering_key or draft.replaces):
                 continue
             for name in draft.queues:
                 book = unit.books.get(name)
+                if book is not None and draft.replaces is not None:
+                    needs.places.append((book.id, draft.replaces))
                 if book is not None and draft.collapse_key:
                     needs.collapse_keys.append((book.id, draft.collapse_key))
                 if book is not None and draft.ordering_key:
@@ -59,6 +61,11 @@ def append(unit: Unit, draft: Draft) -> Appended:
         unit.answers_earlier = True
         return Appended(earlier[1], _decode_places(earlier[2]), replayed=True)
     books = [unit.book(name) for name in draft.queues]
+    replaced = None
+    if draft.replaces is not None:
+        replaced = unit.rows.find(books[0], draft.replaces)
+        if replaced is None or replaced.standing.state is not State.DEAD:
+            raise DeadLetterNotFound(f"queue {books[0].name} has no dead letter {draft.replaces}")
     reading = unit.reading
     n = unit.memory.numbers.take()
     subject = Subject(n, draft.id, reading.wall_ms, draft.body_sha256, len(draft.body))
@@ -75,7 +82,7 @@ def append(unit: Unit, draft: Draft) -> Appended:
     ready: dict[str, int] = {}
     for book in books:
         before = book.counts[State.READY]
-        row = _deliver(unit, book, draft, subject)
+        row = _deliver(unit, book, draft, subject, replaced)
         places.append(Place(book.name, row.seq))
         # What a superseded one held back is ready now, too.
         count = max(book.counts[State.READY] - before, int(row.standing.state is State.READY))
@@ -90,11 +97,20 @@ def append(unit: Unit, draft: Draft) -> Appended:
     return Appended(draft.id, places, ready)
 
 
-def _deliver(unit: Unit, book: QueueBook, draft: Draft, subject: Subject) -> Row:
+def _deliver(
+    unit: Unit, book: QueueBook, draft: Draft, subject: Subject, replaced: Row | None
+) -> Row:
     now = unit.reading.now_ms
     if draft.collapse_key:
         unit.rows.supersede(book, draft.collapse_key)
-    held = bool(draft.ordering_key) and unit.rows.is_taken(book, draft.ordering_key)
+    key = draft.ordering_key
+    if replaced is not None and replaced.standing.parked:
+        # In front of all that the dead letter held up, unless another holds them up as well.
+        replaced.standing.parked = False
+        replaced.changed = True
+        held = bool(key) and unit.rows.is_shut(book, key)
+    else:
+        held = bool(key) and unit.rows.is_taken(book, key)
     delay, expires = draft.deliver_after_seconds, draft.expires_after_seconds
     book.seq += 1
     row = Row(book, book.seq, subject.n, subject.published_at_ms, subject.body_bytes)
@@ -117,6 +133,9 @@ def _deliver(unit: Unit, book: QueueBook, draft: Draft, subject: Subject) -> Row
         actor=draft.actor,
         at_ms=unit.reading.wall_ms,
     )
+    if replaced is not None:
+        decision = Decision(Outcome.DISCARDED, State.DISCARDED, replaced.standing.attempt)
+        unit.rows.apply(replaced, decision, actor=draft.actor, reason=f"replaced by {draft.id}")
     if state is State.READY and book.id not in unit.beyond:
         unit.candidates.setdefault(book.id, deque()).append(row)
     return row

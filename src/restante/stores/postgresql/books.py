@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from restante.metering import Meter
 from restante.model import Actor, Outcome, Settings, State
 from restante.wire.receipts import LABELS, Subject, chain, entry_of
 
@@ -88,7 +89,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 class Pen:
     """Writes receipts to the ends of the ledgers; ``lines`` are the rows for the table, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self.lines: list[tuple[Any, ...]] = []
         self.told: dict[tuple[int, int], list[Written]] = {}
 
@@ -135,4 +137,5 @@ class Pen:
         self.told.setdefault((book.id, seq), []).append(written)
         book.receipts, book.chain = number, digest
         book.dirty = True
+        self._meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
         return number

@@ -66,7 +66,10 @@ class Lease(Operation):
                     room -= row.body_bytes
                     out.append(self._hand_out(unit, row))
             candidates.popleft()
-        if not out and free > 0 and book.counts[State.READY]:
+        if out:
+            again = sum(one.attempt > 1 for one in out)
+            unit.meter.leased(book.name, len(out), again)
+        elif free > 0 and book.counts[State.READY]:
             # Not where nothing has happened since it was read: then what is ready is past its expiry.
             unread = book.id in unit.beyond and (
                 book.id in unit.handed_out or not unit.was_read(book)

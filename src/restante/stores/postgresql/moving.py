@@ -31,7 +31,7 @@ _NUMBERS_AHEAD: Final = 1_000
 COUNTS: Final = tuple(state.label for state in State)
 _PREFETCH: Final = 500
 _PREFETCH_BODIES: Final = 50
-_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "notifications", "archive")
+_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "papers", "notifications", "archive")
 
 _actor_of = msgspec.json.Decoder(Actor).decode
 _places_of = msgspec.json.Decoder(list[Place]).decode
@@ -53,12 +53,16 @@ _TOLD_OF: Final = (
     "EXISTS (SELECT 1 FROM restante.receipts r LEFT JOIN restante.pruned p ON p.queue = r.queue"
     " WHERE r.notification = x.n AND r.number > coalesce(p.receipts, 0))"
 )
-_KEPT: Final = f"(x.body IS NULL OR {_TOLD_OF})"
+_KEPT: Final = (
+    f"({_TOLD_OF} OR (x.body IS NULL AND"  # noqa: S608 (fixed terms)
+    " NOT EXISTS (SELECT 1 FROM restante.receipts r WHERE r.notification = x.n)))"
+)
 """Whether a notification is one still: some receipt tells of it, or it went to no queue."""
 _KNOWN: Final = (
     f"EXISTS (SELECT 1 FROM restante.notifications x WHERE x.n = i.notification AND {_KEPT})"  # noqa: S608 (fixed terms)
     f" OR EXISTS (SELECT 1 FROM restante.archive x WHERE x.n = i.notification AND {_TOLD_OF})"
 )
+_PAPER: Final = "kind, key, version, content, expires_at"
 _SELECT: Final = {
     Part.CLIENTS: "SELECT name, created_at FROM restante.clients WHERE name > $1 ORDER BY name",
     Part.QUEUES: (
@@ -72,6 +76,7 @@ _SELECT: Final = {
         "SELECT id, pattern, queue, filter FROM restante.subscriptions WHERE id > $1 ORDER BY id"
     ),
     Part.WEBHOOKS: "SELECT queue, version, webhook FROM restante.webhooks WHERE queue > $1 ORDER BY queue",
+    Part.PAPERS: f"SELECT {_PAPER} FROM restante.papers WHERE (kind, key) > ($1, $2) ORDER BY kind, key",  # noqa: S608 (fixed names)
     Part.NOTIFICATIONS: (
         f"SELECT {_NOTIFICATION}, body FROM restante.notifications x WHERE n > $1 AND {_KEPT}"  # noqa: S608 (fixed terms)
         f" UNION ALL SELECT {_NOTIFICATION}, NULL FROM restante.archive x WHERE n > $1 AND {_TOLD_OF} ORDER BY n"
@@ -94,6 +99,7 @@ _START: Final[dict[Part, Key]] = {
     Part.KEYS: ("",),
     Part.SUBSCRIPTIONS: ("",),
     Part.WEBHOOKS: ("",),
+    Part.PAPERS: ("", ""),
     Part.NOTIFICATIONS: (0,),
     Part.RECEIPTS: (0, 0),
     Part.DELIVERIES: (0, 0),
@@ -134,6 +140,7 @@ _MAKE: Final[dict[Part, Callable[[Sequence[Any]], Row]]] = {
     Part.KEYS: moving.KeyRow._make,
     Part.SUBSCRIPTIONS: moving.SubscriptionRow._make,
     Part.WEBHOOKS: moving.WebhookRow._make,
+    Part.PAPERS: moving.PaperRow._make,
     Part.NOTIFICATIONS: moving.NotificationRow._make,
     Part.RECEIPTS: moving.ReceiptRow._make,
     Part.DELIVERIES: _delivery,
@@ -288,6 +295,8 @@ class PostgresqlEnd:
                 await self._copy("subscriptions", "id, pattern, queue, filter", rows)
             case Part.WEBHOOKS:
                 await self._copy("webhooks", "queue, version, webhook", rows)
+            case Part.PAPERS:
+                await self._copy("papers", _PAPER, rows)
             case Part.NOTIFICATIONS:
                 await self._copy("notifications", f"{_NOTIFICATION}, body", rows)
             case Part.RECEIPTS:

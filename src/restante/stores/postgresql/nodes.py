@@ -27,7 +27,7 @@ from restante.stores.postgresql.unit import Unit
 
 KEPT: Final = 10_000
 """Changes that are told one by one. Who knows less is told that it knows nothing."""
-_SECRETS: Final = "secrets_key_id"
+SECRETS: Final = "secrets_key_id"
 REMEMBERED_SECONDS: Final = 3_600.0
 
 # Its own rows first, which it may have to wait for; it waits for nothing once it has locked any that are not.
@@ -175,15 +175,15 @@ async def beat(connection: Connection, report: NodeReport) -> Beat:
 async def agree(connection: Connection, key_ids: Sequence[bytes]) -> bool:
     """``Nodes.agree``, within the caller's transaction."""
     await connection.execute(
-        "INSERT INTO restante.meta VALUES ($1, $2) ON CONFLICT DO NOTHING", _SECRETS, key_ids[0]
+        "INSERT INTO restante.meta VALUES ($1, $2) ON CONFLICT DO NOTHING", SECRETS, key_ids[0]
     )
     known = await connection.fetchval(
-        "SELECT value FROM restante.meta WHERE name = $1 FOR UPDATE", _SECRETS
+        "SELECT value FROM restante.meta WHERE name = $1 FOR UPDATE", SECRETS
     )
     if known not in key_ids:
         return False
     await connection.execute(
-        "UPDATE restante.meta SET value = $2 WHERE name = $1 AND value <> $2", _SECRETS, key_ids[0]
+        "UPDATE restante.meta SET value = $2 WHERE name = $1 AND value <> $2", SECRETS, key_ids[0]
     )
     return True
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from restante import queries as query
-from restante.model import Client, Figures, Key, Queue, Role, Settings, State, Subscription
-from restante.stores.postgresql.books import COUNTS
+from restante.model import Client, Key, Queue, Role, Settings, State, Subscription
+from restante.stores.postgresql import papers
 from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.upkeep import selection_sql
+from restante.stores.postgresql.watching import KEPT, Watching
 from restante.webhooks import Webhook
 from restante.wire.receipts import decode_entry
 
@@ -29,10 +30,11 @@ _NOTIFICATION: Final = (
     "SELECT n, id, topic, content_type, body_bytes, body_sha256, published_at, publisher, attributes"
     " FROM restante.{} WHERE id = $1"
 )
-_KEPT: Final = (
-    "r.number > coalesce((SELECT p.receipts FROM restante.pruned p WHERE p.queue = r.queue), 0)"
+_FIRST_DEAD: Final = (
+    "(SELECT * FROM restante.deliveries WHERE queue = (SELECT id FROM restante.queues WHERE name = $1) AND state = 4"
+    " AND seq > $2 {} ORDER BY seq LIMIT $3) d"
+    " JOIN restante.notifications n ON n.n = d.notification AND n.published_at = d.published_at"
 )
-"""Of receipts ``r``: those that have not been pruned. They are dropped some time later, with their partition."""
 
 
 class Reads:
@@ -40,10 +42,11 @@ class Reads:
 
     def __init__(self, connection: Connection, timeline: SharedTimeline) -> None:
         self._connection = connection
-        self._timeline = timeline
+        self._watching = Watching(connection, timeline)
 
     async def answer(self, asked: query.Query[Any]) -> Any:  # noqa: PLR0912 (a table of cases)
         fetch, first = self._connection.fetch, self._connection.fetchrow
+        watching = self._watching
         match asked:
             case query.QueueByName(name):
                 row = await first(
@@ -58,7 +61,9 @@ class Reads:
                 )
                 return [_queue(row) for row in rows]
             case query.FiguresOf(name):
-                return await self._figures(name)
+                return await watching.figures(name)
+            case query.FiguresOfQueues():
+                return await watching.figures_of_queues(asked)
             case query.ClientByName(name):
                 row = await first("SELECT * FROM restante.clients WHERE name = $1", name)
                 return None if row is None else Client(*row)
@@ -74,6 +79,12 @@ class Reads:
                 return None if row is None else _key(row)
             case query.Keys(after, limit):
                 rows = await fetch(f"{_KEY} WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
+                return [_key(row) for row in rows]
+            case query.KeysOf(role, name, limit):
+                rows = await fetch(
+                    f"{_KEY} WHERE role = $1 AND name = $2 ORDER BY created_at DESC, id LIMIT $3",
+                    *(role, name, limit),
+                )
                 return [_key(row) for row in rows]
             case query.Subscriptions():
                 rows = await fetch(
@@ -93,36 +104,30 @@ class Reads:
                 return [_decode_webhook(row[0]) for row in rows]
             case query.NotificationById():
                 return await self._notification(asked)
+            case query.BodyOf():
+                return await watching.body(asked)
+            case query.ReceiptsOf():
+                return await watching.receipts_of(asked)
+            case query.OpenDeliveries():
+                return await watching.open_deliveries(asked)
+            case query.DeadReasons():
+                return await watching.dead_reasons(asked)
             case query.DeadLetters():
                 return await self._dead(asked)
             case query.CountDead():
                 return await self._count_dead(asked)
+            case query.DeadSeqs():
+                return await self._dead_seqs(asked)
             case query.ReceiptByNumber(queue, number):
                 return await self._receipt(queue, number)
             case query.Receipts():
                 return await self._receipts(asked)
+            case query.PaperOf(kind, key):
+                return await papers.one(self._connection, kind, key)
+            case query.Papers():
+                return await papers.page(self._connection, asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
-
-    async def _figures(self, name: str) -> Figures | None:
-        counts = ", ".join(f"t.{count}" for count in COUNTS)
-        row = await self._connection.fetchrow(
-            # The oldest of each state that has not ended: four steps into an index, whatever the backlog.
-            f"SELECT {counts}, t.seq, (SELECT min(o.published_at) FROM unnest(ARRAY[0, 1, 2, 3]) AS s (state)"  # noqa: S608 (fixed terms)
-            " CROSS JOIN LATERAL (SELECT d.published_at FROM restante.deliveries d WHERE d.queue = q.id"
-            "  AND d.state = s.state ORDER BY d.seq LIMIT 1) o),"
-            " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-            " FROM restante.queues q JOIN restante.tallies t ON t.queue = q.id WHERE q.name = $1",
-            name,
-        )
-        if row is None:
-            return None
-        *by_state, published, oldest, server_ms = row
-        age = None
-        if oldest is not None:
-            age = max(0, self._timeline.wall_ms(server_ms) - oldest) / 1_000
-        figures = dict(zip(COUNTS, by_state, strict=True))
-        return Figures(published=published, oldest_age_seconds=age, **figures)
 
     async def _notification(self, asked: query.NotificationById) -> query.NotificationRecord | None:
         row = await self._connection.fetchrow(
@@ -134,11 +139,11 @@ class Reads:
             "SELECT r.queue, q.name, q.owner, r.seq, r.number, r.outcome, r.entry, r.digest, d.state, d.attempt"  # noqa: S608 (fixed terms)
             " FROM restante.receipts r JOIN restante.queues q ON q.id = r.queue"
             " LEFT JOIN restante.deliveries d ON d.queue = r.queue AND d.seq = r.seq"
-            f" WHERE r.notification = $1 AND {_KEPT} ORDER BY q.name, r.number",
+            f" WHERE r.notification = $1 AND {KEPT} ORDER BY q.name, r.number",
             row[0],
         )
         # A notification to no queue has no receipts, and is known as long as it is kept.
-        if not told and not await self._went_nowhere(row[0]):
+        if not told and not await self._watching.went_nowhere(row[0]):
             return None
         by_queue: dict[int, list[Any]] = {}
         for line in told:
@@ -168,12 +173,6 @@ class Reads:
             attributes=_decode_attributes(row[8]) if row[8] else {},
             deliveries=deliveries,
         )
-
-    async def _went_nowhere(self, n: int) -> bool:
-        found = await self._connection.fetchval(
-            "SELECT 1 FROM restante.receipts WHERE notification = $1 LIMIT 1", n
-        )
-        return found is None
 
     async def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
         condition, values = selection_sql(asked.selection, 4)
@@ -212,7 +211,7 @@ class Reads:
                 "SELECT r.notification, r.number, r.entry, r.digest"  # noqa: S608 (fixed terms)
                 " FROM unnest($1::bigint[], $2::bigint[]) AS asked (n, queue)"
                 " JOIN restante.receipts r ON r.notification = asked.n AND r.queue = asked.queue"
-                f" WHERE {_KEPT} ORDER BY r.number",
+                f" WHERE {KEPT} ORDER BY r.number",
                 *(list(column) for column in zip(*asked, strict=True)),
             )
             for n, number, entry, digest in lines:
@@ -220,19 +219,37 @@ class Reads:
         return found
 
     async def _count_dead(self, asked: query.CountDead) -> int:
-        condition, values = selection_sql(asked.selection, 2)
+        condition, values = selection_sql(asked.selection, 4)
+        # Named ones are found by their numbers, however many are before them.
+        seqs = asked.selection.seqs
+        named = "" if seqs is None else "AND seq = ANY($4::bigint[])"
+        looks = asked.scanned if seqs is None else len(seqs)
         found: int = await self._connection.fetchval(
-            "SELECT count(*) FROM restante.deliveries d"  # noqa: S608 (fixed terms)
-            " JOIN restante.notifications n ON n.n = d.notification AND n.published_at = d.published_at"
-            f" WHERE d.queue = (SELECT id FROM restante.queues WHERE name = $1) AND {condition}",
-            *(asked.queue, *values),
+            f"SELECT count(*) FROM {_FIRST_DEAD.format(named)} WHERE {condition}",  # noqa: S608 (fixed terms)
+            *(asked.queue, 0, looks, *values),
         )
         return found
+
+    async def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        condition, values = selection_sql(asked.selection, 5)
+        rows = await self._connection.fetch(
+            f"SELECT d.seq FROM {_FIRST_DEAD.format('')} WHERE {condition} ORDER BY d.seq LIMIT $4",  # noqa: S608 (fixed terms)
+            *(asked.queue, asked.after, asked.scanned, asked.limit, *values),
+        )
+        seqs = [row[0] for row in rows]
+        if len(seqs) == asked.limit:
+            return query.SeqPage(seqs, seqs[-1])
+        last = await self._connection.fetchval(
+            "SELECT seq FROM restante.deliveries WHERE queue = (SELECT id FROM restante.queues WHERE name = $1)"
+            " AND state = 4 AND seq > $2 ORDER BY seq LIMIT 1 OFFSET $3",
+            *(asked.queue, asked.after, asked.scanned - 1),
+        )
+        return query.SeqPage(seqs, last)
 
     async def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
         row = await self._connection.fetchrow(
             "SELECT r.number, r.entry, r.digest FROM restante.receipts r"  # noqa: S608 (fixed terms)
-            f" WHERE r.queue = (SELECT id FROM restante.queues WHERE name = $1) AND r.number = $2 AND {_KEPT}",
+            f" WHERE r.queue = (SELECT id FROM restante.queues WHERE name = $1) AND r.number = $2 AND {KEPT}",
             *(queue, number),
         )
         return None if row is None else query.StoredReceipt(queue, *row)
@@ -248,7 +265,7 @@ class Reads:
             "WITH looked AS MATERIALIZED (SELECT r.number, r.entry, r.digest, ($3::text IS NULL OR r.outcome = $3)"  # noqa: S608 (fixed terms)
             "  AND ($4::bigint IS NULL OR r.at >= $4) AND ($5::bigint IS NULL OR r.at < $5) AS wanted"
             "  FROM restante.receipts r WHERE r.queue = (SELECT id FROM restante.queues WHERE name = $1)"
-            f"  AND r.number {beyond} $2 AND {_KEPT} ORDER BY r.number {order} LIMIT $6),"
+            f"  AND r.number {beyond} $2 AND {KEPT} ORDER BY r.number {order} LIMIT $6),"
             f" found AS (SELECT number, entry, digest FROM looked WHERE wanted ORDER BY number {order} LIMIT $7)"
             f" SELECT f.number, f.entry, f.digest, s.looked, s.last FROM (SELECT count(*) AS looked, {last}(number)"
             f" AS last FROM looked) s LEFT JOIN found f ON true ORDER BY f.number {order}",

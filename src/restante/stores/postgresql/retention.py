@@ -1,4 +1,4 @@
-"""What is let go of after its time: idempotency keys, receipts from each ledger's beginning, and whole partitions.
+"""What is let go of after its time: idempotency keys, papers, receipts from each ledger's start, whole partitions.
 
 A receipt past its time is first counted as gone (``pruned``), and no answer tells of it any more; its row goes with
 its partition. Bodies go with the partition of their day, once every queue has kept them for as long as it says.
@@ -20,6 +20,11 @@ _SETTLED_MS: Final = 3_600_000
 _KEYS: Final = (
     "DELETE FROM restante.idempotency WHERE ctid IN"
     " (SELECT ctid FROM restante.idempotency WHERE at < $1 ORDER BY at LIMIT $2)"
+)
+_PAPERS: Final = (
+    "DELETE FROM restante.papers WHERE ctid IN"
+    # One that is being put again is let be: who puts many locks them in another order.
+    " (SELECT ctid FROM restante.papers WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
 )
 _PAGE: Final = (
     "WITH page AS (SELECT q.id, t.receipts AS last, coalesce(p.receipts, 0) AS before,"
@@ -66,6 +71,8 @@ class Retention:
         before = reading.now_ms - self._idempotency_retention_seconds * 1_000
         status = await connection.execute(_KEYS, before, limit)
         done = int(status.rpartition(" ")[2])
+        status = await connection.execute(_PAPERS, reading.wall_ms, max(0, limit - done))
+        done += int(status.rpartition(" ")[2])
         ids = await connection.fetch(
             "SELECT id FROM restante.queues WHERE id > $1 ORDER BY id LIMIT $2", self._after, limit
         )

@@ -4,7 +4,8 @@ One row of ``deliveries`` is one delivery that has not ended: narrow, without th
 is told by ``receipts``. ``tallies`` holds what a queue counts, and its row lock is what puts everything that happens
 to a queue, on whatever node, one after the other. ``notifications`` (with the bodies) and ``receipts`` are partitioned
 by time, so that they are dropped and not deleted; what a dropped partition's notifications were is told by
-``archive`` (see ``retention.py``).
+``archive`` (see ``retention.py``). Each state of a delivery has an index of its own, so that the first of a queue is
+found in one step, whatever its backlog.
 
 Every table on the way of a notification has the queue, or the notification's own number, in front of its keys.
 """
@@ -128,6 +129,18 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         started_at bigint NOT NULL, draining boolean NOT NULL, connections integer NOT NULL,
         webhooks integer NOT NULL, calls_webhooks boolean NOT NULL, beat_at timestamptz NOT NULL
     );
+    """,
+    """
+    CREATE TABLE papers (
+        kind text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL,
+        content bytea NOT NULL, expires_at bigint, PRIMARY KEY (kind, key)
+    ) WITH (
+        fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 1
+    );
+    CREATE INDEX papers_by_expiry ON papers (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE INDEX deliveries_scheduled ON deliveries (queue, seq) WHERE state = 0;
+    CREATE INDEX deliveries_waiting ON deliveries (queue, seq) WHERE state = 2;
     """,
 )
 VERSION: Final = len(MIGRATIONS)

@@ -125,11 +125,11 @@ class Transactor:
         self._watch.learn_from(self._memory.watch)
         unit: Unit | None = None
         evidence: Evidence | None = None
-        results: list[T] = []
+        done: list[tuple[Unit, T]] = []
         try:
             async with self._slot.transaction() as connection:
                 unit = Unit(connection, self._memory, self._watch, self._jitter)
-                results.append(await work(unit))
+                done.append((unit, await work(unit)))
                 if await unit.write():
                     evidence = unit.evidence()
                     await self._slot.commit(connection)
@@ -153,7 +153,9 @@ class Transactor:
             raise
         self._reach.told(None)
         self._memory.watch = copy.copy(self._watch)
-        return results[0]
+        unit, result = done[0]
+        self._memory.meter.take_over(unit.meter)
+        return result
 
     async def _took_place(self, evidence: Evidence | None, until: float) -> bool:
         """Whether the transaction of that evidence was committed, durably. Raises ``CommitUnknown`` when time is up."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from restante.errors import QueueNotFound
+from restante.metering import Meter
 from restante.model import State
 from restante.stores.postgresql import loading, writing
 from restante.stores.postgresql.arrays import numbers
@@ -68,6 +69,8 @@ class Memory:
 
     def __init__(self, timeline: SharedTimeline) -> None:
         self.timeline = timeline
+        self.meter = Meter()
+        """What was committed through this node."""
         self.registry = Registry()
         self.numbers = Numbers()
         self.reached_ms = 0
@@ -108,7 +111,9 @@ class Unit:
         self.jitter = jitter
         self.registry = memory.registry
         """A transaction that changes queues has one of its own: nobody else may learn what is not committed."""
-        self.pen = Pen()
+        self.meter = Meter()
+        """Counts for the node's, which hears of it once this is committed."""
+        self.pen = Pen(self.meter)
         self.reading = Reading(0, 0)
         self.rows = Rows(self.reading, self.pen)
         self.books: dict[str, QueueBook] = {}
@@ -343,6 +348,11 @@ class Unit:
             ended=ended,
             books=books,
         )
+        discarded = {
+            (row.n, row.published_at) for row in ended if row.standing.state is State.DISCARDED
+        }
+        if discarded:
+            await writing.drop_bodies(self.connection, sorted(discarded))
         return True
 
     def evidence(self) -> Evidence | None:

@@ -108,12 +108,14 @@ async def discard(
     return len(rows), {queue: book.counts[State.READY] - before} if rows else {}
 
 
-async def unpark(unit: Unit, queue: str) -> None:
-    """The queue no longer parks: open every ordering key that a dead letter keeps shut."""
+async def unpark(unit: Unit, queue: str, ordering_key: str | None = None) -> None:
+    """Open the ordering keys that dead letters keep shut: that one, or all, where the queue no longer parks."""
     book = unit.book(queue)
     found = await unit.connection.fetch(
-        "SELECT seq FROM restante.deliveries WHERE queue = $1 AND state = 4 AND parked AND ordering_key IS NOT NULL",
+        "SELECT seq FROM restante.deliveries WHERE queue = $1 AND state = 4 AND parked AND ordering_key IS NOT NULL"
+        " AND ordering_key = coalesce($2, ordering_key)",
         book.id,
+        ordering_key,
     )
     await unit.read_rows((book.id, seq) for (seq,) in found)
     await unit.read_neighbours((), len(found))

@@ -128,6 +128,19 @@ def _sets(wanted: Sequence[Column]) -> str:
     return ", ".join(f"{name} = u.{name}" for name, _ in wanted)
 
 
+_LOCK_NOTIFICATIONS: Final = (
+    "SELECT 1 FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (n, at)"
+    " JOIN restante.notifications x ON x.n = asked.n AND x.published_at = asked.at ORDER BY x.n FOR UPDATE OF x"
+)
+_DROP_BODIES: Final = (
+    "UPDATE restante.notifications x SET body = NULL"
+    " FROM unnest($1::text::bigint[], $2::text::bigint[]) AS asked (n, at)"
+    " WHERE x.n = asked.n AND x.published_at = asked.at AND NOT EXISTS (SELECT 1 FROM restante.receipts r"
+    "  JOIN restante.deliveries d ON d.queue = r.queue AND d.seq = r.seq"
+    "  WHERE r.notification = x.n AND r.outcome = 'published')"
+)
+
+
 @functools.cache
 def _writing(parts: tuple[str, ...]) -> str:
     """The statement that writes these parts of what a transaction has changed; what it counts comes in their order.
@@ -195,6 +208,7 @@ async def write(
 def _standing(row: Row) -> tuple[Any, ...]:
     standing = row.standing
     leased = standing.state is State.LEASED or standing.forgiving
+    # Who had it last, and since when, stays to be seen after the lease; to whom it is leased must not.
     return (
         row.book.id,
         row.seq,
@@ -205,9 +219,9 @@ def _standing(row: Row) -> tuple[Any, ...]:
         standing.forgiving,
         standing.parked,
         row.overtaken,
-        row.leased_at if leased else None,
+        row.leased_at,
         row.consumer if leased else None,
-        row.holder if leased else None,
+        row.holder,
         row.dead_at,
         None if row.reason is None else row.reason.encode(),
     )
@@ -226,3 +240,14 @@ def _fixed(row: Row) -> tuple[Any, ...]:
 
 def _columns(rows: Sequence[tuple[Any, ...]], kinds: Sequence[Column]) -> list[Any]:
     return columns(rows, [kind for _, kind in kinds])
+
+
+async def drop_bodies(connection: Connection, notifications: Sequence[tuple[int, int]]) -> None:
+    """Drop the bodies of those, by number and time of publishing, of which no delivery is open in any queue.
+
+    Two nodes may end the last two deliveries of one notification, each seeing the other's there still: the second
+    waits for the notification, and only then looks, so that it sees what the first has done.
+    """
+    places = columns(notifications, ["bigint"] * 2)
+    await connection.execute(_LOCK_NOTIFICATIONS, *places)
+    await connection.execute(_DROP_BODIES, *places)

@@ -13,6 +13,7 @@ from typing import Any, Final, Self, TypeVar
 
 from restante.changes import Change
 from restante.errors import RestanteError, ShuttingDown, StoreRefused
+from restante.metering import Meter
 from restante.model import (
     Actor,
     Appended,
@@ -93,7 +94,7 @@ class SqliteStore:
             )
         self._token_secret = meta["token_secret"]
         timeline = Timeline(self._clock, int(meta.get("timeline", b"0")))
-        books = Books(self._connection, timeline, path, self._reserve_bytes)
+        books = self._books = Books(self._connection, timeline, path, self._reserve_bytes)
         deliveries = Deliveries(self._connection, books)
         self._writes = Writes(self._connection, books, deliveries, self._jitter)
         self._upkeep = Upkeep(
@@ -117,6 +118,10 @@ class SqliteStore:
     @property
     def available(self) -> bool:
         return not self.failed.done()
+
+    @property
+    def meter(self) -> Meter:
+        return self._books.meter
 
     @property
     def nodes(self) -> None:
@@ -192,8 +197,8 @@ def open_for_tests(folder: Path, clock: Clock, jitter: Callable[[], float]) -> S
     return SqliteStore(folder, clock, jitter=jitter)
 
 
-def check_file(folder: Path) -> list[str]:
-    """What SQLite's full check finds wrong in the store of ``folder``; empty when all is well.
+def check_file(folder: Path, *, full: bool = True) -> list[str]:
+    """What SQLite's check finds wrong in the store of ``folder``, the full one or the quick; empty when all is well.
 
     Raises ``StoreInUse`` while a process has it open, ``StoreRefused`` when it cannot even be opened.
     """
@@ -203,6 +208,6 @@ def check_file(folder: Path) -> list[str]:
     with lock(folder):
         connection = schema.open_file(path)
         try:
-            return schema.check(connection, full=True)
+            return schema.check(connection, full=full)
         finally:
             connection.close()

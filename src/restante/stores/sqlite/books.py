@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from restante.errors import QueueNotFound
+from restante.metering import Meter
 from restante.model import Actor, Outcome, Settings, State
 from restante.stores.sqlite.ledger import SHELF
 from restante.timeline import Timeline
@@ -84,6 +85,7 @@ class Books:
         self._looked_at_ms = -_LOOK_AT_DISK_MS
         self._has_room = True
         self._persisted_ms = 0
+        self.meter = Meter()
 
     def queue(self, name: str) -> QueueBook:
         """The queue of that name, or ``QueueNotFound``."""
@@ -180,6 +182,7 @@ class Books:
         if not book.dirty:
             book.dirty = True
             self._dirty.append(book)
+        self.meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
         return number
 
     def has_room(self) -> bool:
@@ -224,8 +227,18 @@ class Books:
             )
 
     def forget(self) -> None:
+        """Drop what was read or changed: the file is as it was."""
         self._by_name.clear()
         self._dirty.clear()
+
+    def committed(self) -> None:
+        """What was written since the last commit is there to stay."""
+        self.meter.committed()
+
+    def undone(self) -> None:
+        """What was written since the last commit is not there."""
+        self.forget()
+        self.meter.undone()
 
     def make_room(self) -> None:
         """Move the log into the file and start it over: an ack that failed may then fit."""

@@ -50,7 +50,10 @@ class Books(Protocol):
     def flush(self) -> None:
         """Write what has changed, before the COMMIT."""
 
-    def forget(self) -> None:
+    def committed(self) -> None:
+        """The transaction took place."""
+
+    def undone(self) -> None:
         """Drop what was read or changed, after a ROLLBACK."""
 
     def make_room(self) -> None:
@@ -190,6 +193,7 @@ class Committer:
             self._panic(batch, error, OutcomeUnknown("the disk failed during the commit"))
 
     def _resolve(self, batch: list[Operation], results: list[Any]) -> None:
+        self._books.committed()
         for operation, result in zip(batch, results, strict=True):
             if operation.future.done():
                 continue
@@ -208,7 +212,7 @@ class Committer:
         except apsw.Error as second:
             self._panic(batch, second, OutcomeUnknown("the disk failed during a rollback"))
             return
-        self._books.forget()
+        self._books.undone()
         if isinstance(error, apsw.FullError):
             try:
                 self._books.make_room()
@@ -230,7 +234,7 @@ class Committer:
 
     def _panic(self, batch: list[Operation], error: BaseException, answer: StoreError) -> None:
         _log.critical("store.failed", error=str(error))
-        self._books.forget()
+        self._books.undone()
         if not self.failed.done():
             self.failed.set_result(None)
         for operation in batch:

@@ -159,11 +159,38 @@ class Deliveries:
             (book.id,),
         ).fetchall()
         for (ordering_key,) in keys:
-            self._execute(
-                "UPDATE deliveries SET parked = 0 WHERE queue = ? AND ordering_key = ? AND state = 4",
-                (book.id, ordering_key),
-            )
-            self._open(book, ordering_key)
+            self.open_key(book, ordering_key)
+
+    def open_key(self, book: QueueBook, ordering_key: str) -> None:
+        """Open one ordering key that a dead letter keeps shut."""
+        self._execute(
+            "UPDATE deliveries SET parked = 0 WHERE queue = ? AND ordering_key = ? AND state = 4",
+            (book.id, ordering_key),
+        )
+        self._open(book, ordering_key)
+
+    def discard(self, book: QueueBook, row: Row, actor: Actor, reason: str) -> None:
+        """End a dead letter, and forget its body unless another queue has yet to hand it out."""
+        decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
+        self.apply(book, row, decision, actor=actor, reason=reason)
+        if not self.is_open_elsewhere(row.subject.n):
+            self._execute("UPDATE notifications SET body = NULL WHERE n = ?", (row.subject.n,))
+
+    def is_open_elsewhere(self, n: int) -> bool:
+        """Whether a delivery of the notification has not ended, in whatever queue."""
+        found = self._execute(
+            "SELECT 1 FROM receipts r JOIN deliveries d ON d.queue = r.queue AND d.seq = r.seq"
+            " WHERE r.notification = ? AND r.outcome = 'published' LIMIT 1",
+            (n,),
+        ).fetchone()
+        return found is not None
+
+    def unparked(self, book: QueueBook, row: Row) -> None:
+        """The dead letter no longer keeps its ordering key shut; nothing is let go by that yet."""
+        row.standing.parked = False
+        self._execute(
+            "UPDATE deliveries SET parked = 0 WHERE queue = ? AND seq = ?", (book.id, row.seq)
+        )
 
     def expire(self, book: QueueBook, row: Row) -> None:
         """End a waiting delivery that is past its expiry."""

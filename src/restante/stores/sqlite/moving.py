@@ -19,7 +19,7 @@ from restante.stores.sqlite.ledger import SHELF, Ledger
 from restante.timeline import Timeline
 from restante.wire.receipts import GENESIS
 
-_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "notifications")
+_HOLDS: Final = ("clients", "queues", "keys", "subscriptions", "papers", "notifications")
 _SELECT: Final = {
     Part.CLIENTS: "SELECT name, created_at FROM clients WHERE name > ? ORDER BY name",
     Part.KEYS: (
@@ -28,6 +28,9 @@ _SELECT: Final = {
     ),
     Part.SUBSCRIPTIONS: "SELECT id, pattern, queue, filter FROM subscriptions WHERE id > ? ORDER BY id",
     Part.WEBHOOKS: "SELECT queue, version, webhook FROM webhooks WHERE queue > ? ORDER BY queue",
+    Part.PAPERS: (
+        "SELECT kind, key, version, content, expires_at FROM papers WHERE (kind, key) > (?, ?) ORDER BY kind, key"
+    ),
     Part.NOTIFICATIONS: (
         "SELECT n, id, topic, content_type, attributes, published_at, publisher, body_sha256, body_bytes, body"
         " FROM notifications WHERE n > ? ORDER BY n"
@@ -38,6 +41,7 @@ _MAKE: Final[dict[Part, Callable[..., Row]]] = {
     Part.KEYS: moving.KeyRow,
     Part.SUBSCRIPTIONS: moving.SubscriptionRow,
     Part.WEBHOOKS: moving.WebhookRow,
+    Part.PAPERS: moving.PaperRow,
     Part.NOTIFICATIONS: moving.NotificationRow,
 }
 _INSERT: Final = {
@@ -48,6 +52,7 @@ _INSERT: Final = {
     ),
     Part.SUBSCRIPTIONS: "INSERT INTO subscriptions (id, pattern, queue, filter) VALUES (?, ?, ?, ?)",
     Part.WEBHOOKS: "INSERT INTO webhooks (queue, version, webhook) VALUES (?, ?, ?)",
+    Part.PAPERS: "INSERT INTO papers (kind, key, version, content, expires_at) VALUES (?, ?, ?, ?, ?)",
     Part.NOTIFICATIONS: (
         "INSERT INTO notifications (n, id, topic, content_type, attributes, published_at, publisher, body_sha256,"
         " body_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -97,6 +102,8 @@ class SqliteEnd:
                 return self._deliveries(after)
             case Part.IDEMPOTENCY:
                 return self._idempotency(after)
+            case Part.PAPERS:
+                after = after or ("", "")
             case Part.NOTIFICATIONS:
                 after = after or (0,)
             case _:

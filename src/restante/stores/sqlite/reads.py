@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import apsw
@@ -10,6 +10,7 @@ import msgspec
 
 from restante import queries as query
 from restante.model import (
+    Actor,
     Client,
     Delivery,
     Figures,
@@ -21,6 +22,7 @@ from restante.model import (
     State,
     Subscription,
 )
+from restante.papers import Kind, Paper
 from restante.stores.sqlite.ledger import Ledger
 from restante.stores.sqlite.upkeep import selection_sql
 from restante.timeline import Timeline
@@ -30,11 +32,28 @@ SCANNED_RECEIPTS: Final = 10_000
 _decode_settings = msgspec.json.Decoder(Settings).decode
 _decode_filter = msgspec.json.Decoder(dict[str, list[str]]).decode
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
+_decode_actor = msgspec.json.Decoder(Actor).decode
 _decode_webhook = msgspec.json.Decoder(Webhook).decode
+_STATES: Final = tuple(state.label for state in State)
+# The oldest of each state that has not ended: four steps into one index, whatever the backlog.
+_FIGURES: Final = (
+    "SELECT q.name, q.owner, q.settings, t.seq, t.scheduled, t.ready, t.held, t.leased, t.dead, t.acked, t.superseded,"
+    " t.expired, t.discarded, CASE WHEN t.scheduled + t.ready + t.held + t.leased > 0 THEN ("
+    "  SELECT min(n.published_at) FROM (SELECT 0 AS state UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) s"
+    "  JOIN deliveries d ON d.queue = q.id AND d.seq ="
+    "   (SELECT seq FROM deliveries WHERE queue = q.id AND state = s.state ORDER BY seq LIMIT 1)"
+    "  JOIN notifications n ON n.n = d.notification) END"
+    " FROM queues q LEFT JOIN tallies t ON t.queue = q.id"
+)
 _KEY: Final = (
     "SELECT id, role, name, secret_hash, created_at, expires_at, revoked_at, label, certificate_san"
     " FROM keys"
 )
+_FIRST_DEAD: Final = (
+    "(SELECT * FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT ?) d"
+    " JOIN notifications n ON n.n = d.notification"
+)
+_PAPER: Final = "SELECT kind, key, version, content, expires_at FROM papers"
 
 
 class Reads:
@@ -53,6 +72,8 @@ class Reads:
                 return self._queues(asked)
             case query.FiguresOf(name):
                 return self._figures(name)
+            case query.FiguresOfQueues():
+                return self._figures_of_queues(asked)
             case query.ClientByName(name):
                 row = self._execute("SELECT * FROM clients WHERE name = ?", (name,)).fetchone()
                 return None if row is None else Client(*row)
@@ -66,6 +87,12 @@ class Reads:
                 return None if row is None else _key(row)
             case query.Keys(after, limit):
                 rows = self._execute(f"{_KEY} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+                return [_key(row) for row in rows]
+            case query.KeysOf(role, name, limit):
+                rows = self._execute(
+                    f"{_KEY} WHERE role = ? AND name = ? ORDER BY created_at DESC, id LIMIT ?",
+                    (role, name, limit),
+                )
                 return [_key(row) for row in rows]
             case query.Subscriptions():
                 return [
@@ -87,16 +114,33 @@ class Reads:
                 return [_decode_webhook(webhook) for (webhook,) in rows]
             case query.NotificationById():
                 return self._notification(asked)
+            case query.BodyOf(id, owner):
+                return self._body(id, owner)
+            case query.ReceiptsOf():
+                return self._receipts_of(asked)
+            case query.OpenDeliveries():
+                return self._open_deliveries(asked)
+            case query.DeadReasons():
+                return self._dead_reasons(asked)
             case query.DeadLetters():
                 return self._dead(asked)
             case query.LeasedTo():
                 return self._leased_to(asked)
             case query.CountDead():
                 return self._count_dead(asked)
+            case query.DeadSeqs():
+                return self._dead_seqs(asked)
             case query.ReceiptByNumber(queue, number):
                 return self._receipt(queue, number)
             case query.Receipts():
                 return self._receipts(asked)
+            case query.PaperOf(kind, key):
+                row = self._execute(
+                    f"{_PAPER} WHERE kind = ? AND key = ?", (kind.value, key)
+                ).fetchone()
+                return None if row is None else _paper(row)
+            case query.Papers():
+                return self._papers(asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
 
@@ -160,39 +204,34 @@ class Reads:
         return found
 
     def _figures(self, name: str) -> Figures | None:
-        row = self._execute(
-            "SELECT q.id, t.seq, t.scheduled, t.ready, t.held, t.leased, t.dead, t.acked, t.superseded, t.expired,"
-            " t.discarded FROM queues q LEFT JOIN tallies t ON t.queue = q.id WHERE q.name = ?",
-            (name,),
-        ).fetchone()
-        if row is None:
-            return None
-        if row[1] is None:
+        row = self._execute(f"{_FIGURES} WHERE q.name = ?", (name,)).fetchone()
+        return None if row is None else self._figures_in(row)
+
+    def _figures_of_queues(self, asked: query.FiguresOfQueues) -> list[query.QueueFigures]:
+        chosen = ""
+        names: tuple[str, ...] = ()
+        if asked.names is not None:
+            chosen, names = "AND q.name IN (SELECT value FROM json_each(?))", (_names(asked.names),)
+        rows = self._execute(
+            f"{_FIGURES} WHERE q.name > ? {chosen} ORDER BY q.name LIMIT ?",
+            (asked.after, *names, asked.limit),
+        )
+        return [
+            query.QueueFigures(
+                Queue(row[0], row[1], _decode_settings(row[2])), self._figures_in(row)
+            )
+            for row in rows
+        ]
+
+    def _figures_in(self, row: tuple[Any, ...]) -> Figures:
+        if row[3] is None:
             return Figures()
-        # The oldest of each state that has not ended: four steps into one index, whatever the backlog.
-        oldest = self._execute(
-            "WITH s(state) AS (VALUES (0), (1), (2), (3)) SELECT min(n.published_at) FROM s"
-            " JOIN deliveries d ON d.queue = ?1 AND d.seq ="
-            " (SELECT seq FROM deliveries WHERE queue = ?1 AND state = s.state ORDER BY seq LIMIT 1)"
-            " JOIN notifications n ON n.n = d.notification",
-            (row[0],),
-        ).fetchone()
-        age = None
-        if oldest is not None and oldest[0] is not None:
-            age = max(0, self._timeline.wall_ms() - oldest[0]) / 1_000
-        _, published, scheduled, ready, held, leased, dead, acked, superseded, expired, gone = row
+        published, *counts, oldest = row[3:]
+        age = None if oldest is None else max(0, self._timeline.wall_ms() - oldest) / 1_000
         return Figures(
             published=published,
-            ready=ready,
-            scheduled=scheduled,
-            held=held,
-            leased=leased,
-            dead=dead,
-            acked=acked,
-            superseded=superseded,
-            expired=expired,
-            discarded=gone,
             oldest_age_seconds=age,
+            **dict(zip(_STATES, counts, strict=True)),
         )
 
     def _notification(self, asked: query.NotificationById) -> query.NotificationRecord | None:
@@ -230,6 +269,97 @@ class Reads:
             deliveries=deliveries,
         )
 
+    def _body(self, id: str, owner: str | None) -> query.Body | None:
+        row = self._execute(
+            "SELECT n, content_type, body FROM notifications WHERE id = ?", (id,)
+        ).fetchone()
+        if row is None:
+            return None
+        mine = (
+            owner is None
+            or self._execute(
+                "SELECT 1 FROM receipts r JOIN queues q ON q.id = r.queue"
+                " WHERE r.notification = ? AND r.outcome = 'published' AND q.owner = ? LIMIT 1",
+                (row[0], owner),
+            ).fetchone()
+        )
+        return query.Body(row[1], row[2]) if mine else None
+
+    def _receipts_of(self, asked: query.ReceiptsOf) -> list[query.StoredReceipt]:
+        mine = "" if asked.owner is None else "AND q.owner = ?"
+        owner = () if asked.owner is None else (asked.owner,)
+        rows = self._execute(
+            "SELECT q.name, r.number, r.entry, r.digest FROM receipts r JOIN queues q ON q.id = r.queue"  # noqa: S608 (fixed terms)
+            f" WHERE r.notification = (SELECT n FROM notifications WHERE id = ?) {mine}"
+            " ORDER BY q.name, r.number LIMIT ?",
+            (asked.id, *owner, asked.limit),
+        )
+        return [query.StoredReceipt(*row) for row in rows]
+
+    def _open_deliveries(self, asked: query.OpenDeliveries) -> list[query.OpenDelivery]:
+        rows = self._execute(
+            "SELECT d.seq, d.attempt, d.due, d.expires, d.ordering_key, d.collapse_key, d.leased_at, d.holder, n.id,"
+            " n.topic, n.content_type, n.body_bytes, n.published_at"
+            " FROM deliveries d JOIN notifications n ON n.n = d.notification"
+            " WHERE d.queue = ? AND d.state = ? AND d.seq > ? ORDER BY d.seq LIMIT ?",
+            (self._id(asked.queue), asked.state, asked.after, asked.limit),
+        )
+        waits = asked.state in (State.SCHEDULED, State.LEASED)
+        return [
+            query.OpenDelivery(
+                id=id,
+                seq=seq,
+                state=asked.state,
+                attempt=attempt,
+                topic=topic,
+                content_type=content_type,
+                body_bytes=body_bytes,
+                published_at_ms=published_at,
+                ordering_key=ordering_key or "",
+                collapse_key=collapse_key or "",
+                due_in_seconds=self._until(due) if waits else None,
+                expires_in_seconds=self._until(expires),
+                leased_at_ms=leased_at,
+                holder=_decode_actor(holder) if holder else None,
+            )
+            for (
+                seq,
+                attempt,
+                due,
+                expires,
+                ordering_key,
+                collapse_key,
+                leased_at,
+                holder,
+                id,
+                topic,
+                content_type,
+                body_bytes,
+                published_at,
+            ) in rows
+        ]
+
+    def _until(self, at_ms: int | None) -> float | None:
+        return None if at_ms is None else max(0, at_ms - self._timeline.now_ms()) / 1_000
+
+    def _dead_reasons(self, asked: query.DeadReasons) -> list[query.ReasonCount]:
+        rows = self._execute(
+            "SELECT reason, count(*), max(dead_at) FROM (SELECT reason, dead_at FROM deliveries"
+            " WHERE queue = ? AND state = 4 ORDER BY seq LIMIT ?)"
+            " GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?",
+            (self._id(asked.queue), asked.scanned, asked.limit),
+        )
+        return [query.ReasonCount(*row) for row in rows]
+
+    def _papers(self, asked: query.Papers) -> list[Paper]:
+        bound, before = ("AND key < ?", (asked.before,)) if asked.before else ("", ())
+        order = "DESC" if asked.newest_first else "ASC"
+        rows = self._execute(
+            f"{_PAPER} WHERE kind = ? AND key > ? {bound} ORDER BY key {order} LIMIT ?",
+            (asked.kind.value, asked.after, *before, asked.limit),
+        )
+        return [_paper(row) for row in rows]
+
     def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
         condition, values = selection_sql(asked.selection)
         found = []
@@ -264,12 +394,38 @@ class Reads:
 
     def _count_dead(self, asked: query.CountDead) -> int:
         condition, values = selection_sql(asked.selection)
-        row = self._execute(
-            "SELECT count(*) FROM deliveries d JOIN notifications n ON n.n = d.notification"  # noqa: S608 (fixed terms)
-            f" WHERE d.queue = (SELECT id FROM queues WHERE name = ?) AND {condition}",
-            (asked.queue, *values),
-        ).fetchone()
+        if asked.selection.seqs is None:
+            row = self._execute(
+                f"SELECT count(*) FROM {_FIRST_DEAD} WHERE {condition}",  # noqa: S608 (fixed terms)
+                (self._id(asked.queue), 0, asked.scanned, *values),
+            ).fetchone()
+        else:
+            # Named ones are found by their numbers, however many are before them.
+            row = self._execute(
+                "SELECT count(*) FROM deliveries d JOIN notifications n ON n.n = d.notification"  # noqa: S608 (fixed terms)
+                f" WHERE d.queue = ? AND {condition}",
+                (self._id(asked.queue), *values),
+            ).fetchone()
         return 0 if row is None else int(row[0])
+
+    def _dead_seqs(self, asked: query.DeadSeqs) -> query.SeqPage:
+        queue = self._id(asked.queue)
+        condition, values = selection_sql(asked.selection)
+        seqs = [
+            seq
+            for (seq,) in self._execute(
+                f"SELECT d.seq FROM {_FIRST_DEAD}"  # noqa: S608 (fixed terms)
+                f" WHERE {condition} ORDER BY d.seq LIMIT ?",
+                (queue, asked.after, asked.scanned, *values, asked.limit),
+            )
+        ]
+        if len(seqs) == asked.limit:
+            return query.SeqPage(seqs, seqs[-1])
+        last = self._execute(
+            "SELECT seq FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT 1 OFFSET ?",
+            (queue, asked.after, asked.scanned - 1),
+        ).fetchone()
+        return query.SeqPage(seqs, None if last is None else last[0])
 
     def _receipt(self, queue: str, number: int) -> query.StoredReceipt | None:
         for *_, entry, digest in self._ledger.read(self._id(queue), number, number):
@@ -297,6 +453,17 @@ class Reads:
     def _id(self, queue: str) -> int:
         row = self._execute("SELECT id FROM queues WHERE name = ?", (queue,)).fetchone()
         return 0 if row is None else int(row[0])
+
+
+def _names(names: Sequence[str]) -> str:
+    return msgspec.json.encode(names).decode()
+
+
+def _paper(row: tuple[Any, ...]) -> Paper:
+    kind, key, version, content, expires_at_ms = row
+    return Paper(
+        kind=Kind(kind), key=key, version=version, content=content, expires_at_ms=expires_at_ms
+    )
 
 
 def _key(row: tuple[Any, ...]) -> Key:

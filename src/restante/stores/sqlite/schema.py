@@ -86,6 +86,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         queue TEXT PRIMARY KEY, version INTEGER NOT NULL, webhook BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE papers (
+        kind TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, content BLOB NOT NULL,
+        expires_at INTEGER, PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX papers_by_expiry ON papers (expires_at) WHERE expires_at IS NOT NULL;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 WEBHOOKS_SINCE: Final = 3

@@ -14,14 +14,16 @@ from restante.errors import (
     AlreadyExists,
     ClientNotFound,
     KeyNotFound,
+    PaperChanged,
     QueueNotFound,
     RestanteError,
     SubscriptionNotFound,
     WebhookChanged,
     WebhookNotFound,
 )
-from restante.lifecycle import Decision, decide_redrive
-from restante.model import Actor, Key, Outcome, Queue, Role, Selection, State
+from restante.lifecycle import decide_redrive
+from restante.model import Actor, Key, Queue, Role, Selection, State
+from restante.papers import Paper
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries
 from restante.stores.sqlite.ledger import Ledger
@@ -127,9 +129,7 @@ class Upkeep:
             row = self._deliveries.row(book, seq)
             key = row.ordering_key
             if row.standing.parked:
-                self._execute(
-                    "UPDATE deliveries SET parked = 0 WHERE queue = ? AND seq = ?", (book.id, seq)
-                )
+                self._deliveries.unparked(book, row)
             held = key is not None and (
                 self._deliveries.is_shut(book, key) or self._deliveries.is_behind(book, row)
             )
@@ -143,9 +143,7 @@ class Upkeep:
         before = book.counts[State.READY]
         seqs = self._selected(book, selection, limit)
         for seq in seqs:
-            row = self._deliveries.row(book, seq)
-            decision = Decision(Outcome.DISCARDED, State.DISCARDED, row.standing.attempt)
-            self._deliveries.apply(book, row, decision, actor=actor, reason=reason)
+            self._deliveries.discard(book, self._deliveries.row(book, seq), actor, reason)
         return len(seqs), {queue: book.counts[State.READY] - before} if seqs else {}
 
     def _selected(self, book: QueueBook, selection: Selection, limit: int) -> list[int]:
@@ -170,7 +168,7 @@ class Upkeep:
             self._books.forget()
             raise
 
-    def _change(self, item: change.Change) -> None:
+    def _change(self, item: change.Change) -> None:  # noqa: PLR0912 (a table of cases)
         match item:
             case change.AddClient(client):
                 if self._exists("SELECT 1 FROM clients WHERE name = ?", client.name):
@@ -210,6 +208,12 @@ class Upkeep:
                 if not self._exists("SELECT 1 FROM webhooks WHERE queue = ?", queue):
                     raise WebhookNotFound(f"queue {queue} has no webhook")
                 self._execute("DELETE FROM webhooks WHERE queue = ?", (queue,))
+            case change.OpenOrderingKey(queue, ordering_key):
+                self._deliveries.open_key(self._books.queue(queue), ordering_key)
+            case change.PutPaper(paper):
+                self._put_paper(paper)
+            case change.DropPaper(kind, key):
+                self._execute("DELETE FROM papers WHERE kind = ? AND key = ?", (kind.value, key))
 
     def _put_queue(self, queue: Queue, *, must_be_new: bool) -> None:
         if not self._exists("SELECT 1 FROM clients WHERE name = ?", queue.owner):
@@ -237,6 +241,19 @@ class Upkeep:
         self._execute(
             "INSERT OR REPLACE INTO webhooks VALUES (?, ?, ?)",
             (webhook.queue, webhook.version, _encode(webhook)),
+        )
+
+    def _put_paper(self, paper: Paper) -> None:
+        place = (paper.kind.value, paper.key)
+        row = self._execute(
+            "SELECT version FROM papers WHERE kind = ? AND key = ?", place
+        ).fetchone()
+        version = 1 if row is None else row[0] + 1
+        if paper.version not in (0, version):
+            raise PaperChanged("it was changed by another meanwhile")
+        self._execute(
+            "INSERT OR REPLACE INTO papers (kind, key, version, content, expires_at) VALUES (?, ?, ?, ?, ?)",
+            (*place, version, paper.content, paper.expires_at_ms),
         )
 
     def _add_key(self, key: Key) -> None:
@@ -276,7 +293,7 @@ class Upkeep:
     # -- retention ------------------------------------------------------------------------------
 
     def prune(self, limit: int) -> int:
-        """One small step: idempotency keys, then queue after queue, bodies and receipts."""
+        """One small step: idempotency keys, papers, then queue after queue, bodies and receipts."""
         now = self._books.timeline.now_ms()
         self._execute(
             "DELETE FROM idempotency WHERE (publisher, key) IN"
@@ -284,6 +301,12 @@ class Upkeep:
             (now - self._idempotency_retention_seconds * 1_000, limit),
         )
         done = self._connection.changes()
+        self._execute(
+            "DELETE FROM papers WHERE (kind, key) IN"
+            " (SELECT kind, key FROM papers WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
+            (self._books.timeline.wall_ms(), max(0, limit - done)),
+        )
+        done += self._connection.changes()
         while done < limit:
             row = self._execute(
                 "SELECT q.id, q.name, coalesce(p.bodies, 0), coalesce(p.receipts, 0)"
@@ -326,12 +349,7 @@ class Upkeep:
 
     def _all_ended(self, n: int, wall_ms: int) -> bool:
         """Whether no queue needs the notification's body: each has ended it, and kept it for its own time since."""
-        waiting = self._execute(
-            "SELECT 1 FROM receipts r JOIN deliveries d ON d.queue = r.queue AND d.seq = r.seq"
-            " WHERE r.notification = ? AND r.outcome = 'published' LIMIT 1",
-            (n,),
-        ).fetchone()
-        if waiting is not None:
+        if self._deliveries.is_open_elsewhere(n):
             return False
         kept = self._execute(
             "SELECT 1 FROM receipts r JOIN queues q ON q.id = r.queue WHERE r.notification = ?"

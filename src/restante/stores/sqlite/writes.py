@@ -13,6 +13,7 @@ import apsw
 import msgspec
 
 from restante.errors import (
+    DeadLetterNotFound,
     IdempotencyKeyReused,
     LeaseLost,
     RestanteError,
@@ -38,7 +39,7 @@ from restante.model import (
     Verb,
 )
 from restante.stores.sqlite.books import Books, QueueBook
-from restante.stores.sqlite.deliveries import Deliveries
+from restante.stores.sqlite.deliveries import Deliveries, Row
 from restante.wire.receipts import Subject, decode_entry
 
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
@@ -90,6 +91,13 @@ class Writes:
         if earlier is not None:
             return earlier
         books = [self._books.queue(name) for name in draft.queues]
+        replaced = None
+        if draft.replaces is not None:
+            replaced = self._deliveries.find(books[0], draft.replaces)
+            if replaced is None or replaced.standing.state is not State.DEAD:
+                raise DeadLetterNotFound(
+                    f"queue {books[0].name} has no dead letter {draft.replaces}"
+                )
         if not self._books.has_room():
             raise StoreFull("the disk is nearly full: publishing waits, collecting goes on")
         wall = self._books.timeline.wall_ms()
@@ -121,7 +129,7 @@ class Writes:
         ready: dict[str, int] = {}
         for book in books:
             before = book.counts[State.READY]
-            state = self._deliver(book, draft, subject, wall)
+            state = self._deliver(book, draft, subject, wall, replaced)
             places.append(Place(book.name, book.seq))
             # What a superseded one held back is ready now, too.
             count = max(book.counts[State.READY] - before, int(state is State.READY))
@@ -150,11 +158,19 @@ class Writes:
         )
         return Appended(row[2], [Place(*place) for place in places], replayed=True)
 
-    def _deliver(self, book: QueueBook, draft: Draft, subject: Subject, wall: int) -> State:
+    def _deliver(
+        self, book: QueueBook, draft: Draft, subject: Subject, wall: int, replaced: Row | None
+    ) -> State:
         now = self._books.timeline.now_ms()
         if draft.collapse_key:
             self._deliveries.supersede(book, draft.collapse_key)
-        held = bool(draft.ordering_key) and self._deliveries.is_taken(book, draft.ordering_key)
+        key = draft.ordering_key
+        if replaced is not None and replaced.standing.parked:
+            # In front of all that the dead letter held up, unless another holds them up as well.
+            self._deliveries.unparked(book, replaced)
+            held = bool(key) and self._deliveries.is_shut(book, key)
+        else:
+            held = bool(key) and self._deliveries.is_taken(book, key)
         delay = draft.deliver_after_seconds
         state = entry_state(delay_seconds=delay, held=held)
         book.seq += 1
@@ -177,6 +193,8 @@ class Writes:
         self._books.write(
             book, subject, book.seq, Outcome.PUBLISHED, state, actor=draft.actor, at_ms=wall
         )
+        if replaced is not None:
+            self._deliveries.discard(book, replaced, draft.actor, f"replaced by {draft.id}")
         return state
 
     # -- lease ----------------------------------------------------------------------------------
@@ -241,6 +259,9 @@ class Writes:
         if rows and not out:
             # Damaged, every one of them, and buried now: look at what is behind them.
             return self.lease(request)
+        if out:
+            again = sum(delivery.attempt > 1 for delivery in out)
+            self._books.meter.leased(book.name, len(out), again)
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 

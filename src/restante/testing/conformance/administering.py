@@ -27,6 +27,7 @@ from restante.queries import (
     FiguresOf,
     KeyById,
     Keys,
+    KeysOf,
     QueueByName,
     Subscriptions,
 )
@@ -134,6 +135,19 @@ async def a_principal_has_two_active_keys(stage: Stage) -> None:
     await stage.configure(RevokeKey("k1", 50))
     await stage.configure(AddKey(_key("k3")))
     assert [key.id for key in await stage.store.browse(Keys())] == ["k1", "k2", "k3", "p1"]
+
+
+async def keys_are_found_by_their_principal(stage: Stage) -> None:
+    for number, id in enumerate(("k1", "k2", "k3")):
+        await stage.configure(AddKey(_key(id, created_at_ms=10 + number)))
+        await stage.configure(RevokeKey(id, 50))
+    await stage.configure(AddKey(_key("p1", Role.PUBLISHER)))
+    await stage.configure(AddKey(_key("a1", Role.ADMIN, "other")))
+    found = await stage.store.browse(KeysOf(Role.CLIENT, "acme"))
+    assert [(key.id, key.revoked_at_ms) for key in found] == [("k3", 50), ("k2", 50), ("k1", 50)]
+    (newest,) = await stage.store.browse(KeysOf(Role.CLIENT, "acme", 1))
+    assert newest.id == "k3"
+    assert await stage.store.browse(KeysOf(Role.ADMIN, "acme")) == []
 
 
 async def a_principal_has_two_active_certificates_beside_its_keys(stage: Stage) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from restante.errors import QueueNotFound
+from restante.changes import OpenOrderingKey
+from restante.errors import DeadLetterNotFound, QueueNotFound
 from restante.model import Selection, State
-from restante.queries import CountDead, DeadLetters
+from restante.queries import CountDead, DeadLetters, DeadSeqs, SeqPage
 from restante.testing.conformance.stage import OPERATOR, Stage, refused, seqs
 
 
@@ -131,6 +132,88 @@ async def bulk_operations_go_in_steps(stage: Stage) -> None:
         await stage.reject(delivery)
     done = [await stage.store.discard("acme", everything, OPERATOR, 3, "") for _ in range(3)]
     assert [count for count, _ in done] == [3, 2, 0]
+
+
+async def named_ones_are_counted_wherever_they_are(stage: Stage) -> None:
+    for _ in range(4):
+        await stage.bury()
+    browse = stage.store.browse
+    assert await browse(CountDead("acme", Selection(), scanned=3)) == 3
+    assert await browse(CountDead("acme", Selection(seqs=(2, 4)), scanned=1)) == 2
+
+
+async def selected_ones_are_found_by_their_numbers(stage: Stage) -> None:
+    for reason in "abbab":
+        await stage.bury(reason=reason)
+    await stage.redrive(1)
+    browse = stage.store.browse
+    assert await browse(DeadSeqs("acme")) == SeqPage([2, 3, 4, 5], None)
+    chosen = Selection(reason="b")
+    assert await browse(DeadSeqs("acme", chosen)) == SeqPage([2, 3, 5], None)
+    assert await browse(DeadSeqs("acme", chosen, limit=2)) == SeqPage([2, 3], 3)
+    assert await browse(DeadSeqs("acme", chosen, after=3, limit=2)) == SeqPage([5], None)
+    # A page that has looked at as many as it may ends there, whatever it has found.
+    assert await browse(DeadSeqs("acme", Selection(reason="a"), scanned=2)) == SeqPage([], 3)
+    assert await browse(DeadSeqs("nowhere")) == SeqPage([], None)
+
+
+async def a_replacement_takes_the_place_of_a_dead_letter(stage: Stage) -> None:
+    await stage.put_queue(after_dead="park")
+    seq = await stage.bury(ordering_key="k")
+    await stage.publish(b"behind", ordering_key="k")
+    await stage.publish(b"last", ordering_key="k")
+    made = await stage.publish(b"better", ordering_key="k", replaces=seq, idempotency_key="once")
+    assert made.ready == {"acme": 1}
+    again = await stage.publish(b"better", ordering_key="k", replaces=seq, idempotency_key="once")
+    assert (again.id, again.replayed) == (made.id, True)
+    assert await stage.states() == [State.DISCARDED, State.HELD, State.HELD, State.READY]
+    receipt = (await stage.ledger())[-1]
+    assert (receipt.outcome, receipt.seq) == ("discarded", seq)
+    assert receipt.reason == f"replaced by {made.id}"
+    bodies = []
+    while deliveries := await stage.lease():
+        (delivery,) = deliveries
+        bodies.append(delivery.body)
+        await stage.ack(delivery)
+    assert bodies == [b"better", b"behind", b"last"]
+
+
+async def a_replacement_waits_while_another_keeps_its_key_shut(stage: Stage) -> None:
+    await stage.put_queue(after_dead="continue")
+    first = await stage.bury(ordering_key="k")
+    await stage.publish(b"leased", ordering_key="k")
+    out = await stage.one()
+    await stage.publish(b"better", ordering_key="k", replaces=first)
+    assert await stage.states() == [State.DISCARDED, State.LEASED, State.HELD]
+    await stage.ack(out)
+    assert (await stage.one()).body == b"better"
+
+
+async def only_a_dead_letter_can_be_replaced(stage: Stage) -> None:
+    await stage.publish()
+    for seq in (1, 2):
+        (refused_,) = await stage.append(stage.draft(replaces=seq))
+        assert isinstance(refused_, DeadLetterNotFound)
+    assert await stage.states() == [State.READY]
+
+
+async def an_ordering_key_is_opened_and_the_dead_letter_stays(stage: Stage) -> None:
+    await stage.put_queue(after_dead="park")
+    await stage.bury(ordering_key="k")
+    await stage.bury(ordering_key="other")
+    for body in (b"1", b"2"):
+        await stage.publish(body, ordering_key="k")
+    await stage.publish(b"3", ordering_key="other")
+    await stage.configure(OpenOrderingKey("acme", "k"))
+    dead = await stage.store.browse(DeadLetters("acme"))
+    assert [one.parked for one in dead] == [False, True]
+    first = await stage.one()
+    assert first.body == b"1"
+    assert await stage.lease() == []
+    await stage.ack(first)
+    assert (await stage.one()).body == b"2"
+    await stage.configure(OpenOrderingKey("acme", "k"), OpenOrderingKey("acme", "no such"))
+    await refused(QueueNotFound, stage.store.configure([OpenOrderingKey("nowhere", "k")]))
 
 
 async def an_unknown_queue_is_refused(stage: Stage) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from restante.changes import AddKey, AddSubscription, PutWebhook
+from restante.changes import AddKey, AddSubscription, PutPaper, PutWebhook
 from restante.errors import IdempotencyKeyReused, LeaseLost, ShuttingDown
 from restante.model import Key, Role, State, Subscription
+from restante.papers import Kind, Paper
 from restante.queries import (
     ClientByName,
     DeadLetters,
     KeyById,
+    PaperOf,
     QueueByName,
     Subscriptions,
     WebhookOf,
@@ -52,11 +54,14 @@ async def what_was_administered_is_there_again(stage: Stage) -> None:
     subscription = Subscription("s", "a.#", "q", {"x": ["1"]})
     webhook = Webhook(queue="q", url="https://hooks.example/", sealed_headers=b"\xff\x00")
     await stage.configure(AddKey(key), AddSubscription(subscription), PutWebhook(webhook))
+    paper = Paper(kind=Kind.JOB, key="k", content=b"\xff", version=1, expires_at_ms=5)
+    await stage.configure(PutPaper(paper))
     queue = await stage.store.browse(QueueByName("q"))
     await stage.reopen()
     assert await stage.store.browse(QueueByName("q")) == queue
     assert await stage.store.browse(ClientByName("acme")) is not None
     assert await stage.store.browse(KeyById("k")) == key
+    assert await stage.store.browse(PaperOf(Kind.JOB, "k")) == paper
     assert await stage.store.browse(Subscriptions()) == [subscription]
     assert await stage.store.browse(WebhookOf("q")) == webhook
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import msgspec
 from restante.changes import AddClient, Change, PutQueue
 from restante.errors import RestanteError
 from restante.lifecycle import ENDED, TABLE, WAITING
+from restante.metering import Tally
 from restante.model import (
     Actor,
     Appended,
@@ -60,6 +62,7 @@ class Stage:
         self._folder = folder
         self._ids: dict[tuple[str, int], str] = {}
         self._count = itertools.count(1)
+        self._tallies: dict[str, Tally] = {}
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -81,6 +84,7 @@ class Stage:
 
     async def reopen(self) -> None:
         """Close the store and open it again, as a restart does."""
+        self.drain()
         await self._context.__aexit__(None, None, None)
         await self._open()
 
@@ -230,6 +234,18 @@ class Stage:
         ledger = await self.ledger(queue)
         return [f"{one.outcome} {one.state}" for one in ledger if one.seq == seq]
 
+    def tally(self, queue: str = "acme") -> Tally:
+        """What the store's meter has counted of a queue so far."""
+        self.drain()
+        return self._tallies.get(queue, Tally())
+
+    def drain(self) -> dict[str, Tally]:
+        """What the store's meter has counted since it was last asked."""
+        drained = self.store.meter.drain()
+        for name, tally in drained.items():
+            self._tallies.setdefault(name, Tally()).add(tally)
+        return drained
+
     # -- what always holds ----------------------------------------------------------------------
 
     async def check(self) -> None:
@@ -242,6 +258,24 @@ class Stage:
             check_chain(receipts)
             if receipts and receipts[0].number == 1:
                 check_story([decode_entry(one.entry) for one in receipts], by_state)
+
+    async def check_meter(self) -> None:
+        """The store's meter has counted what its ledger tells: for those that it alone has written."""
+        for queue in await self.store.browse(Queues(limit=10_000)):
+            ledger = await self.ledger(queue.name)
+            if not ledger or ledger[0].number > 1:
+                continue
+            tally = self.tally(queue.name)
+            told = Counter(receipt.outcome for receipt in ledger)
+            counted = {one.value: getattr(tally, one.value) for one in Outcome}
+            assert counted == {one.value: told[one.value] for one in Outcome}, "counted as told"
+            dead = sum(receipt.state == State.DEAD.label for receipt in ledger)
+            late = sum(
+                receipt.outcome == Outcome.LATE_ACK and receipt.state == State.DEAD.label
+                for receipt in ledger
+            )
+            assert tally.died == dead - late, "each death is counted once"
+            assert sum(tally.ack_classes) == tally.acked, "each ack has its time"
 
 
 def check_chain(receipts: list[StoredReceipt]) -> None:
@@ -295,6 +329,7 @@ class Scenario(msgspec.Struct, frozen=True):
             async with Stage(opener, folder) as stage:
                 await self.play(stage)
                 await stage.check()
+                await stage.check_meter()
 
         asyncio.run(evening())
 

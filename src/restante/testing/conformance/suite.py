@@ -12,10 +12,12 @@ from restante.testing.conformance import (
     leasing,
     lifecycle_steps,
     ordering,
+    papers,
     persistence,
     retention,
     settling,
     times,
+    watching,
     webhooks,
 )
 from restante.testing.conformance.stage import Scenario
@@ -32,6 +34,8 @@ _PARTS = (
     browsing,
     retention,
     webhooks,
+    watching,
+    papers,
 )
 
 

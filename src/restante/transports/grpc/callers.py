@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from restante.errors import Unauthenticated
-from restante.http.authentication import Authenticator
+from restante.http.authentication import Authenticator, agent_of
 from restante.http.proxies import TrustedProxies, certificate_of
 from restante.model import Actor
 
@@ -28,7 +28,9 @@ class Callers:
     async def by_key(self, metadata: Metadata) -> Actor | None:
         """Who has the key that the metadata shows; None where it shows none. Raises ``Unauthenticated``."""
         key = presented(metadata)
-        return None if key is None else await self._authenticator.by_key(key, TRANSPORT, "")
+        if key is None:
+            return None
+        return await self._authenticator.by_key(key, TRANSPORT, "", _agent(metadata))
 
     async def confirmed(self, actor: Actor | None, context: Context) -> Actor:
         """Who calls, now that the call has begun: the actor of ``by_key`` while its key still holds, or for None who
@@ -50,7 +52,8 @@ class Callers:
         certificate = certificate_of(told.get("client-cert", ())) if proxied else _shown(context)
         if certificate is None:
             raise Unauthenticated("send authorization: Bearer <key> in the metadata")
-        return await self._authenticator.by_certificate(certificate, TRANSPORT, remote)
+        agent = _agent(context.invocation_metadata() or ())
+        return await self._authenticator.by_certificate(certificate, TRANSPORT, remote, agent)
 
 
 def presented(metadata: Metadata) -> str | None:
@@ -62,6 +65,14 @@ def presented(metadata: Metadata) -> str | None:
                 return key.strip()
             raise Unauthenticated("send authorization: Bearer <key> in the metadata")
     return None
+
+
+def _agent(metadata: Metadata) -> str:
+    """What the client's program says it is."""
+    for name, value in metadata:
+        if name == "user-agent" and isinstance(value, str):
+            return agent_of(value)
+    return ""
 
 
 def _peer(text: str) -> tuple[str, str]:

@@ -20,8 +20,9 @@ from restante.http.authentication import Authenticator
 from restante.http.proxies import TrustedProxies
 from restante.model import Actor
 from restante.rpc.link import LinkClosed
-from restante.rpc.messages import decode
+from restante.rpc.messages import carry, decode
 from restante.rpc.service import NAME, Call, Service
+from restante.tracecontext import context_of
 from restante.transports.grpc.callers import Callers, Context
 from restante.wire.codes import Code, code_of, detail_of
 
@@ -32,6 +33,7 @@ REQUEST_SECONDS: Final = 30.0
 CODE_KEY: Final = "restante-code"
 """Trailing metadata: the error's stable code."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 _STATUSES: Final = {Code(status.value[0]): status for status in grpc.StatusCode if status.value[0]}
 
@@ -72,7 +74,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _answering(self, request: type[Message], answers: Any, actor: Actor) -> Handler:
         async def answer(data: bytes, context: Context) -> bytes:
             who = await self._callers.confirmed(actor, context)
-            message: Message = await answers(who, decode(request, data))
+            message: Message = await answers(who, _decoded(request, data, context))
             return message.SerializeToString()
 
         async def handle(data: bytes, context: Context) -> bytes:
@@ -85,7 +87,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _writing(self, request: type[Message], writes: Any, actor: Actor) -> Handler:
         async def write(data: bytes, context: Context) -> None:
             who = await self._callers.confirmed(actor, context)
-            await writes(who, decode(request, data), _Line(context))
+            await writes(who, _decoded(request, data, context), _Line(context))
 
         async def handle(data: bytes, context: Context) -> None:
             work = write(data, context)
@@ -159,7 +161,13 @@ class _TwoWay(_Line):
 
     async def read(self) -> Message | None:
         data = await self._context.read()
-        return None if data is grpc.aio.EOF else decode(self._request, data)
+        return None if data is grpc.aio.EOF else _decoded(self._request, data, self._context)
+
+
+def _decoded(kind: type[M], data: bytes, context: Context) -> M:
+    message = decode(kind, data)
+    carry(message, context_of(context.invocation_metadata() or ()))
+    return message
 
 
 async def _ended(context: Context, work: Awaitable[T]) -> T:

@@ -1,0 +1,20 @@
+"""The pages there are, put together. The order is that of the menu."""
+
+from __future__ import annotations
+
+from restante.desk import charts, live, overview, queue, queue_acts, signing
+from restante.desk.site import Desk
+from restante.engine.broker import Broker
+from restante.engine.operators import Operators
+from restante.http.api import Routes
+from restante.http.authentication import Authenticator
+
+
+def add_routes(
+    routes: Routes, broker: Broker, operators: Operators, authenticator: Authenticator, version: str
+) -> None:
+    """Attach the operators' page: to a listener that only they can reach."""
+    desk = Desk(broker, operators, authenticator, version)
+    desk.static.add_routes(routes)
+    for page in (signing, live, charts, overview, queue, queue_acts):
+        page.add_routes(routes, desk)

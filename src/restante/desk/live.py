@@ -1,0 +1,104 @@
+"""The stream that tells open pages that there is something new: they then fetch what they show of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from restante.desk.site import Call, Desk
+from restante.errors import TooManyConnections
+from restante.http.answers import Header
+from restante.http.api import Routes
+from restante.http.request import SendMessage
+
+STREAMS: Final = 500
+"""Open pages, on one node."""
+HEARTBEAT_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 0.5
+"""Between two words of news, however much happens."""
+RETRY_MS: Final = 3_000
+_HEADERS: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    # For nginx: pass each event on as it comes.
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def add_routes(routes: Routes, desk: Desk) -> None:
+    """Attach the stream."""
+    desk.page(routes, "/live", Live(desk).stream, by_itself=True)
+
+
+class Live:
+    """All open streams."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.open = 0
+
+    async def stream(self, call: Call) -> Stream:
+        if self.open >= STREAMS:
+            raise TooManyConnections("too many pages are open")
+        return Stream(self, call)
+
+
+class Stream:
+    """One answer that ends with the visit, its connection or the service."""
+
+    def __init__(self, live: Live, call: Call) -> None:
+        self._live = live
+        self._request = call.request
+        self._visit = call.visitor.visit
+
+    async def send(self, send: SendMessage) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        ended = asyncio.Event()
+        unwatch = self._request.watch(ended.set)
+        self._live.open += 1
+        try:
+            await self._tell(send, ended)
+        finally:
+            self._live.open -= 1
+            unwatch()
+        if not self._request.gone():
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _tell(self, send: SendMessage, ended: asyncio.Event) -> None:
+        desk = self._live.desk
+        monitor, clock = desk.broker.monitor, desk.broker.clock
+        version = monitor.version
+        await _put(send, b"retry: %d\nevent: open\ndata: %d\n\n" % (RETRY_MS, version))
+        retiring = desk.broker.retiring
+        while not ended.is_set():
+            waits = {
+                asyncio.ensure_future(one)
+                for one in (
+                    monitor.changed(version),
+                    clock.wait(HEARTBEAT_SECONDS),
+                    ended.wait(),
+                    retiring.wait(),
+                )
+            }
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+            if ended.is_set() or retiring.is_set():
+                return
+            if await desk.visitors.level(self._visit) is None:
+                await _put(send, b"event: over\ndata: 0\n\n")
+                return
+            if monitor.version > version:
+                version = monitor.version
+                await _put(send, b"event: changed\ndata: %d\n\n" % version)
+                await clock.wait(PAUSE_SECONDS)
+            else:
+                await _put(send, b": still here\n\n")
+
+
+async def _put(send: SendMessage, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,0 +1,155 @@
+"""What is done on a queue's page: settings changed, keys made and revoked, its webhook tried, paused and resumed."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from restante.desk import queue as queue_page
+from restante.desk.forms import Form
+from restante.desk.site import Call, Desk
+from restante.engine.administration import Administration
+from restante.errors import KeyNotFound, Malformed, RestanteError
+from restante.http.answers import Answer
+from restante.http.api import Routes
+from restante.model import SETTING_BOUNDS, Queue, Role, Settings
+from restante.operators import Level
+from restante.queries import KeyById
+
+AFTER_DEAD: Final = ("continue", "park")
+_GROUPS: Final = (
+    ("Delivery", ("lease_seconds", "max_attempts", "max_in_flight", "max_body_bytes")),
+    ("Retries", ("backoff_base_seconds", "backoff_factor", "backoff_cap_seconds")),
+    ("Retention", ("body_retention_seconds", "receipt_retention_seconds")),
+)
+_GROUPED: Final = frozenset(name for _, names in _GROUPS for name in names)
+GROUPS: Final = (
+    *_GROUPS,
+    ("Limits to warn at", tuple(name for name in SETTING_BOUNDS if name not in _GROUPED)),
+)
+"""The settings that are numbers, as the form has them."""
+_FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+OPTIONAL: Final = frozenset(name for name, field in _FIELDS.items() if field.default is None)
+
+
+def add_routes(routes: Routes, desk: Desk) -> None:
+    """Attach what the page's forms do."""
+    acts = QueueActs(desk)
+    place = "/queues/{queue}"
+    desk.page(routes, f"{place}/settings", acts.settings_form, Level.OPERATOR)
+    desk.act(routes, f"{place}/settings", acts.change_settings, Level.OPERATOR)
+    desk.act(routes, f"{place}/keys", acts.make_key, Level.ADMIN)
+    desk.act(routes, f"{place}/keys/{{id}}/revoke", acts.revoke_key, Level.ADMIN)
+    desk.act(routes, f"{place}/webhook/test", acts.test_webhook, Level.OPERATOR)
+    desk.act(routes, f"{place}/webhook/pause", acts.pause_webhook, Level.OPERATOR)
+    desk.act(routes, f"{place}/webhook/resume", acts.resume_webhook, Level.OPERATOR)
+
+
+class QueueActs:
+    """Each act ends on the queue's page, which says what was done."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    # -- settings -------------------------------------------------------------------------------
+
+    async def settings_form(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        given = {name: _text(getattr(queue.settings, name)) for name in SETTING_BOUNDS}
+        return _settings_form(call, queue, given | {"after_dead": queue.settings.after_dead})
+
+    async def change_settings(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        given = {name: call.form.text(name, 40) for name in (*SETTING_BOUNDS, "after_dead")}
+        try:
+            settings = _settings(call.form)
+            settings.check()
+        except RestanteError as error:
+            return _settings_form(call, queue, given, error)
+        await self._administration(call).put_queue(queue.name, None, settings)
+        return call.go(f"/queues/{queue.name}", done="settings")
+
+    # -- keys -----------------------------------------------------------------------------------
+
+    async def make_key(self, call: Call) -> Answer:
+        """The one answer that shows the key: it is not to be had again by loading the page anew."""
+        queue = await self._queue(call)
+        key, text = await self._administration(call).add_key(
+            Role.CLIENT, queue.owner, None, call.form.text("label", 255)
+        )
+        return call.render("key_made.html", 201, queue=queue, key=key, text=text)
+
+    async def revoke_key(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        id = call.request.parameters["id"]
+        key = await self._desk.broker.store.browse(KeyById(id))
+        if key is None or (key.role, key.name) != (Role.CLIENT, queue.owner):
+            raise KeyNotFound(f"{queue.owner} has no key {id[:40]}")
+        await self._administration(call).revoke_key(id)
+        return call.go(f"/queues/{queue.name}", done="revoked")
+
+    # -- webhook --------------------------------------------------------------------------------
+
+    async def test_webhook(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        pinged = await self._desk.broker.webhooks.ping(queue.name, call.visitor.actor)
+        return call.render("queue.html", **(await queue_page.told(call) | {"pinged": pinged}))
+
+    async def pause_webhook(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        reason = call.form.text("reason", 500) or f"paused by {call.visitor.name}"
+        await self._desk.broker.webhooks.disable(queue.name, reason, call.visitor.actor)
+        return call.go(f"/queues/{queue.name}", done="paused")
+
+    async def resume_webhook(self, call: Call) -> Answer:
+        queue = await self._queue(call)
+        await self._desk.broker.webhooks.enable(queue.name, call.visitor.actor)
+        return call.go(f"/queues/{queue.name}", done="resumed")
+
+    def _administration(self, call: Call) -> Administration:
+        return Administration(self._desk.broker, call.visitor.actor)
+
+    async def _queue(self, call: Call) -> Queue:
+        return await self._desk.broker.directory.queue(call.request.parameters["queue"])
+
+
+def _settings_form(
+    call: Call, queue: Queue, given: dict[str, str], error: RestanteError | None = None
+) -> Answer:
+    return call.render(
+        "queue_settings.html",
+        200 if error is None else error.status,
+        queue=queue,
+        given=given,
+        problem="" if error is None else error.detail,
+        groups=GROUPS,
+        bounds=SETTING_BOUNDS,
+        after_dead=AFTER_DEAD,
+        optional=OPTIONAL,
+    )
+
+
+def _settings(form: Form) -> Settings:
+    """The settings that the form says. Raises ``Malformed``; whether they are in their bounds is to be seen."""
+    given: dict[str, Any] = {}
+    for name in SETTING_BOUNDS:
+        text = form.text(name, 40)
+        kind = float if _FIELDS[name].type in (float, float | None) else int
+        if not text and name in OPTIONAL:
+            given[name] = None
+            continue
+        try:
+            given[name] = kind(text)
+        except ValueError as error:
+            raise Malformed(f"{name} must be a number, not {text or 'nothing'}") from error
+    given["after_dead"] = form.text("after_dead", 40)
+    try:
+        return msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"after_dead must be one of {', '.join(AFTER_DEAD)}") from error
+
+
+def _text(value: float | None) -> str:
+    """As the form has it: whole numbers without a point."""
+    return "" if value is None else str(int(value)) if value == int(value) else str(value)

@@ -1,0 +1,360 @@
+"""What is seen of queues: how each stands, what happened in it lately, on all nodes, and who comes for it.
+
+About every second the store's meter is drained, and the queues in which something happened are looked at; now and then
+all are, in pages, for what other nodes did. So a look costs what happened since the last one, not what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from restante.changes import PutPaper
+from restante.engine.history import ALL, History
+from restante.engine.seen import Sightings
+from restante.engine.windows import BUCKET_SECONDS, Window
+from restante.errors import ShuttingDown, StoreError
+from restante.metering import Tally
+from restante.model import Figures
+from restante.queries import FiguresOfQueues, QueueFigures, Webhooks
+from restante.watching import Failure, Point, QueueView, Span, Total, WebhookHealth
+
+if TYPE_CHECKING:
+    from restante.engine.broker import Broker
+
+_log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+ROUND_SECONDS: Final = 10.0
+"""How often all queues are looked at: what other nodes did is seen that late."""
+HISTORY_SECONDS: Final = 60.0
+"""How often what happened is written down. A crash loses as much of the charts, and nothing else."""
+PAGE: Final = 500
+AT_ONCE: Final = 200
+"""Queues done without letting others go on, and papers in one transaction."""
+_SUMMED: Final = tuple(name for name in Figures.__struct_fields__ if name != "oldest_age_seconds")
+
+
+class Monitor:
+    """One endless job, ``watch``. What it gives out is its own: look, do not change."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._store = broker.store
+        self._clock = broker.clock
+        self._shared = broker.store.nodes is not None
+        self.version = 0
+        self.counters: dict[str, Tally] = {ALL: Tally()}
+        """What happened through this node since it was started, by queue; ``ALL``: in all."""
+        self._views: dict[str, QueueView] = {}
+        self._windows: dict[str, Window] = {ALL: Window()}
+        node = broker.membership.id
+        self._sightings = Sightings(
+            self._store, self._clock.wall_ms, node if self._shared else None
+        )
+        self._history = History(self._store, self._clock.wall_ms, node)
+        self._touched: set[str] = set()
+        """Queues to be looked at."""
+        self._untold: set[str] = set()
+        """Queues of which something was seen that has not been written yet."""
+        self._alive: set[str] = set()
+        """Other nodes that were heard of lately."""
+        self._bucket = -1
+        self._next_round = self._next_history = 0.0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._callbacks: list[Callable[[], Awaitable[None]]] = []
+        self._total: tuple[int, Total] | None = None
+
+    # -- asking ---------------------------------------------------------------------------------
+
+    async def changed(self, since: int) -> int:
+        """Wait until ``version`` is above ``since``; it, then."""
+        while self.version <= since:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            finally:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+        return self.version
+
+    def view(self, queue: str) -> QueueView | None:
+        """As last seen; None for a queue that is not known yet."""
+        return self._views.get(queue)
+
+    def views(self) -> Collection[QueueView]:
+        """All queues, as last seen."""
+        return self._views.values()
+
+    def total(self) -> Total:
+        """All queues together, as last seen."""
+        if self._total is None or self._total[0] != self.version:
+            self._total = (self.version, self._sum())
+        return self._total[1]
+
+    async def refresh(self, queue: str) -> QueueView | None:
+        """Ask the store now; None where there is no such queue. Raises ``StoreError``."""
+        await self._take_in(self._store.meter.drain())
+        for found in await self._store.browse(FiguresOfQueues((queue,))):
+            self._see(found)
+        self._rise()
+        return self._views.get(queue)
+
+    async def history(self, queue: str, span: Span) -> list[Point]:
+        """What happened in the queue (``ALL``: in all), oldest first: ``span.seconds / span.step_seconds`` points.
+
+        Raises ``StoreError``.
+        """
+        depth, age = self._standing(queue)
+        return await self._history.points(queue, span, depth, age)
+
+    def after_look(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Call back after each look, about every second. Its errors are logged."""
+        self._callbacks.append(callback)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Until cancelled: look, and look again."""
+        while True:
+            try:
+                await self._look()
+            except ShuttingDown:
+                return
+            except StoreError as error:
+                _log.warning("monitor.store_error", error=str(error))
+            except Exception:  # noqa: BLE001 (logged; the next look may succeed)
+                _log.exception("monitor.failed")
+            for callback in self._callbacks:
+                try:
+                    await callback()
+                except Exception:  # noqa: BLE001 (logged; who watches does not stop what it watches)
+                    _log.exception("monitor.callback_failed")
+            await self._clock.wait(LOOK_SECONDS)
+
+    async def close(self) -> None:
+        """Write down what was seen and not written yet, as far as the store still takes it."""
+        try:
+            await self._take_in(self._store.meter.drain())
+            untold = self._untold | self._broker.contacts.changed
+            await self._write(self._sightings.papers(untold))
+            await self._write(self._history.flush(self._standing))
+        except StoreError as error:
+            _log.warning("monitor.not_written", error=str(error))
+
+    async def _look(self) -> None:
+        await self._take_in(self._store.meter.drain())
+        now = self._clock.monotonic()
+        if self._shared:
+            self._alive = {node.id for node in self._broker.membership.nodes()}
+        if now >= self._next_round:
+            # From now, whatever comes of it: a store that fails is not asked for everything each second.
+            self._next_round = now + ROUND_SECONDS
+            await self._go_round()
+        else:
+            await self._see_touched()
+        if now >= self._next_history:
+            self._next_history = now + HISTORY_SECONDS
+            await self._write(self._history.flush(self._standing))
+        await self._age()
+        self._rise()
+
+    async def _see_touched(self) -> None:
+        # What is touched from here on is for the next look.
+        names, self._touched = list(self._touched), set()
+        for begin in range(0, len(names), PAGE):
+            page = tuple(names[begin : begin + PAGE])
+            try:
+                found = await self._store.browse(FiguresOfQueues(page))
+            except StoreError:
+                self._touched.update(names[begin:])
+                raise
+            await self._see_all(found)
+
+    async def _go_round(self) -> None:
+        await self._sightings.read()
+        self._touched = set()
+        after = ""
+        while page := await self._store.browse(FiguresOfQueues(after=after, limit=PAGE)):
+            await self._see_all(page)
+            after = page[-1].queue.name
+        await self._see_webhooks()
+        untold = self._untold | self._broker.contacts.changed
+        self._untold, self._broker.contacts.changed = set(), set()
+        try:
+            await self._write(self._sightings.papers(untold))
+        except StoreError:
+            self._untold |= untold
+            raise
+
+    async def _see_all(self, found: Iterable[QueueFigures]) -> None:
+        for count, one in enumerate(found, 1):
+            self._see(one)
+            if not count % AT_ONCE:
+                await asyncio.sleep(0)
+
+    async def _see_webhooks(self) -> None:
+        seen: dict[str, WebhookHealth] = {}
+        courier, after = self._broker.webhooks.courier, ""
+        while page := await self._store.browse(Webhooks(after, PAGE)):
+            for webhook in page:
+                seen[webhook.queue] = WebhookHealth(
+                    url=webhook.url,
+                    enabled=webhook.enabled,
+                    reason=webhook.reason,
+                    since_ms=webhook.since_ms,
+                    disabled_by_service=webhook.disabled_by_service,
+                    circuit=None if courier is None else courier.circuit(webhook.queue),
+                )
+            after = page[-1].queue
+        for name, view in self._views.items():
+            view.webhook = seen.get(name)
+
+    async def _take_in(self, drained: Mapping[str, Tally]) -> None:
+        bucket, now = self._now_bucket(), self._clock.wall_ms()
+        over: list[PutPaper] = []
+        everything = Tally()
+        for count, (queue, tally) in enumerate(drained.items(), 1):
+            everything.add(tally)
+            over += self._count(queue, tally, bucket)
+            seen = self._sightings.own(queue)
+            if tally.acked:
+                seen.ack_ms = now
+            if tally.failed:
+                seen.failure = Failure(now, max(tally.reasons, key=lambda one: tally.reasons[one]))
+            self._touched.add(queue)
+            self._untold.add(queue)
+            if not count % AT_ONCE:
+                await asyncio.sleep(0)
+        if drained:
+            over += self._count(ALL, everything, bucket)
+        await self._write(over)
+
+    def _count(self, queue: str, tally: Tally, bucket: int) -> Iterable[PutPaper]:
+        counted = self.counters.get(queue)
+        if counted is None:
+            counted = self.counters[queue] = Tally()
+        counted.add(tally)
+        window = self._windows.get(queue)
+        if window is None:
+            window = self._windows[queue] = Window()
+        window.add(bucket, tally)
+        return map(PutPaper, self._history.count(queue, tally))
+
+    def _see(self, found: QueueFigures) -> None:
+        name, now = found.queue.name, self._clock.wall_ms()
+        view = self._views.get(name)
+        if view is None:
+            view = QueueView(queue=found.queue, figures=found.figures, as_of_ms=now)
+            self._views[name] = view
+        view.queue, view.figures, view.as_of_ms = found.queue, found.figures, now
+        self._tell(view)
+
+    def _tell(self, view: QueueView) -> None:
+        """Have the view say what all nodes have seen."""
+        name = view.queue.name
+        window = self._windows.get(name)
+        contact = self._broker.contacts.last(name)
+        consumers = self._broker.contacts.consumers(name, self._broker.membership.name)
+        if contact is not None or window is not None or consumers:
+            own = self._sightings.own(name)
+            own.contact = contact or own.contact
+            own.consumers = consumers
+            own.minute = Tally() if window is None else window.minute
+            own.recent = Tally() if window is None else window.recent
+        seen = self._sightings.merged(name, self._alive)
+        if seen is not None:
+            view.last_contact, view.last_ack_ms = seen.contact, seen.ack_ms
+            view.last_failure, view.consumers = seen.failure, seen.consumers
+            view.minute, view.recent = seen.minute, seen.recent
+
+    async def _age(self) -> None:
+        """Let go of what is too old, and see who came and went meanwhile."""
+        bucket = self._now_bucket()
+        contacts = self._broker.contacts
+        lately = {*contacts.queues(), *self._broker.contacts.changed}
+        if bucket != self._bucket:
+            self._bucket = bucket
+            lately |= self._windows.keys() - {ALL}
+        for count, name in enumerate(lately, 1):
+            contacts.forget(name)
+            window = self._windows.get(name)
+            view = self._views.get(name)
+            left = window is not None and window.forget(bucket)
+            if view is not None:
+                self._tell(view)
+            if window is not None and not left:
+                del self._windows[name]
+            if not count % AT_ONCE:
+                await asyncio.sleep(0)
+        self._windows[ALL].forget(bucket)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    async def _write(self, papers: Iterable[PutPaper]) -> None:
+        for batch in _batches(papers):
+            await self._store.configure(batch)
+
+    def _standing(self, queue: str) -> tuple[int, float | None]:
+        if queue == ALL:
+            total = self.total()
+            return total.depth, total.figures.oldest_age_seconds
+        view = self._views.get(queue)
+        if view is None:
+            return 0, None
+        return view.depth, view.oldest_age_seconds(self._clock.wall_ms())
+
+    def _now_bucket(self) -> int:
+        return int(self._clock.monotonic() // BUCKET_SECONDS)
+
+    def _sum(self) -> Total:
+        now = self._clock.wall_ms()
+        sums = dict.fromkeys(_SUMMED, 0)
+        oldest: float | None = None
+        consumers: dict[str, int] = {}
+        for view in self._views.values():
+            figures = view.figures
+            for name in _SUMMED:
+                sums[name] += getattr(figures, name)
+            age = view.oldest_age_seconds(now)
+            if age is not None and (oldest is None or age > oldest):
+                oldest = age
+            for consumer in view.consumers:
+                if consumer.attached:
+                    consumers[consumer.transport] = consumers.get(consumer.transport, 0) + 1
+        minute, recent = self._windows[ALL].minute, self._windows[ALL].recent
+        if self._shared:
+            minute, recent = Tally(), Tally()
+            for view in self._views.values():
+                minute.add(view.minute)
+                recent.add(view.recent)
+        return Total(
+            figures=Figures(oldest_age_seconds=oldest, **sums),
+            as_of_ms=now,
+            minute=minute,
+            recent=recent,
+            queues=len(self._views),
+            consumers=consumers,
+        )
+
+    def _rise(self) -> None:
+        self.version += 1
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+
+def _batches(papers: Iterable[PutPaper]) -> Iterator[list[PutPaper]]:
+    batch: list[PutPaper] = []
+    for paper in papers:
+        batch.append(paper)
+        if len(batch) == AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

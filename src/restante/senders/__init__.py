@@ -1,0 +1,1 @@
+"""Ways by which alerts are told: each module one, an ``AlertSender``."""

@@ -1,0 +1,90 @@
+"""Composing how operators are told of alerts: a sender for each destination that is configured, and who feeds it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from restante.alerting import Alerting, Limits
+from restante.config import Config
+from restante.engine.broker import Broker
+from restante.engine.notices import NoticePost
+from restante.errors import ConfigurationError
+from restante.mailing import parse_server
+from restante.ports import AlertSender
+
+WEBHOOK = "webhook"
+MAIL = "mail"
+QUEUE = "queue"
+
+
+def alerting_of(config: Config) -> Alerting:
+    """What the configuration says of alerts."""
+    told = (
+        (WEBHOOK, config.alert_webhook_url),
+        (MAIL, config.smtp_url),
+        (QUEUE, config.alert_queue),
+    )
+    return Alerting(
+        limits=Limits(
+            depth=config.alert_depth,
+            oldest_age_seconds=config.alert_oldest_age_seconds,
+            silence_seconds=config.alert_silence_seconds,
+            dead=config.alert_dead,
+            error_rate=config.alert_error_rate,
+        ),
+        destinations=tuple(name for name, value in told if value is not None),
+    )
+
+
+@contextlib.asynccontextmanager
+async def telling(broker: Broker, config: Config, agent: str) -> AsyncIterator[None]:
+    """Tell of alerts wherever the configuration says, over HTTP as ``agent``.
+
+    ``ConfigurationError`` where a library for it is missing.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        senders: dict[str, AlertSender] = {}
+        if config.alert_webhook_url is not None:
+            senders[WEBHOOK] = await stack.enter_async_context(_webhook(broker, config, agent))
+        if config.smtp_url is not None and config.alert_mail_from is not None:
+            from restante.senders.mail import MailSender
+
+            server = parse_server(config.smtp_url)
+            senders[MAIL] = MailSender(server, config.alert_mail_from, config.alert_mail_to)
+        if config.alert_queue is not None:
+            from restante.senders.queue import QueueSender
+
+            senders[QUEUE] = QueueSender(config.alert_queue, broker.publish)
+        posts = [
+            NoticePost(
+                broker.store, broker.clock, broker.alerts, name, sender, broker.membership.id
+            )
+            for name, sender in senders.items()
+        ]
+        jobs = [asyncio.create_task(post.deliver()) for post in posts]
+        try:
+            yield
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _webhook(broker: Broker, config: Config, agent: str) -> AsyncIterator[AlertSender]:
+    try:
+        from restante.senders.webhook import WebhookSender
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        raise ConfigurationError(
+            "alert_webhook_url is set, and aiohttp is not installed: pip install 'restante[webhooks]'"
+        ) from error
+    if config.alert_webhook_url is None:
+        raise AssertionError("asked for a sender to nowhere")
+    async with WebhookSender(
+        config.alert_webhook_url, config.alert_webhook_secret, agent, broker.clock
+    ) as sender:
+        yield sender

@@ -1,0 +1,1 @@
+"""Who makes traces of what the engine tells: one module for each library."""

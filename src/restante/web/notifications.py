@@ -1,0 +1,90 @@
+"""One notification: who has it and who signed, its whole way, and its body."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from restante.engine.bodies import find_notification, look_into
+from restante.engine.broker import Broker
+from restante.http.answers import Answer, Header, envelope
+from restante.http.api import Routes
+from restante.http.request import Request
+from restante.lifecycle import ENDED
+from restante.model import Role
+from restante.queries import DeliveryRecord, ReceiptsOf
+from restante.wire import times
+from restante.wire.messages import DeliveryOut, NotificationStatus, WayOut
+from restante.wire.receipts import decode_entry, receipt_id, to_json
+
+RECEIPTS: Final = 1_000
+# A body is somebody's document, and may be made to harm whoever opens it: a browser is to keep it and not show it, and
+# where it shows it all the same it may run, load and send nothing.
+_HARMLESS: Final[tuple[Header, ...]] = (
+    (b"content-disposition", b"attachment"),
+    (b"content-security-policy", b"sandbox; default-src 'none'"),
+)
+
+
+def add_routes(routes: Routes, broker: Broker) -> None:
+    """Attach the calls."""
+    web = Notifications(broker)
+    routes.add("GET", "/v1/notifications/{id}", web.status)
+    routes.add("GET", "/v1/notifications/{id}/receipts", web.receipts)
+    routes.add("GET", "/v1/notifications/{id}/body", web.body)
+
+
+class Notifications:
+    """A client sees its own, an administrator everything, a publisher what it published."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def status(self, request: Request) -> Answer:
+        found = await find_notification(self._broker, request.parameters["id"], request.actor)
+        status = NotificationStatus(
+            id=found.id,
+            topic=found.topic,
+            content_type=found.content_type,
+            body_bytes=found.body_bytes,
+            body_sha256=found.body_sha256.hex(),
+            published_at=times.to_text(found.published_at_ms),
+            publisher=found.publisher,
+            attributes=found.attributes,
+            deliveries=[_delivery(record) for record in found.deliveries],
+        )
+        return envelope(request, status, "notification")
+
+    async def receipts(self, request: Request) -> Answer:
+        actor = request.actor
+        found = await find_notification(self._broker, request.parameters["id"], actor)
+        owner = actor.name if actor.role is Role.CLIENT else None
+        told = await self._broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
+        out = WayOut(
+            receipts=[msgspec.Raw(to_json(receipt)) for receipt in told[:RECEIPTS]],
+            complete=len(told) <= RECEIPTS,
+        )
+        return envelope(request, out, "receipts")
+
+    async def body(self, request: Request) -> Answer:
+        media, content = await look_into(self._broker, request.parameters["id"], request.actor)
+        return Answer(200, content, media.encode(), _HARMLESS)
+
+
+def _delivery(record: DeliveryRecord) -> DeliveryOut:
+    out = DeliveryOut(
+        queue=record.queue, seq=record.seq, state=record.state.label, attempt=record.attempt
+    )
+    if record.last is None:
+        return out
+    last = decode_entry(record.last.entry)
+    out.receipt = receipt_id(record.last.queue, record.last.number)
+    out.attempt = record.attempt or last.attempt
+    out.reason = last.reason or None
+    if record.state in ENDED:
+        out.settled_at = last.at
+        out.client = last.principal
+        out.reply, out.reply_base64 = last.reply, last.reply_base64
+        out.reply_content_type = last.reply_content_type or None
+    return out

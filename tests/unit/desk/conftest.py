@@ -1,0 +1,17 @@
+import pytest
+from tests.unit.desk.house import Site
+from tests.unit.engine.conftest import broker, clock, store
+
+from restante.operators import Level
+
+__all__ = ["broker", "clock", "store"]
+
+
+@pytest.fixture
+async def site(broker):
+    site = Site(broker)
+    for level in Level:
+        await site.add(level.value, level)
+    for queue in ("acme", "bob"):
+        await broker.monitor.refresh(queue)
+    return site
