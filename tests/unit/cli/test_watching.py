@@ -11,7 +11,7 @@ from tests.unit.cli.conftest import problem, reply
 
 from restante.cli.sparkline import sparkline
 from restante.cli.top import drawn
-from restante.cli.tracing import steps_of
+from restante.way import steps_of
 from restante.client import Receipt
 
 

@@ -217,7 +217,7 @@ async def test_a_node_takes_over_from_one_that_is_silent(store, clock, monkeypat
         await bury(one, 3)
         job = await ask(one, rate_per_second=1)
         await turns()
-        one.jobs._running[job.id].cancel()  # noqa: SLF001 (dead, as far as others can tell)
+        one.jobs._running[job.id].cancel()
         monkeypatch.setattr(one.jobs, "hurry", lambda: None)
         async with Broker(store, clock) as two:
             clock.advance(8)
