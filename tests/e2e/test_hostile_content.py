@@ -102,7 +102,8 @@ def fill(box: Mailbox) -> None:
             )
         assert said.status_code == 200, said.text
     asked = {"task": "redrive", "queues": [box.name], "all": True, "rate_per_second": 1}
-    assert box.admin.post("/v1/jobs", json=asked | {"reason": HOSTILE}).status_code == 202
+    job = box.admin.post("/v1/jobs", json=asked | {"reason": HOSTILE}).json()
+    assert box.admin.post(f"/v1/jobs/{job['id']}/pause").status_code == 200
     key = {"role": "client", "name": box.name, "label": HOSTILE[:200]}
     assert box.admin.post("/v1/keys", json=key).status_code == 201
 
