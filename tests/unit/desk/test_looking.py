@@ -7,9 +7,10 @@ import re
 
 import pytest
 from tests.unit.desk.test_pages import HOSTILE, Markup
-from tests.unit.engine.house import ACME, SHOP, acts, bury, letter
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, acts, bury, letter
 
 from restante.desk.receipts import EXPORTED, PAGE
+from restante.engine.administration import Administration
 from restante.engine.settling import Settle
 from restante.errors import StoreUnavailable
 from restante.model import Verb
@@ -85,6 +86,16 @@ async def test_a_body_that_is_gone(site, broker, clock, signed):
     answer = await browser.send_form(f"/notifications/{signed}/body")
     assert "The body is no longer kept." in answer.text
     assert await acts(broker, what="body") == []
+
+
+async def test_one_that_went_to_very_many(site, broker, monkeypatch):
+    monkeypatch.setattr("restante.desk.notification.QUEUES", 1)
+    for queue in ("acme", "bob"):
+        await Administration(broker, OPERATOR).subscribe("news", queue, {})
+    id = (await broker.publish_to_topic(letter(queue="", topic="news"), SHOP)).id
+    words = Markup((await (await site.signed_in("viewer")).see(f"/notifications/{id}")).text).words
+    assert "It went to 1 queue more" in words
+    assert "bob" not in words
 
 
 async def test_found_by_any_id(site, signed):
