@@ -30,6 +30,7 @@ from restante.http.tls import ServerContext, TlsFiles
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
+from restante.openid import OpenId
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
@@ -108,7 +109,10 @@ def build_api(
 
 
 def build_admin_api(
-    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
+    broker: Broker,
+    admin_key: str | None = None,
+    trusted: TrustedProxies | None = None,
+    openid: OpenId | None = None,
 ) -> Api:
     """The admin listener's interface: whether the process lives, whether it takes requests, and its figures.
 
@@ -129,13 +133,31 @@ def build_admin_api(
     metrics.add_routes(routes, broker, __version__)
     if has_page():
         from restante.desk import composition
+        from restante.desk.openid.provider import Provider, fetch
         from restante.engine.operators import Operators
         from restante.engine.passwords import Passwords
 
         operators = Operators(broker, Passwords())
         authenticator = Authenticator(broker, admin_key)
-        composition.add_routes(routes, broker, operators, authenticator, __version__)
+        provider = None if openid is None else Provider(openid, broker.clock, fetch)
+        composition.add_routes(routes, broker, operators, authenticator, __version__, provider)
     return Api(routes, None, trusted, broker.retiring)
+
+
+def openid_of(config: Config) -> OpenId | None:
+    """What the configuration says of OpenID Connect; None: nothing."""
+    if config.openid_issuer is None or config.openid_client_id is None:
+        return None
+    return OpenId(
+        issuer=config.openid_issuer,
+        client_id=config.openid_client_id,
+        client_secret=config.openid_client_secret,
+        page_url=config.openid_page_url or "",
+        role_claim=config.openid_role_claim,
+        viewer=config.openid_viewer,
+        operator=config.openid_operator,
+        admin=config.openid_admin,
+    )
 
 
 def has_page() -> bool:
@@ -191,7 +213,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
                 Server(
-                    build_admin_api(broker, config.admin_key, trusted),
+                    build_admin_api(broker, config.admin_key, trusted, openid_of(config)),
                     private,
                     config.shutdown_seconds,
                 ),

@@ -20,6 +20,7 @@ from restante.addresses import Network, parse_networks
 from restante.errors import ConfigurationError
 from restante.mailing import PORTS, check_address, parse_server
 from restante.model import NAME, SETTING_BOUNDS
+from restante.openid import is_safe
 from restante.redaction import holds_secret
 from restante.wire import signatures
 
@@ -100,6 +101,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     smtp_url: str | None = None
     alert_queue: str | None = None
     """The operators' own queue."""
+
+    openid_issuer: str | None = None
+    """The provider of OpenID Connect by whom operators sign in to their page; None: by accounts and keys alone."""
+    openid_client_id: str | None = None
+    openid_client_secret: str | None = None
+    """None: this is a public client, which PKCE protects alone."""
+    openid_page_url: str | None = None
+    """Where browsers find the page."""
+    openid_role_claim: str = "groups"
+    """The claim that says who may do what; the three below are values of it."""
+    openid_viewer: tuple[str, ...] = ()
+    openid_operator: tuple[str, ...] = ()
+    openid_admin: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         # Shown in logs and tracebacks: keys and passwords must not be.
@@ -283,6 +297,28 @@ class _MailAddresses:
         return tuple(check_address(text.strip()) for text in texts)
 
 
+class _SafeUrl(_Url):
+    @property
+    def allowed(self) -> str:
+        return "a URL that begins with https://, or with http:// and leads to this machine"
+
+    def read(self, value: object) -> object:
+        url = super().read(value)
+        if not is_safe(str(url)):
+            raise ValueError
+        return url
+
+
+class _Names:
+    allowed = "texts of 1 to 255 printable characters, in a list, or in text with commas between"
+
+    def read(self, value: object) -> object:
+        texts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        return tuple(_Name().read(text.strip()) for text in texts)
+
+
 class _QueueName:
     allowed = "the name of a queue"
 
@@ -353,6 +389,14 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "alert_mail_from": _MailAddress(),
     "smtp_url": _SmtpUrl(tuple(PORTS)),
     "alert_queue": _QueueName(),
+    "openid_issuer": _SafeUrl(("https", "http")),
+    "openid_client_id": _Name(),
+    "openid_client_secret": _Name(),
+    "openid_page_url": _SafeUrl(("https", "http")),
+    "openid_role_claim": _Name(),
+    "openid_viewer": _Names(),
+    "openid_operator": _Names(),
+    "openid_admin": _Names(),
     "tracing_endpoint": _Url(("http", "https")),
     "tracing_sample_ratio": _Number(0, 1, whole=False),
 }
@@ -365,16 +409,23 @@ _NEEDS: Final = {
     "alert_mail_to": "smtp_url",
     "smtp_url": "alert_mail_from",
     "alert_mail_from": "alert_mail_to",
+    "openid_issuer": "openid_client_id",
+    "openid_client_id": "openid_page_url",
+    "openid_page_url": "openid_issuer",
+    "openid_client_secret": "openid_issuer",
+    "openid_viewer": "openid_issuer",
+    "openid_operator": "openid_issuer",
+    "openid_admin": "openid_issuer",
 }
 """Settings that mean nothing without another."""
 _HIDDEN: Final = frozenset(
     {
         *("admin_key", "store", "waker", "tracing_endpoint"),
-        *("alert_webhook_url", "alert_webhook_secret", "smtp_url"),
+        *("alert_webhook_url", "alert_webhook_secret", "smtp_url", "openid_client_secret"),
     }
 )
 """Never shown whole: they are, or may hold, a secret."""
-_SECRETS: Final = frozenset({"admin_key", "alert_webhook_secret"})
+_SECRETS: Final = frozenset({"admin_key", "alert_webhook_secret", "openid_client_secret"})
 """Only from the environment: files are copied and flags are seen by every user of the machine."""
 
 

@@ -314,6 +314,14 @@ class TooManySignIns(RestanteError):
     title = "Too many attempts to sign in"
 
 
+class OpenIdFailed(RestanteError):
+    """Signing in by OpenID Connect came to nothing: the provider is away, or what it said does not hold."""
+
+    code = "openid_failed"
+    status = 403
+    title = "You could not be signed in"
+
+
 class WebhooksUnavailable(RestanteError):
     code = "webhooks_unavailable"
     status = 501

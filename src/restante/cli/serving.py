@@ -19,6 +19,7 @@ _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
 _NODES: Final = "Many nodes"
 _ALERTS: Final = "Alerts"
+_OPENID: Final = "Signing in by OpenID Connect"
 _TRACING: Final = "Traces"
 
 
@@ -312,6 +313,69 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_ALERTS,
         ),
     ] = None,
+    openid_issuer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="By whom operators sign in to their page; takes the two below.  [default: nobody]",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_client_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="What this service is called there. RESTANTE_OPENID_CLIENT_SECRET is its secret.",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_page_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where browsers find the page.",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_role_claim: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLAIM",
+            help="The claim that says who may do what.  [default: groups]",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_viewer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE,...",
+            help="Values of it that make a viewer.",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_operator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE,...",
+            help="Values of it that make an operator.",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
+    openid_admin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE,...",
+            help="Values of it that make an admin.",
+            show_default=False,
+            rich_help_panel=_OPENID,
+        ),
+    ] = None,
     tracing_endpoint: Annotated[
         str | None,
         typer.Option(
@@ -381,6 +445,13 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "alert_mail_from": alert_mail_from,
             "smtp_url": smtp_url,
             "alert_queue": alert_queue,
+            "openid_issuer": openid_issuer,
+            "openid_client_id": openid_client_id,
+            "openid_page_url": openid_page_url,
+            "openid_role_claim": openid_role_claim,
+            "openid_viewer": openid_viewer,
+            "openid_operator": openid_operator,
+            "openid_admin": openid_admin,
             "tracing_endpoint": tracing_endpoint,
             "tracing_sample_ratio": tracing_sample_ratio,
         },

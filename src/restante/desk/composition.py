@@ -17,6 +17,8 @@ from restante.desk import (
     receipts,
     signing,
 )
+from restante.desk.openid import flow
+from restante.desk.openid.provider import Provider
 from restante.desk.site import Desk
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
@@ -25,13 +27,24 @@ from restante.http.authentication import Authenticator
 
 
 def add_routes(
-    routes: Routes, broker: Broker, operators: Operators, authenticator: Authenticator, version: str
+    routes: Routes,
+    broker: Broker,
+    operators: Operators,
+    authenticator: Authenticator,
+    version: str,
+    provider: Provider | None = None,
 ) -> None:
-    """Attach the operators' page: to a listener that only they can reach."""
-    desk = Desk(broker, operators, authenticator, version)
+    """Attach the operators' page: to a listener that only they can reach.
+
+    ``provider`` is who else vouches for them, by OpenID Connect.
+    """
+    openid = None if provider is None else provider.openid
+    desk = Desk(broker, operators, authenticator, version, openid)
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts),
         *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
     ):
         page.add_routes(routes, desk)
+    if provider is not None:
+        flow.add_routes(routes, desk, provider)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+
 import structlog
 
 from restante import auth
@@ -32,7 +34,7 @@ def add_routes(routes: Routes, desk: Desk) -> None:
 
 
 class Signing:
-    """By an account's name and password, or by an administrator's key."""
+    """By an account's name and password, or by an administrator's key; for OpenID Connect see ``openid``."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -103,6 +105,7 @@ class Signing:
     async def _page(
         self, request: Request, there: str, error: RestanteError | None = None
     ) -> Answer:
+        openid = self._desk.openid
         answer = self._desk.render(
             request,
             "sign_in.html",
@@ -111,6 +114,7 @@ class Signing:
             problem="" if error is None else error.detail,
             private=is_private(request),
             accounts=bool(await self._desk.operators.all()),
+            provider=None if openid is None else urllib.parse.urlsplit(openid.issuer).hostname,
         )
         if error is not None:
             answer.headers = (*answer.headers, *retry_after(error))

@@ -22,6 +22,7 @@ from restante.http.answers import Answer, Header, retry_after
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
 from restante.http.request import Request
+from restante.openid import OpenId
 from restante.operators import Level, require
 from restante.wire.visits import cookie_of
 
@@ -87,12 +88,18 @@ class Desk:
     """The site. ``menu`` is what its pages have put there, in their order."""
 
     def __init__(
-        self, broker: Broker, operators: Operators, authenticator: Authenticator, version: str
+        self,
+        broker: Broker,
+        operators: Operators,
+        authenticator: Authenticator,
+        version: str,
+        openid: OpenId | None = None,
     ) -> None:
         self.broker = broker
         self.operators = operators
         self.authenticator = authenticator
-        self.visitors = Visitors(broker, operators, authenticator)
+        self.openid = openid
+        self.visitors = Visitors(broker, operators, authenticator, openid)
         self.menu: list[MenuItem] = []
         self.static = Static()
         self._templates = environment(

@@ -15,6 +15,7 @@ from restante.http.answers import Header
 from restante.http.authentication import ENVIRONMENT, Authenticator, remote_of
 from restante.http.head import Head
 from restante.model import Actor, Role
+from restante.openid import OpenId
 from restante.operators import Level, Operator
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf
@@ -47,8 +48,15 @@ class Visitor(NamedTuple):
 class Visitors:
     """Begins visits, recognises and ends them."""
 
-    def __init__(self, broker: Broker, operators: Operators, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        operators: Operators,
+        authenticator: Authenticator,
+        openid: OpenId | None = None,
+    ) -> None:
         self._broker = broker
+        self._openid = openid
         self._operators = operators
         self._authenticator = authenticator
         self._secret = hashlib.blake2b(
@@ -62,6 +70,11 @@ class Visitors:
     def by_key(self, actor: Actor) -> Visit:
         """A visit that begins now, by an administrator's key."""
         return self._begin(actor.name, actor.key_id, self._stamp(actor.key_id))
+
+    def by_provider(self, name: str, level: Level) -> Visit:
+        """A visit that begins now, of somebody whom the OpenID provider vouches for."""
+        stamp = "" if self._openid is None else self._openid.stamp
+        return msgspec.structs.replace(self._begin(name, "", stamp), level=level.value)
 
     def _begin(self, name: str, key_id: str, stamp: str) -> Visit:
         now = self._now()
@@ -84,6 +97,9 @@ class Visitors:
         browse = self._broker.store.browse
         if await browse(PaperOf(Kind.SIGNED_OUT, visit.id)) is not None:
             return None
+        if visit.level:
+            agreed = self._openid is not None and self._openid.stamp == visit.stamp
+            return Level(visit.level) if agreed else None
         if not visit.key_id:
             operator = await self._operators.get(visit.name)
             if operator is None or operator.disabled or str(operator.stamp) != visit.stamp:

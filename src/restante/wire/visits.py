@@ -27,7 +27,8 @@ _FORM: Final = b"desk form"
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """Times are seconds since 1970. ``key_id`` is the key by which an administrator signed in; empty for an operator.
 
-    ``stamp`` is that of the account, or of the key, when it began.
+    ``level`` is the role that an OpenID provider gave; empty for those who signed in otherwise. ``stamp`` is that of the
+    account, of the key, or of what was agreed with the provider, when it began.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     stamp: str
     began: int
     seen: int
+    level: str = ""
 
     def over(self, now: int) -> bool:
         """Whether it has lasted its time, or nobody has been there for too long."""

@@ -1,0 +1,1 @@
+"""Signing in by OpenID Connect: ``provider`` asks the provider, ``flow`` leads the browser there and back."""
