@@ -1,4 +1,4 @@
-"""Signing in to the operators' page by OpenID Connect: what is agreed with the provider, and what its claims mean. Pure.
+"""OpenID Connect for the operators' page: what is agreed with the provider, and what its claims mean. Pure.
 
 OpenID Connect Core 1.0, with the authorization code flow and PKCE (RFC 7636).
 """

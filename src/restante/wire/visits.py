@@ -27,8 +27,8 @@ _FORM: Final = b"desk form"
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """Times are seconds since 1970. ``key_id`` is the key by which an administrator signed in; empty for an operator.
 
-    ``level`` is the role that an OpenID provider gave; empty for those who signed in otherwise. ``stamp`` is that of the
-    account, of the key, or of what was agreed with the provider, when it began.
+    ``level`` is the role that an OpenID provider gave; empty for those who signed in otherwise. ``stamp`` is that of
+    the account, of the key, or of what was agreed with the provider, when it began.
     """
 
     id: str

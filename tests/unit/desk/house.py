@@ -26,12 +26,14 @@ def quick_passwords():
 class Site:
     """The page over a broker, with an account for each role, named after it."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, provider=None):
         self.broker = broker
         self.operators = Operators(broker, quick_passwords())
         self.routes = Routes()
         authenticator = Authenticator(broker, ADMIN_KEY)
-        composition.add_routes(self.routes, broker, self.operators, authenticator, "1.2.3")
+        composition.add_routes(
+            self.routes, broker, self.operators, authenticator, "1.2.3", provider
+        )
         self.app = Api(self.routes, None)
 
     async def add(self, name, level):

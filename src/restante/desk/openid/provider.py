@@ -128,7 +128,8 @@ class Provider:
         status, body = await self._fetch(metadata.token_endpoint, headers, form)
         if status != 200:
             raise OpenIdFailed(f"the provider gave no token: HTTP {status}")
-        return _decoded(body, _Tokens)
+        tokens: _Tokens = _decoded(body, _Tokens)
+        return tokens
 
     async def _verified(self, metadata: Metadata, token: str, nonce: str) -> dict[str, Any]:
         client = self.openid.client_id
@@ -163,7 +164,7 @@ class Provider:
         if self._keys is None or now >= self._keys[0] + good_for:
             told = await self._get(metadata.jwks_uri, dict[str, Any])
             try:
-                keys = KeySet.import_key_set(told)  # type: ignore[arg-type]  # it checks by itself
+                keys = KeySet.import_key_set(told)
             except (JoseError, ValueError, KeyError, TypeError) as error:
                 raise OpenIdFailed("the provider's keys cannot be read") from error
             self._keys = now, keys
