@@ -21,6 +21,8 @@ PAGES = (
     "/queues/acme/now",
     "/queues/acme/deliveries",
     "/queues/acme/settings",
+    "/notifications",
+    "/audit",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
