@@ -6,7 +6,7 @@ import pytest
 from tests.unit.desk.test_pages import HOSTILE, Markup
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, bury, letter
 
-from restante.engine.dead_letters import DeadLetters
+from restante.engine.dead_letters import DeadLetterDesk
 from restante.engine.settling import Settle
 from restante.model import State, Verb
 from restante.queries import OpenDeliveries
@@ -66,7 +66,7 @@ async def test_a_viewer_does_not_see_bodies(site, broker, path):
 async def test_a_discarded_body_is_said_to_be_gone(site, broker):
     await bury(broker, 1)
     (dead,) = await broker.store.browse(OpenDeliveries("acme", State.DEAD))
-    made = await DeadLetters(broker, OPERATOR).replace("acme", dead.seq, b"better", "text/plain")
+    made = await DeadLetterDesk(broker, OPERATOR).replace("acme", dead.seq, b"better", "text/plain")
     browser = await site.signed_in("operator")
     page = (await browser.see(f"/notifications/{dead.id}")).text
     assert "The body is gone" in page
