@@ -53,11 +53,12 @@ LOOKS: Final = (
 
 
 class Shot(NamedTuple):
-    """``path`` is the page's, ``ready`` what stands on it once it is whole."""
+    """``path`` is the page's, ``ready`` what stands on it once it is whole, ``press`` a button to be pressed first."""
 
     name: str
     path: str
     ready: str = "h1"
+    press: str = ""
 
 
 async def take(out: Path, only: Sequence[str]) -> None:
@@ -82,11 +83,23 @@ async def take(out: Path, only: Sequence[str]) -> None:
 
 async def shots_of(server: Server) -> list[Shot]:
     """Every page, with something on it that is worth a look."""
+    async with httpx.AsyncClient(base_url=server.url, headers=_bearer(server.admin_key)) as admin:
+        dead = (await admin.get("/v1/queues/forge-3/dead?limit=1")).json()["dead"][0]
+        asked = {"task": "redrive", "queues": ["forge-3"], "all": True, "rate_per_second": 8}
+        job = (await admin.post("/v1/jobs", json=asked)).json()
     return [
         Shot("sign-in", "/sign-in"),
         Shot("overview", "/?span=24h", ".charts canvas"),
         Shot("queue", "/queues/mill-9?span=24h", ".charts canvas"),
         Shot("settings", "/queues/mill-9/settings"),
+        Shot("notification", f"/notifications/{dead['id']}"),
+        Shot("body", f"/notifications/{dead['id']}", press="Show the body"),
+        Shot("dead-letters", "/dead-letters"),
+        Shot("dead-letters-queue", "/dead-letters/forge-3"),
+        Shot("job", f"/jobs/{job['id']}", ready="#progress"),
+        Shot("receipts", "/receipts?name=depot-4"),
+        Shot("audit", "/audit"),
+        Shot("alerts", "/alerts"),
     ]
 
 
@@ -101,10 +114,16 @@ async def _take_all(
         if shot.name != "sign-in" and not await context.cookies(server.page_url):
             await _sign_in(page, server)
         await page.goto(f"{server.page_url.rstrip('/')}{shot.path}")
+        if shot.press:
+            await page.get_by_role("button", name=shot.press).click()
         await page.locator(shot.ready).first.wait_for()
         await page.wait_for_load_state("networkidle")
         await _keep(await page.screenshot(), out / f"{shot.name}-{look.name}.png")
     await context.close()
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
 
 
 async def _sign_in(page: Page, server: Server) -> None:
@@ -143,7 +162,7 @@ async def attached(server: Server, keys: dict[str, str]) -> AsyncIterator[None]:
 
 
 async def _poll(server: Server, key: str, queue: str, agent: str) -> None:
-    headers = {"Authorization": f"Bearer {key}", "User-Agent": agent}
+    headers = {**_bearer(key), "User-Agent": agent}
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as client:
         while True:
             received = await client.post(
@@ -154,7 +173,7 @@ async def _poll(server: Server, key: str, queue: str, agent: str) -> None:
 
 
 async def _listen(server: Server, key: str, queue: str, agent: str) -> None:
-    headers = {"Authorization": f"Bearer {key}", "User-Agent": agent}
+    headers = {**_bearer(key), "User-Agent": agent}
     async with (
         httpx.AsyncClient(base_url=server.url, headers=headers, timeout=120) as client,
         client.stream("GET", f"/v1/queues/{queue}/events") as events,
@@ -169,7 +188,7 @@ async def _connect(server: Server, key: str, queue: str, agent: str) -> None:
     async with connect(
         f"{address}/v1/queues/{queue}/socket",
         subprotocols=["restante.v1"],  # type: ignore[list-item]  # a NewType of str
-        additional_headers={"Authorization": f"Bearer {key}"},
+        additional_headers=_bearer(key),
         user_agent_header=agent,
     ) as socket:
         await socket.wait_closed()

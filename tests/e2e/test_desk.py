@@ -181,7 +181,19 @@ async def test_axe_finds_nothing_serious(
     found = {"/sign-in": await serious(window.page)}
     await window.sign_in()
     place = f"/queues/{box.name}"
-    for path in ("/", place, f"{place}?state=leased&span=7d", f"{place}/settings", "/queues/none"):
+    (letter,) = box.admin.get(f"/v1/queues/{box.name}/dead").json()["dead"]
+    asked = {"task": "redrive", "queues": [box.name], "all": True, "rate_per_second": 1}
+    job = box.admin.post("/v1/jobs", json=asked).json()
+    paths: tuple[str, ...] = (
+        "/",
+        place,
+        f"{place}?state=leased&span=7d",
+        f"{place}/settings",
+        "/queues/none",
+    )
+    paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
+    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit", "/alerts")
+    for path in paths:
         await window.see(path)
         if await window.page.locator(".charts").count():
             await expect(window.page.locator(".charts canvas")).to_have_count(3)
@@ -211,7 +223,18 @@ async def test_a_phone_has_nothing_beside_the_screen(
     window = await window_of(context, own_server)
     box.publish()
     await window.sign_in()
-    for path in ("/", f"/queues/{box.name}", f"/queues/{box.name}/settings"):
+    box.settings(max_attempts=1)
+    rejected = box.receive(max=1)[0]
+    box.settle(rejected["lease"], "reject", reason="a reason without end " * 20)
+    paths: tuple[str, ...] = (
+        "/",
+        f"/queues/{box.name}",
+        f"/queues/{box.name}/settings",
+        "/dead-letters",
+        "/jobs",
+    )
+    paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
+    for path in (*paths, f"/receipts?name={box.name}"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path
 

@@ -9,7 +9,7 @@ import typer
 
 from restante.cli import output
 from restante.cli.remote import Client, remote
-from restante.wire.way import Step, steps_of
+from restante.way import Step, steps_of
 
 if TYPE_CHECKING:
     from restante.wire.messages import DeliveryOut

@@ -1,337 +1,279 @@
-"""A body as people read it: XML and JSON indented and coloured, text as it is, anything else in hex. Pure.
+"""A body as people read it: XML and JSON indented and coloured, other text as it is, bytes in hexadecimal.
 
-Nothing of a body is trusted. What is shown is cut from its front, split into words by patterns that take time in
-proportion to their length, and escaped word by word. XML is checked, never built: a document type, and so every entity
-of its own, makes it plain text, and so does whatever is not well-formed. What cannot be seen, or would change how its
-surroundings are seen (control characters, marks of direction), is shown by its number.
+What is shown was written by somebody else, perhaps to do harm. Nothing is parsed that could be made to load, expand or
+nest without end: the text is cut into tokens, each of which is escaped, and what does not fit together is shown as it
+came. All of it is linear in what is shown, which is bounded.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Final, NamedTuple
-from xml.parsers import expat
 
 import msgspec
 from markupsafe import Markup, escape
 
 SHOWN_BYTES: Final = 128 * 1024
-SHOWN_PIECES: Final = 15_000
-"""A browser holds so many coloured words without becoming slow."""
-HEX_BYTES: Final = 8 * 1024
-INDENTED: Final = 24
-"""Levels beyond this are not indented further: else a deep document would grow with the square of its depth."""
-ODD_SHARE: Final = 0.1
-"""With more characters that cannot be seen than this it is no text."""
-_SNIFFED: Final = 4_096
+"""Of a text."""
+SHOWN_RAW_BYTES: Final = 4 * 1024
+"""Of what is no text."""
+DEEPEST: Final = 24
+"""What is nested deeper is not indented further."""
 _ROW: Final = 16
-_ENCODINGS: Final = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "utf-8",
-    "ascii": "utf-8",
-    "iso-8859-1": "iso-8859-1",
-    "latin1": "iso-8859-1",
-    "iso-8859-15": "iso-8859-15",
-    "windows-1250": "cp1250",
-    "windows-1252": "cp1252",
-    # Without a mark at its front (RFC 2781, section 4.3).
-    "utf-16": "utf-16-be",
-    "utf-16le": "utf-16-le",
-    "utf-16be": "utf-16-be",
-}
-"""Those that are understood. Others of Python's codecs do far more than decode."""
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-    (b"<\0?\0", "utf-16-le"),
-    (b"\0<\0?", "utf-16-be"),
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""XML 1.0, appendix F.1."""
-_CHARSET: Final = re.compile(r"""charset\s*=\s*"?([A-Za-z0-9._-]{1,20})""", re.IGNORECASE)
 _DECLARED: Final = re.compile(
-    rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,20})["']"""
+    rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})"""
 )
-_XML: Final = re.compile(
-    r"(?P<comment><!--.*?-->)|(?P<cdata><!\[CDATA\[.*?\]\]>)|(?P<pi><\?.*?\?>)|(?P<end></[^<>]*+>)"
-    r"""|(?P<start><[^!?/<>"'][^<>"']*+(?:(?:"[^"]*+"|'[^']*+')[^<>"']*+)*+>)|(?P<text>[^<]++)""",
-    re.DOTALL,
+_CHARSET: Final = re.compile(r"""charset\s*=\s*"?([A-Za-z0-9._-]{1,40})""", re.IGNORECASE)
+_KNOWN: Final = re.compile(
+    r"utf-?8|utf-?16(?:-?[lb]e)?|us-ascii|ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?125\d|cp125\d"
+    r"|koi8-[ru]|shift_jis|euc-jp|euc-kr|gb2312|gbk|gb18030|big5",
+    re.IGNORECASE,
 )
-_IN_TAG: Final = re.compile(
-    r"""(?P<tag></?[^\s=/>"']++|/?>)|(?P<value>"[^"]*+"|'[^']*+')|(?P<attribute>[^\s=/>"']++)|(?P<rest>.)""",
-    re.DOTALL,
+"""Encodings of text. Python knows others that are none, or can be made to take long."""
+_ODD: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
 )
-_IN_TEXT: Final = re.compile(r"(?P<entity>&[^;&\s]{1,40};)|(?P<text>[^&]++|&)")
-_JSON: Final = re.compile(
-    r'(?P<space>[ \t\r\n]++)|(?P<string>"(?:[^"\\]|\\.)*+")|(?P<open>[{\[])|(?P<close>[}\]])|(?P<comma>,)'
-    r"|(?P<colon>:)|(?P<number>[-+.0-9eE]++)|(?P<word>true|false|null)",
-    re.DOTALL,
+"""What is not seen, or turns the reading order of what is."""
+_TAG: Final = re.compile(
+    r"""<(?:/[A-Za-z_:\x80-\U0010ffff][^<>\s"']*\s*"""
+    r"""|[A-Za-z_:\x80-\U0010ffff](?:[^<>"']|"[^<"]*"|'[^<']*')*)>"""
 )
-_KEY: Final = re.compile(r"[ \t\r\n]*+:")
-_RUNS: Final = re.compile(r"[ -~\t\n]++|.", re.DOTALL)
+_NAME: Final = re.compile(r"</?([^\s/>]+)")
+# A word without a value is taken too, so that none is looked at again from each of its letters.
+_ATTRIBUTE: Final = re.compile(r"""([^\s=<>"'/]++)(?:(\s*+=\s*+)("[^<"]*+"|'[^<']*+'))?+""")
+_JSON: Final = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_SPANS: Final = (("<!--", "-->", "note"), ("<![CDATA[", "]]>", "text"), ("<?", "?>", "note"))
 
 
 class Piece(NamedTuple):
-    """Some text of one colour. ``kind`` is ``indent`` for what was put in for reading, ``odd`` for what stands for a
-    character that cannot be shown, and empty for text without a colour.
-    """
+    """``kind`` is how it is coloured: a class of the style sheet, or empty."""
 
     kind: str
     text: str
 
 
 class Shown(NamedTuple):
-    """``form`` is xml, json, text or hex; ``markup`` shows the first ``shown_bytes`` of ``total_bytes``."""
+    """``form`` is ``xml``, ``json``, ``text``, ``hex`` or ``empty``; ``markup`` has the first ``shown_bytes`` of it."""
 
     form: str
     markup: Markup
     shown_bytes: int
     total_bytes: int
-    remark: str = ""
 
 
 def show(content_type: str, body: bytes) -> Shown:
-    """The body for a page: at most 128 KiB of it, whatever it is; it raises nothing."""
-    media = content_type.partition(";")[0].strip().lower()
-    encoding = _encoding(content_type, body)
-    text = _text(body[:SHOWN_BYTES], encoding, whole=len(body) <= SHOWN_BYTES)
-    declared = media.startswith("text/") or media.endswith(("xml", "json"))
-    if text is None or not _is_readable(text, declared):
-        part = body[:HEX_BYTES]
-        return Shown("hex", escape(_hex(part)), len(part), len(body))
-    whole = len(body) <= SHOWN_BYTES
-    text = text.replace("\r\n", "\n")
-    form, remark, pieces = _pieces(media, text, whole)
-    kept: list[Piece] = []
-    used = 0
-    for piece in pieces:
-        if len(kept) >= SHOWN_PIECES:
-            break
-        kept.append(piece)
-        if piece.kind != "indent":
-            used += len(piece.text)
-    shown = min(len(body), SHOWN_BYTES)
-    if len(kept) >= SHOWN_PIECES:
-        shown = min(shown, len(text[:used].encode(encoding, "replace")))
-    return Shown(form, markup_of(kept), shown, len(body), remark)
+    """The body, of whatever it is said to be, as it can be read."""
+    if not body:
+        return Shown("empty", Markup(), 0, 0)
+    some = body[:SHOWN_BYTES]
+    text = _decode(content_type, some, whole=len(some) == len(body))
+    if text is None:
+        some = body[:SHOWN_RAW_BYTES]
+        return Shown("hex", escape("".join(_dump(some))), len(some), len(body))
+    form, pieces = _read(text, cut=len(some) < len(body))
+    return Shown(form, _markup(pieces), len(some), len(body))
 
 
-def markup_of(pieces: list[Piece]) -> Markup:
-    """The pieces as spans with classes, every character of them escaped; odd characters by their numbers."""
-    out: list[str] = []
-    for kind, text in pieces:
-        inner = "".join(_visible(run) for run in _RUNS.findall(text))
-        out.append(f'<span class="b-{kind}">{inner}</span>' if kind else inner)
-    return Markup("".join(out))  # noqa: S704  # all text in it went through escape
-
-
-def _pieces(media: str, text: str, whole: bool) -> tuple[str, str, Iterator[Piece]]:
+def _read(text: str, *, cut: bool) -> tuple[str, list[Piece]]:
     start = text.lstrip()[:1]
-    if media.endswith("xml") or start == "<":
-        wrong = _xml_error(text, whole)
-        if not wrong:
-            return "xml", "", _xml(text)
-        if media.endswith("xml"):
-            return "text", f"It is shown as plain text: {wrong}.", iter((Piece("", text),))
-    elif (media.endswith("json") or start in ("{", "[")) and _is_json(text, whole):
-        return "json", "", _json(text)
-    return "text", "", iter((Piece("", text),))
+    if start == "<":
+        pieces = xml(text, cut=cut)
+        if pieces is not None:
+            return "xml", pieces
+    elif start in ("{", "[") and not cut:
+        pieces = json(text)
+        if pieces is not None:
+            return "json", pieces
+    return "text", [Piece("", text)]
 
 
-# -- bytes ----------------------------------------------------------------------------------------
-
-
-def _encoding(content_type: str, body: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if body.startswith(mark):
-            return encoding
-    if found := _CHARSET.search(content_type):
-        return _ENCODINGS.get(found[1].lower(), "utf-8")
-    if declared := _DECLARED.match(body):
-        named = _ENCODINGS.get(declared[1].decode("ascii").lower(), "utf-8")
-        # It was read as ASCII just now.
-        return "utf-8" if named.startswith("utf-16") else named
-    return "utf-8"
-
-
-def _text(part: bytes, encoding: str, *, whole: bool) -> str | None:
-    """Bytes that are none of the encoding's become lone surrogates; None where that cannot be."""
+def _decode(content_type: str, body: bytes, *, whole: bool) -> str | None:
+    """The text it is; None where it is none. At the end of a part, half a character is left out."""
+    mark, encoding = next((one for one in _BOMS if body.startswith(one[0])), (b"", ""))
+    if not mark:
+        declared = _DECLARED.match(body)
+        told = _CHARSET.search(content_type)
+        name = declared[1].decode() if declared else told[1] if told else ""
+        encoding = name if _KNOWN.fullmatch(name) else "utf-8"
+    body = body[len(mark) :]
     try:
-        return codecs.getincrementaldecoder(encoding)("surrogateescape").decode(part, whole)
-    except UnicodeError:
+        text = codecs.getincrementaldecoder(encoding)().decode(body, whole)
+    except (LookupError, UnicodeDecodeError):
         return None
+    # A text may have a stray control character; what has many is none.
+    controls = sum(text.count(chr(code)) for code in range(32) if code not in (9, 10, 12, 13))
+    return None if controls > len(text) // 50 + 4 else text
 
 
-def _is_readable(text: str, declared: bool) -> bool:
-    first = text[:_SNIFFED]
-    if not declared and any("\ud800" <= one <= "\udfff" for one in text):
-        return False
-    return sum(map(_is_odd, first)) <= ODD_SHARE * len(first)
+# -- XML -----------------------------------------------------------------------------------------
 
 
-def _hex(part: bytes) -> str:
-    """As ``hexdump -C`` has it."""
-    rows = []
-    for at in range(0, len(part), _ROW):
-        row = part[at : at + _ROW]
-        words = " ".join(f"{one:02x}" for one in row)
-        letters = "".join(chr(one) if 32 <= one < 127 else "." for one in row)
-        rows.append(f"{at:08x}  {words:<{3 * _ROW}} {letters}")
-    return "\n".join(rows)
-
-
-# -- characters -----------------------------------------------------------------------------------
-
-
-def _is_odd(one: str) -> bool:
-    return one not in "\t\n" and unicodedata.category(one) in (
-        "Cc",
-        "Cf",
-        "Cs",
-        "Co",
-        "Cn",
-        "Zl",
-        "Zp",
-    )
-
-
-def _visible(run: str) -> str:
-    if len(run) > 1 or not _is_odd(run):
-        return escape(run)
-    return f'<span class="b-odd">{odd_name(run)}</span>'
-
-
-def odd_name(one: str) -> str:
-    """What stands for a character that cannot be shown."""
-    number = ord(one)
-    if number < 0x20:
-        return chr(0x2400 + number)
-    if 0xDC80 <= number <= 0xDCFF:
-        return f"⟨byte {number - 0xDC00:02X}⟩"
-    return f"⟨U+{number:04X}⟩"
-
-
-# -- XML ------------------------------------------------------------------------------------------
-
-
-def _xml_error(text: str, whole: bool) -> str:
-    """Why it is no well-formed XML as far as it is shown, in words; empty where it is."""
-
-    def refuse(*_: object) -> None:
-        raise ValueError
-
-    parser = expat.ParserCreate("utf-8")
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(text.encode(), whole)
-    except UnicodeEncodeError:
-        return "it is not in the encoding that it says"
-    except ValueError:
-        return "it has a document type, which is not looked into"
-    except expat.ExpatError as error:
-        return f"it is not well-formed ({expat.ErrorString(error.code)}, line {error.lineno:,})"
-    return ""
-
-
-def _xml(text: str) -> Iterator[Piece]:
-    """Elements one below the other, except in those that have text of their own: there white space counts."""
+def xml(text: str, *, cut: bool = False) -> list[Piece] | None:
+    """An XML text, indented; None where its tags do not fit together. ``cut``: it may break off."""
+    tokens = _tokens(text, cut=cut)
+    if tokens is None:
+        return None
+    pieces: list[Piece] = []
     mixed = [False]
+    """For each element that is open: whether it has text in it, which is left as it is."""
     before = ""
-    blank = ""
-    position = 0
-    for found in _XML.finditer(text):
-        if found.start() != position:
-            break
-        position = found.end()
-        kind, token = str(found.lastgroup), found[0]
-        if kind == "text" and not token.strip(" \t\r\n"):
-            blank = token
-            continue
-        if kind in ("text", "cdata"):
-            mixed[-1] = True
-            if blank:
-                yield Piece("", blank)
-        elif kind == "end":
-            inline = mixed.pop() if len(mixed) > 1 else False
-            if blank and (inline or before == "start"):
-                yield Piece("", blank)
-            elif not inline and before != "start":
-                yield _indent(len(mixed) - 1)
-        elif mixed[-1]:
-            yield Piece("", blank)
-        elif before:
-            yield _indent(len(mixed) - 1)
-        blank = ""
-        yield from _coloured(kind, token)
-        before = kind
-        if kind == "start":
-            if token.endswith("/>"):
-                before = "empty"
-            else:
-                mixed.append(False)
-    yield Piece("", blank + text[position:])
-
-
-def _coloured(kind: str, token: str) -> Iterator[Piece]:
-    if kind in ("start", "end"):
-        for found in _IN_TAG.finditer(token):
-            part = str(found.lastgroup)
-            yield Piece("" if part == "rest" else part, found[0])
-    elif kind == "text":
-        for found in _IN_TEXT.finditer(token):
-            yield Piece("entity" if found.lastgroup == "entity" else "", found[0])
-    else:
-        yield Piece(kind, token)
-
-
-def _indent(level: int) -> Piece:
-    return Piece("indent", "\n" + "  " * min(level, INDENTED))
-
-
-# -- JSON -----------------------------------------------------------------------------------------
-
-
-def _is_json(text: str, whole: bool) -> bool:
-    if not whole:
-        return True
-    try:
-        msgspec.json.decode(text.encode("utf-8", "replace"), type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    except RecursionError:
-        # Nested too deeply for the check, not for the indenting.
-        return True
-    return True
-
-
-def _json(text: str) -> Iterator[Piece]:
-    level = 0
-    position = 0
-    opened = False
-    for found in _JSON.finditer(text):
-        if found.start() != position:
-            break
-        position = found.end()
-        kind, token = str(found.lastgroup), found[0]
+    for index, (kind, token) in enumerate(tokens):
         if kind == "space":
+            if mixed[-1]:
+                pieces.append(Piece("", token))
             continue
-        if kind == "close":
-            level = max(0, level - 1)
-            if not opened:
-                yield _indent(level)
-        elif opened:
-            yield _indent(level)
-        opened = kind == "open"
-        level += opened
-        if kind == "string":
-            kind = "attribute" if _KEY.match(text, position) else "value"
-        yield Piece("" if kind in ("open", "close", "comma", "colon") else kind, token)
-        if kind == "comma":
-            yield _indent(level)
-        elif kind == "colon":
-            yield Piece("indent", " ")
-    yield Piece("", text[position:])
+        if kind == "text":
+            pieces.append(Piece("text" if token.startswith("<![CDATA[") else "", token))
+        else:
+            depth = len(mixed) - 1 - (kind == "end")
+            if pieces and not mixed[-1] and not (kind == "end" and before == "start"):
+                pieces.append(Piece("", "\n" + "  " * min(depth, DEEPEST)))
+            pieces += _tag(token) if kind != "note" else [Piece("note", token)]
+            if kind == "start":
+                mixed.append(_has_text(tokens, index + 1))
+            elif kind == "end":
+                mixed.pop()
+        before = kind
+    return pieces
+
+
+def _has_text(tokens: list[tuple[str, str]], at: int) -> bool:
+    """Whether what an element begins with is text, so that white space in it may be meant."""
+    for kind, _ in tokens[at : at + 2]:
+        if kind != "space":
+            return kind == "text"
+    return False
+
+
+def _tokens(text: str, *, cut: bool) -> list[tuple[str, str]] | None:
+    found: list[tuple[str, str]] = []
+    open_elements: list[str] = []
+    at = 0
+    while at < len(text):
+        token = _token(text, at)
+        if token is None:
+            if not cut:
+                return None
+            found.append(("text", text[at:]))
+            return found
+        kind, end = token
+        part = text[at:end]
+        if kind in ("start", "end"):
+            name = _NAME.match(part)
+            if name is None:
+                return None
+            if kind == "start":
+                open_elements.append(name[1])
+            elif not open_elements or open_elements.pop() != name[1]:
+                return None
+        elif kind == "text" and not open_elements:
+            return None
+        found.append((kind, part))
+        at = end
+    return found if cut or not open_elements else None
+
+
+def _token(text: str, at: int) -> tuple[str, int] | None:
+    """``(kind, where it ends)`` of what begins there; None where it does not end."""
+    if text[at] != "<":
+        end = text.find("<", at)
+        end = len(text) if end < 0 else end
+        return ("space" if text[at:end].isspace() else "text"), end
+    for begin, until, kind in _SPANS:
+        if text.startswith(begin, at):
+            end = text.find(until, at + len(begin))
+            return None if end < 0 else (kind, end + len(until))
+    if text.startswith("<!DOCTYPE", at):
+        end, subset = text.find(">", at), text.find("[", at)
+        if 0 <= subset < end:
+            end = text.find(">", text.find("]", subset))
+        return None if end < 0 else ("note", end + 1)
+    tag = _TAG.match(text, at)
+    if tag is None:
+        return None
+    if text[at + 1] == "/":
+        return "end", tag.end()
+    return ("empty" if text[tag.end() - 2] == "/" else "start"), tag.end()
+
+
+def _tag(token: str) -> Iterator[Piece]:
+    at = 0
+    for attribute in _ATTRIBUTE.finditer(token):
+        if attribute[3] is None:
+            continue
+        yield Piece("tag", token[at : attribute.start()])
+        yield Piece("name", attribute[1])
+        yield Piece("tag", attribute[2])
+        yield Piece("value", attribute[3])
+        at = attribute.end()
+    yield Piece("tag", token[at:])
+
+
+# -- JSON ----------------------------------------------------------------------------------------
+
+
+def json(text: str) -> list[Piece] | None:
+    """A JSON text, indented; its numbers, its escapes and what is given twice as they came. None where it is none."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None
+    parts = [part for part in _JSON.findall(text) if not part.isspace()]
+    pieces: list[Piece] = []
+    depth = 0
+    for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
+        match part:
+            case "]" | "}":
+                depth -= 1
+                pieces += (
+                    [Piece("tag", part)]
+                    if before in ("[", "{")
+                    else [_line(depth), Piece("tag", part)]
+                )
+            case "[" | "{":
+                depth += 1
+                pieces += (
+                    [Piece("tag", part)]
+                    if after in ("]", "}")
+                    else [Piece("tag", part), _line(depth)]
+                )
+            case ",":
+                pieces += [Piece("tag", part), _line(depth)]
+            case ":":
+                pieces.append(Piece("tag", ": "))
+            case _:
+                pieces.append(Piece("name" if after == ":" else "value", part))
+    return pieces
+
+
+def _line(depth: int) -> Piece:
+    return Piece("", "\n" + "  " * min(depth, DEEPEST))
+
+
+# -- what a browser is given ---------------------------------------------------------------------
+
+
+def _markup(pieces: list[Piece]) -> Markup:
+    parts = []
+    for kind, text in pieces:
+        escaped = _ODD.sub(_named, str(escape(text)))
+        parts.append(f'<span class="c-{kind}">{escaped}</span>' if kind else escaped)
+    return Markup("".join(parts))  # noqa: S704  # each text of it is escaped just above
+
+
+def _named(odd: re.Match[str]) -> str:
+    return f'<span class="c-odd">U+{ord(odd[0]):04X}</span>'
+
+
+def _dump(body: bytes) -> Iterator[str]:
+    for at in range(0, len(body), _ROW):
+        row = body[at : at + _ROW]
+        letters = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield f"{at:06x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  {letters}\n"

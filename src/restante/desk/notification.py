@@ -1,111 +1,112 @@
-"""One notification: its way through each queue, and its body, each look at which is recorded."""
+"""One notification: its way through each queue, and its body for those who may see it, whose looks are recorded."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+import urllib.parse
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
-from restante.desk.bodies import show
-from restante.desk.site import Call, Desk, MenuItem
-from restante.desk.way import way_of
-from restante.engine.acts import Act, Wanted, What
+from restante.desk.bodies import Shown, show
+from restante.desk.site import HEADERS, Call, Desk
 from restante.engine.bodies import find_notification, look_into
-from restante.engine.dead_letters import REPLACES
-from restante.errors import BodyGone, NotificationNotFound
-from restante.http.answers import Answer, Header
+from restante.engine.broker import Broker
+from restante.errors import BodyGone, ReceiptNotFound
+from restante.http.answers import Answer
 from restante.http.api import Routes
-from restante.lifecycle import ENDED
-from restante.model import State
+from restante.model import Actor, Role
 from restante.operators import Level
-from restante.queries import NotificationById, NotificationRecord
+from restante.queries import DeliveryRecord, ReceiptByNumber, ReceiptsOf
+from restante.way import Step, steps_of
+from restante.wire.receipts import decode_entry, parse_receipt_id
 
-LOOKS: Final = 50
-_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]")
+RECEIPTS: Final = 500
+"""So many are told of one notification."""
+QUEUES: Final = 50
+"""What was published to a topic may have gone to thousands: a page tells of so many, by name."""
+_ENDINGS: Final = {"xml": "xml", "json": "json", "text": "txt"}
+
+
+class Way(NamedTuple):
+    """What became of it in one queue. ``reply`` is what the client signed with, if it said something."""
+
+    delivery: DeliveryRecord
+    steps: list[Step]
+    reply: Shown | None
 
 
 def add_routes(routes: Routes, desk: Desk) -> None:
-    """Attach the search, the page, and what shows and hands out the body."""
-    desk.menu.append(MenuItem("Notifications", "/notifications"))
-    desk.page(routes, "/notifications", _search)
-    desk.page(routes, "/notifications/{id}", _page)
-    desk.page(routes, "/notifications/{id}/way", _way, by_itself=True)
-    desk.act(routes, "/notifications/{id}/body", _look, Level.OPERATOR)
-    desk.act(routes, "/notifications/{id}/download", _download, Level.OPERATOR)
+    """Attach the page, the search by id, and what shows and hands out the body."""
+    desk.page(routes, "/notifications", find)
+    desk.page(routes, "/notifications/{id}", page)
+    for path, act in (("body", look), ("download", download)):
+        here = "/notifications/{id}"
+        desk.act(routes, f"{here}/{path}", act, Level.OPERATOR, back=here)
 
 
-async def _search(call: Call) -> Answer:
-    id = call.request.query.get("id", "").strip().lower()[:100]
-    if id and await call.desk.broker.store.browse(NotificationById(id)) is not None:
-        return call.go(f"/notifications/{_NOT_IN_NAMES.sub('', id)}")
-    return call.render("notifications.html", 404 if id else 200, asked=id)
+async def find(call: Call) -> Answer:
+    """On to the notification of that id, or of the receipt of that id."""
+    id = call.request.query.get("id", "").strip()
+    if not id:
+        return call.go("/receipts")
+    if "~" in id:
+        queue, number = parse_receipt_id(id)
+        found = await call.desk.broker.store.browse(ReceiptByNumber(queue, number))
+        if found is None:
+            raise ReceiptNotFound(f"there is no receipt {id[:160]} here")
+        id = decode_entry(found.entry).notification
+    return call.go(f"/notifications/{urllib.parse.quote(id, safe='')}")
 
 
-async def _page(call: Call) -> Answer:
+async def page(call: Call) -> Answer:
+    """The whole page, without the body."""
     return call.render("notification.html", **await _told(call))
 
 
-async def _way(call: Call) -> Answer:
-    found = await _find(call)
-    return call.render("timeline.html", **await _lines(call, found))
-
-
-async def _look(call: Call) -> Answer:
-    id = call.request.parameters["id"]
+async def look(call: Call) -> Answer:
+    """The page with the body on it."""
+    told = await _told(call)
     try:
-        media, body = await look_into(call.desk.broker, id, call.visitor.actor)
-    except BodyGone as error:
-        return call.render("notification.html", error.status, **await _told(call) | {"gone": True})
-    return call.render("notification.html", **await _told(call) | {"body": show(media, body)})
+        media, body = await look_into(call.desk.broker, told["found"].id, call.visitor.actor)
+    except BodyGone:
+        return call.render("notification.html", **told | {"gone": True})
+    return call.render("notification.html", **told | {"shown": show(media, body)})
 
 
-async def _download(call: Call) -> Answer:
-    """As bytes that a browser keeps and does not open: they may be made to harm whoever opens them."""
+async def download(call: Call) -> Answer:
+    """The body, byte for byte, as a file that no browser shows."""
     id = call.request.parameters["id"]
-    _, body = await look_into(call.desk.broker, id, call.visitor.actor)
-    name = _NOT_IN_NAMES.sub("_", id)[:100]
-    headers: tuple[Header, ...] = (
-        (b"content-disposition", f'attachment; filename="{name}.bin"'.encode()),
-        (b"content-security-policy", b"sandbox; default-src 'none'"),
-    )
+    media, body = await look_into(call.desk.broker, id, call.visitor.actor)
+    name = f"{id}.{_ENDINGS.get(show(media, body).form, 'bin')}"
+    disposition = f'attachment; filename="{name}"'.encode()
+    headers = (*HEADERS, (b"content-disposition", disposition))
     return Answer(200, body, b"application/octet-stream", headers)
 
 
-async def _find(call: Call) -> NotificationRecord:
-    id = call.request.parameters["id"]
-    return await find_notification(call.desk.broker, id, call.visitor.actor)
-
-
-async def _lines(call: Call, found: NotificationRecord) -> dict[str, Any]:
-    return {
-        "found": found,
-        "way": await way_of(call.desk.broker, found),
-        "ended": all(one.state in ENDED for one in found.deliveries),
-    }
-
-
 async def _told(call: Call) -> dict[str, Any]:
-    found = await _find(call)
-    page = await call.desk.broker.acts.page(Wanted(subject=found.id), limit=LOOKS)
-    states = {one.state for one in found.deliveries}
-    return {
-        **await _lines(call, found),
-        "replaces": found.attributes.get(REPLACES, ""),
-        "replaced_by": await _replacement(call, page.acts),
-        "looks": [act for act in page.acts if act.what is What.BODY_VIEWED],
-        "body": None,
-        "gone": states <= {State.DISCARDED},
+    told = await told_of(call.desk.broker, call.request.parameters["id"], call.visitor.actor)
+    return told | {"shown": None, "gone": False}
+
+
+async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
+    """All that the actor may know of a notification but its body. ``NotificationNotFound``."""
+    found = await find_notification(broker, id, actor)
+    owner = actor.name if actor.role is Role.CLIENT else None
+    receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
+    steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
+    taken = {
+        place: list(some) for place, some in groupby(steps, key=lambda one: (one.queue, one.seq))
     }
+    ways = [
+        Way(one, taken.get((one.queue, one.seq), []), _reply(one))
+        for one in found.deliveries[:QUEUES]
+    ]
+    return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
 
 
-async def _replacement(call: Call, acts: list[Act]) -> str:
-    """What took its place; an act tells of it also where it then failed."""
-    for act in acts:
-        if act.what is What.DEAD_REPLACED:
-            try:
-                await find_notification(
-                    call.desk.broker, act.details.get("by", ""), call.visitor.actor
-                )
-            except NotificationNotFound:
-                continue
-            return act.details["by"]
-    return ""
+def _reply(delivery: DeliveryRecord) -> Shown | None:
+    if delivery.last is None:
+        return None
+    last = decode_entry(delivery.last.entry)
+    if last.reply is None:
+        return None
+    return show(last.reply_content_type, last.reply.encode())

@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import problem, reply
 from restante.cli.sparkline import sparkline
 from restante.cli.top import drawn
 from restante.client import Receipt
-from restante.wire.way import steps_of
+from restante.way import steps_of
 
 
 def lines_of(renderable, width=80, height=24):

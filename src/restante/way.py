@@ -1,4 +1,4 @@
-"""The way of one notification, step by step, as the ledger tells it."""
+"""The way of one notification, made of its receipts: what happened to it, in order, and how long each thing took."""
 
 from __future__ import annotations
 
