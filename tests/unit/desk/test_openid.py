@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+import hmac
 import json
 import urllib.parse
 
 import msgspec
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.jwk import ECKey, RSAKey
 from tests.unit.desk.house import Site
 from tests.unit.desk.test_pages import HOSTILE, Markup
 from tests.unit.engine.house import acts
@@ -58,7 +59,7 @@ class Fake:
         self.asked.append(url.removeprefix(ISSUER))
         match url.removeprefix(ISSUER):
             case "/.well-known/openid-configuration":
-                told = self.metadata
+                told: object = self.metadata
             case "/keys":
                 told = {"keys": [key.as_dict(private=False) for key in self.keys]}
             case "/token":
@@ -128,7 +129,7 @@ def tour(site, fake):
 
 async def test_one_is_led_there_and_back(site, broker, fake, tour):
     page = (await tour.browser.see("/sign-in?next=/audit")).text
-    assert 'href="/sign-in/openid?next=/audit"' in page
+    assert 'href="/sign-in/openid?next=%2Faudit"' in page
     assert "Sign in with login.test" in page
     begun = await tour.begin()
     cookie = begun.headers["set-cookie"]
@@ -195,17 +196,25 @@ def foreign(fake):
     fake.signing_key = RSAKey.generate_key(2_048)
 
 
+def written(header, claims):
+    """The part of a token that is signed."""
+    parts = (base64.urlsafe_b64encode(json.dumps(one).encode()) for one in (header, claims))
+    return b".".join(part.rstrip(b"=") for part in parts)
+
+
+def claims_of(fake):
+    return jwt.decode(fake.signed(), fake.key).claims
+
+
 def unsigned(fake):
-    parts = [json.dumps(one).encode() for one in ({"alg": "none"}, fake.claims)]
-    fake.token = (
-        ".".join(base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in parts) + "."
-    )
+    fake.token = f"{written({'alg': 'none'}, claims_of(fake)).decode()}."
 
 
 def confused(fake):
     """Signed with the public key, as if it were a shared secret."""
-    fake.header = {"alg": "HS256", "kid": "one"}
-    fake.signing_key = OctKey.import_key(fake.key.as_pem(private=False))
+    told = written({"alg": "HS256", "kid": "one"}, claims_of(fake))
+    mac = hmac.digest(fake.key.as_pem(private=False), told, "sha256")
+    fake.token = f"{told.decode()}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +355,9 @@ async def test_without_a_provider_there_is_no_such_way(broker):
 
 
 async def test_a_plain_connection_is_not_enough(site):
-    answer = await site.browser(scheme="http", address="203.0.113.7").get("/sign-in/openid")
+    browser = site.browser(scheme="http", address="203.0.113.7")
+    del browser.headers["sec-fetch-site"]
+    answer = await browser.get("/sign-in/openid")
     assert (answer.status_code, "not private" in answer.text) == (403, True)
 
 
