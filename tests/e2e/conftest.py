@@ -39,6 +39,7 @@ class Service:
         self.flags = flags
         self.ca_file = ca_file
         self.shown: Issued | None = None
+        self.environment: dict[str, str] = {}
         self.url = ""
         self.admin_url = ""
         self.grpc = ""
@@ -61,7 +62,9 @@ class Service:
                 stderr=log,
                 text=True,
                 cwd=self.data.parent,
-                env=environment | ({"RESTANTE_ADMIN_KEY": admin_key} if admin_key else {}),
+                env=environment
+                | self.environment
+                | ({"RESTANTE_ADMIN_KEY": admin_key} if admin_key else {}),
             )
         assert self._process.stdout is not None
         for line in self._process.stdout:
