@@ -55,6 +55,7 @@ from restante.web import (
 )
 
 if TYPE_CHECKING:
+    from restante.engine.operators import Operators
     from restante.transports import grpc as grpc_transport
 
 _log = structlog.get_logger(__name__)
@@ -81,11 +82,15 @@ OnReady = Callable[[Started], None]
 
 
 def build_api(
-    broker: Broker, admin_key: str | None = None, trusted: TrustedProxies | None = None
+    broker: Broker,
+    admin_key: str | None = None,
+    trusted: TrustedProxies | None = None,
+    operators: Operators | None = None,
 ) -> Api:
     """The public interface over a broker.
 
     Connect and gRPC-Web are there where the extra ``grpc`` is installed, operators' accounts where ``dashboard`` is.
+    Both interfaces of a process are given the same ``operators``, which hash a few passwords at a time.
     """
     routes = Routes()
     authenticator = Authenticator(broker, admin_key)
@@ -98,12 +103,11 @@ def build_api(
         from restante.transports import connect
 
         connect.add_routes(routes, broker, authenticator)
-    if has_page():
-        from restante.engine.operators import Operators
-        from restante.engine.passwords import Passwords
-        from restante.web import operators
+    operators = operators or operators_of(broker)
+    if operators is not None:
+        from restante.web import operators as accounts
 
-        operators.add_routes(routes, Operators(broker, Passwords()))
+        accounts.add_routes(routes, operators)
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
 
@@ -112,6 +116,7 @@ def build_admin_api(
     broker: Broker,
     admin_key: str | None = None,
     trusted: TrustedProxies | None = None,
+    operators: Operators | None = None,
     openid: OpenId | None = None,
 ) -> Api:
     """The admin listener's interface: whether the process lives, whether it takes requests, and its figures.
@@ -131,13 +136,11 @@ def build_admin_api(
     routes.add("GET", "/healthz", healthy, None)
     routes.add("GET", "/readyz", ready, None)
     metrics.add_routes(routes, broker, __version__)
-    if has_page():
+    operators = operators or operators_of(broker)
+    if operators is not None:
         from restante.desk import composition
         from restante.desk.openid.provider import Provider, fetch
-        from restante.engine.operators import Operators
-        from restante.engine.passwords import Passwords
 
-        operators = Operators(broker, Passwords())
         authenticator = Authenticator(broker, admin_key)
         provider = None if openid is None else Provider(openid, broker.clock, fetch)
         composition.add_routes(routes, broker, operators, authenticator, __version__, provider)
@@ -158,6 +161,16 @@ def openid_of(config: Config) -> OpenId | None:
         operator=config.openid_operator,
         admin=config.openid_admin,
     )
+
+
+def operators_of(broker: Broker) -> Operators | None:
+    """The operators' accounts; None where what hashes their passwords is not installed."""
+    if not has_page():
+        return None
+    from restante.engine.operators import Operators
+    from restante.engine.passwords import Passwords
+
+    return Operators(broker, Passwords())
 
 
 def has_page() -> bool:
@@ -209,11 +222,14 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             telling(broker, config, _AGENT),
         ):
             trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
-            api = build_api(broker, config.admin_key, trusted)
+            operators = operators_of(broker)
+            api = build_api(broker, config.admin_key, trusted, operators)
             listeners: list[Listening] = [
                 Server(api, public, config.shutdown_seconds, tls),
                 Server(
-                    build_admin_api(broker, config.admin_key, trusted, openid_of(config)),
+                    build_admin_api(
+                        broker, config.admin_key, trusted, operators, openid_of(config)
+                    ),
                     private,
                     config.shutdown_seconds,
                 ),

@@ -1,6 +1,8 @@
 """Signing in by OpenID Connect: with a provider that is well, and with all that can be wrong about one."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -229,6 +231,8 @@ def confused(fake):
         lambda fake: fake.claims.update(azp="another"),
         lambda fake: fake.claims.update(nonce="another"),
         lambda fake: fake.claims.update(nonce=None),
+        lambda fake: fake.claims.update(nonce=[fake.nonce]),
+        lambda fake: fake.claims.update(sub=["u-1"]),
         lambda fake: fake.claims.update(exp=1_700_000_000),
         lambda fake: fake.claims.update(exp=None),
         lambda fake: fake.claims.update(iat=None),
@@ -359,6 +363,28 @@ async def test_a_plain_connection_is_not_enough(site):
     del browser.headers["sec-fetch-site"]
     answer = await browser.get("/sign-in/openid")
     assert (answer.status_code, "not private" in answer.text) == (403, True)
+
+
+async def test_what_is_asked_of_a_provider_is_bounded(unused_tcp_port):
+    """No redirect is followed, and an answer without an end is not read to it."""
+
+    async def answer(reader, writer):
+        line = await reader.readline()
+        if b"/moved" in line:
+            writer.write(b"HTTP/1.1 302 Found\r\nlocation: /endless\r\ncontent-length: 0\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(100):
+                    writer.write(bytes(65_536))
+                    await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port):
+        url = f"http://127.0.0.1:{unused_tcp_port}"
+        assert await providers.fetch(f"{url}/moved", {}) == (302, b"")
+        with pytest.raises(OpenIdFailed, match="more than is read"):
+            await providers.fetch(f"{url}/endless", {})
 
 
 async def test_a_provider_that_is_away(unused_tcp_port_factory):

@@ -6,11 +6,12 @@ section 3.1.3.7). What it answers is read up to a bound, in bounded time, from a
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import urllib.parse
 from typing import Any, Final, Protocol
 
-import aiohttp
+import httpx
 import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -153,6 +154,9 @@ class Provider:
             ).validate(claims)
         except (JoseError, ValueError) as error:
             raise OpenIdFailed("what the provider says of you cannot be verified") from error
+        # The library takes a list that has the value among others for it.
+        if claims["nonce"] != nonce or not isinstance(claims["sub"], str):
+            raise OpenIdFailed("what the provider says of you is not about this sign-in")
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if claims.get("azp", None if several else client) != client:
             raise OpenIdFailed("what the provider says of you is meant for another")
@@ -188,28 +192,20 @@ async def fetch(
     url: str, headers: dict[str, str], form: dict[str, str] | None = None
 ) -> tuple[int, bytes]:
     """Ask over HTTP, following nothing and keeping nothing. Raises ``OpenIdFailed``."""
+    method = "GET" if form is None else "POST"
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            ) as session,
-            session.request(
-                "GET" if form is None else "POST",
-                url,
-                headers=headers,
-                data=form,
-                allow_redirects=False,
-            ) as response,
+            asyncio.timeout(TIMEOUT_SECONDS),
+            httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False) as client,
+            client.stream(method, url, headers=headers, data=form) as response,
         ):
             body = bytearray()
-            async for chunk in response.content.iter_any():
+            async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > ANSWER_BYTES:
                     raise OpenIdFailed("the provider answers with more than is read")
-            return response.status, bytes(body)
-    except TimeoutError as error:
+            return response.status_code, bytes(body)
+    except (TimeoutError, httpx.TimeoutException) as error:
         raise OpenIdFailed(f"the provider did not answer in {TIMEOUT_SECONDS:g} s") from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OpenIdFailed("the provider cannot be reached") from error
