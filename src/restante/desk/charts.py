@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from restante.desk.site import HEADERS, Call, Desk
+from restante.desk.site import HEADERS, Call, Site
 from restante.errors import Malformed
 from restante.http.answers import JSON, Answer
 from restante.http.api import Routes
@@ -17,16 +17,21 @@ SPANS: Final = tuple(Span)
 _encode = msgspec.json.Encoder().encode
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
-    """Attach the numbers of charts: of one queue, or of all."""
+def add_routes(routes: Routes, desk: Site) -> None:
+    """Attach the numbers of charts: of one queue, and of all."""
     desk.page(routes, "/charts", _numbers, by_itself=True)
-    desk.page(routes, "/queues/{queue}/charts", _numbers, by_itself=True)
+    add_queue_routes(routes, desk)
+
+
+def add_queue_routes(routes: Routes, site: Site) -> None:
+    """Attach those of one queue alone."""
+    site.page(routes, "/queues/{queue}/charts", _numbers, by_itself=True)
 
 
 async def _numbers(call: Call) -> Answer:
     queue = call.request.parameters.get("queue", "")
     if queue:
-        await call.desk.broker.directory.queue(queue)
+        await call.queue()
     points = await call.desk.broker.monitor.history(queue, span_of(call))
     return Answer(200, _encode(columns(points)), JSON, (*HEADERS, (b"cache-control", b"no-store")))
 

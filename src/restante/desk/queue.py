@@ -8,7 +8,7 @@ import msgspec
 
 from restante.attention import assess
 from restante.desk.charts import SPANS, span_of
-from restante.desk.site import Call, Desk
+from restante.desk.site import Call, Site
 from restante.errors import Malformed
 from restante.http.answers import Answer
 from restante.http.api import Routes
@@ -32,7 +32,7 @@ NOTICES: Final = {
 """What a page says was done, by what its address says."""
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach the page and the parts of it that are fetched anew."""
     desk.page(routes, "/queues/{queue}", page)
     desk.page(routes, "/queues/{queue}/now", _now, by_itself=True)
@@ -81,7 +81,7 @@ async def _deliveries(call: Call) -> Answer:
 async def _view(call: Call) -> QueueView:
     """As the monitor has it; asked of the store where it has not looked yet. ``QueueNotFound``."""
     broker = call.desk.broker
-    queue = await broker.directory.queue(call.request.parameters["queue"])
+    queue = await call.queue()
     view = broker.monitor.view(queue.name) or await broker.monitor.refresh(queue.name)
     if view is None:
         raise AssertionError("a queue that is there can be looked at")

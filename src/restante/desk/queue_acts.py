@@ -8,7 +8,7 @@ import msgspec
 
 from restante.desk import queue as queue_page
 from restante.desk.forms import Form
-from restante.desk.site import Call, Desk
+from restante.desk.site import Call, Site
 from restante.engine.administration import Administration
 from restante.errors import KeyNotFound, Malformed, RestanteError
 from restante.http.answers import Answer
@@ -33,7 +33,7 @@ _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings
 OPTIONAL: Final = frozenset(name for name, field in _FIELDS.items() if field.default is None)
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach what the page's forms do."""
     acts = QueueActs(desk)
     place = "/queues/{queue}"
@@ -41,26 +41,36 @@ def add_routes(routes: Routes, desk: Desk) -> None:
     desk.act(routes, f"{place}/settings", acts.change_settings, Level.OPERATOR)
     desk.act(routes, f"{place}/keys", acts.make_key, Level.ADMIN, back=place)
     desk.act(routes, f"{place}/keys/{{id}}/revoke", acts.revoke_key, Level.ADMIN, back=place)
-    desk.act(routes, f"{place}/webhook/test", acts.test_webhook, Level.OPERATOR, back=place)
-    desk.act(routes, f"{place}/webhook/pause", acts.pause_webhook, Level.OPERATOR, back=place)
-    desk.act(routes, f"{place}/webhook/resume", acts.resume_webhook, Level.OPERATOR, back=place)
+    add_webhook_routes(routes, desk)
+
+
+def add_webhook_routes(routes: Routes, site: Site) -> None:
+    """Attach what is done to its webhook, which is its owner's too."""
+    acts = QueueActs(site)
+    for what, act in (
+        ("test", acts.test_webhook),
+        ("pause", acts.pause_webhook),
+        ("resume", acts.resume_webhook),
+    ):
+        place = "/queues/{queue}"
+        site.act(routes, f"{place}/webhook/{what}", act, Level.OPERATOR, back=place)
 
 
 class QueueActs:
     """Each act ends on the queue's page, which says what was done."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Site) -> None:
         self._desk = desk
 
     # -- settings -------------------------------------------------------------------------------
 
     async def settings_form(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         given = {name: _text(getattr(queue.settings, name)) for name in SETTING_BOUNDS}
         return _settings_form(call, queue, given | {"after_dead": queue.settings.after_dead})
 
     async def change_settings(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         given = {name: call.form.text(name, 40) for name in (*SETTING_BOUNDS, "after_dead")}
         try:
             settings = _settings(call.form)
@@ -74,14 +84,14 @@ class QueueActs:
 
     async def make_key(self, call: Call) -> Answer:
         """The one answer that shows the key: it is not to be had again by loading the page anew."""
-        queue = await self._queue(call)
+        queue = await call.queue()
         key, text = await self._administration(call).add_key(
             Role.CLIENT, queue.owner, None, call.form.text("label", 255)
         )
         return call.render("key_made.html", 201, queue=queue, key=key, text=text)
 
     async def revoke_key(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         id = call.request.parameters["id"]
         key = await self._desk.broker.store.browse(KeyById(id))
         if key is None or (key.role, key.name) != (Role.CLIENT, queue.owner):
@@ -92,26 +102,23 @@ class QueueActs:
     # -- webhook --------------------------------------------------------------------------------
 
     async def test_webhook(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         pinged = await self._desk.broker.webhooks.ping(queue.name, call.visitor.actor)
         return call.render("queue.html", **(await queue_page.told(call) | {"pinged": pinged}))
 
     async def pause_webhook(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         reason = call.form.text("reason", 500) or f"paused by {call.visitor.name}"
         await self._desk.broker.webhooks.disable(queue.name, reason, call.visitor.actor)
         return call.go(f"/queues/{queue.name}", done="paused")
 
     async def resume_webhook(self, call: Call) -> Answer:
-        queue = await self._queue(call)
+        queue = await call.queue()
         await self._desk.broker.webhooks.enable(queue.name, call.visitor.actor)
         return call.go(f"/queues/{queue.name}", done="resumed")
 
     def _administration(self, call: Call) -> Administration:
         return Administration(self._desk.broker, call.visitor.actor)
-
-    async def _queue(self, call: Call) -> Queue:
-        return await self._desk.broker.directory.queue(call.request.parameters["queue"])
 
 
 def _settings_form(

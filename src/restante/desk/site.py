@@ -7,14 +7,15 @@ A page's handler is given a ``Call`` and answers with what ``Call.render`` or ``
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from restante import auth
 from restante.desk.forms import Form, read_form
 from restante.desk.origins import check_own
 from restante.desk.static import Static
 from restante.desk.templates import environment
-from restante.desk.visitors import Visitor, Visitors
+from restante.desk.visitors import Visitor, Visitors, Visits
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
 from restante.errors import Forbidden, RestanteError
@@ -22,6 +23,7 @@ from restante.http.answers import Answer, Header, retry_after
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
 from restante.http.request import Request
+from restante.model import Queue
 from restante.openid import OpenId
 from restante.operators import Level, require
 from restante.wire.visits import cookie_of
@@ -60,7 +62,7 @@ class MenuItem(NamedTuple):
 class Call:
     """One request of a visitor. ``form`` is what was sent with it; empty for a page that is only looked at."""
 
-    def __init__(self, desk: Desk, request: Request, visitor: Visitor, form: Form) -> None:
+    def __init__(self, desk: Site, request: Request, visitor: Visitor, form: Form) -> None:
         self.desk = desk
         self.request = request
         self.visitor = visitor
@@ -70,6 +72,12 @@ class Call:
         """Whether the visitor may do what takes that level (a ``Level``, or its name): for templates."""
         return self.visitor.level.covers(Level(level))
 
+    async def queue(self) -> Queue:
+        """The queue that the address names. ``QueueNotFound`` also where it is not the visitor's to see."""
+        queue = await self.desk.broker.directory.queue(self.request.parameters["queue"])
+        auth.require_collect(self.visitor.actor, queue)
+        return queue
+
     def render(self, template: str, status: int = 200, **values: Any) -> Answer:
         """A page, or a part of one, of the template; it knows ``call`` and ``form_token``."""
         token = self.desk.visitors.form_token(self.visitor.visit)
@@ -78,34 +86,47 @@ class Call:
         )
 
     def go(self, path: str, **query: str) -> Answer:
-        """On to another page once something was done, so that loading that again does it no second time."""
+        """On to another page of the site once something was done, so that loading that again does it no second time."""
+        path = f"{self.desk.root}{path}"
         return to(f"{path}?{urllib.parse.urlencode(query)}" if query else path)
 
 
 Handler = Callable[[Call], Awaitable[Sendable]]
 
 
-class Desk:
-    """The site. ``menu`` is what its pages have put there, in their order."""
+class Site:
+    """What a site is made of. Every path that pages give is below ``root``, which is empty or begins with a slash.
+
+    ``menu`` is what its pages have put there, in their order. Templates are looked for in ``packages``, in their order.
+    """
 
     def __init__(
         self,
         broker: Broker,
-        operators: Operators,
-        authenticator: Authenticator,
+        visitors: Visits,
         version: str,
-        openid: OpenId | None = None,
+        *,
+        root: str = "",
+        packages: Sequence[str] = ("restante.desk",),
     ) -> None:
         self.broker = broker
-        self.operators = operators
-        self.authenticator = authenticator
-        self.openid = openid
-        self.visitors = Visitors(broker, operators, authenticator, openid)
+        self.root = root
         self.menu: list[MenuItem] = []
-        self.static = Static()
+        self.static = Static(root)
+        self._visitors = visitors
         self._templates = environment(
-            asset=self.static.address, htmx_config=_HTMX, menu=self.menu, version=version
+            packages,
+            asset=self.static.address,
+            htmx_config=_HTMX,
+            menu=self.menu,
+            version=version,
+            root=root,
         )
+
+    @property
+    def visitors(self) -> Visits:
+        """Those who have signed in."""
+        return self._visitors
 
     # -- what pages attach themselves with --------------------------------------------------------
 
@@ -125,7 +146,7 @@ class Desk:
         async def answer(request: Request) -> Sendable:
             return await self._answer(request, handler, level, act=False, counts=not by_itself)
 
-        routes.add("GET", path, answer, None)
+        routes.add("GET", f"{self.root}{path}", answer, None)
 
     def act(
         self, routes: Routes, path: str, handler: Handler, level: Level, *, back: str = ""
@@ -139,9 +160,9 @@ class Desk:
         async def answer(request: Request) -> Sendable:
             return await self._answer(request, handler, level, act=True, counts=True)
 
-        routes.add("POST", path, answer, None)
+        routes.add("POST", f"{self.root}{path}", answer, None)
         if back:
-            self.page(routes, path, _lead_to(back), level)
+            self.page(routes, path, _lead_to(f"{self.root}{back}"), level)
 
     async def _answer(
         self, request: Request, handler: Handler, level: Level, *, act: bool, counts: bool
@@ -188,8 +209,30 @@ class Desk:
             return Answer(401, b"", HTML, (*HEADERS, (b"hx-refresh", b"true")))
         query = request.scope["query_string"].decode("latin-1")
         here = f"{request.path}?{query}" if query else request.path
-        there = here if request.method == "GET" else "/"
-        return to(f"/sign-in?{urllib.parse.urlencode({'next': there})}")
+        there = here if request.method == "GET" else f"{self.root}/"
+        return to(f"{self.root}/sign-in?{urllib.parse.urlencode({'next': there})}")
+
+
+class Desk(Site):
+    """The operators' site."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        operators: Operators,
+        authenticator: Authenticator,
+        version: str,
+        openid: OpenId | None = None,
+    ) -> None:
+        self.operators = operators
+        self.authenticator = authenticator
+        self.openid = openid
+        self._operators_visitors = Visitors(broker, operators, authenticator, openid)
+        super().__init__(broker, self._operators_visitors, version)
+
+    @property
+    def visitors(self) -> Visitors:
+        return self._operators_visitors
 
 
 def _lead_to(back: str) -> Handler:

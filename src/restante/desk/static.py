@@ -34,9 +34,10 @@ class _File(NamedTuple):
 
 
 class Static:
-    """Reads the files once, when it is made."""
+    """Reads the files once, when it is made. They are served below the site's ``root``."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str = "") -> None:
+        self._folder = f"{root}{_FOLDER}"
         self._files: dict[str, _File] = {}
         self._addresses: dict[str, str] = {}
         for name, place in FILES.items():
@@ -44,11 +45,11 @@ class Static:
             stem, _, suffix = name.rpartition(".")
             hashed = f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
             self._files[hashed] = _File(content, _TYPES[suffix])
-            self._addresses[name] = f"{_FOLDER}/{hashed}"
+            self._addresses[name] = f"{self._folder}/{hashed}"
 
     def add_routes(self, routes: Routes) -> None:
         """Attach them; they are anyone's, as the repository is."""
-        routes.add("GET", f"{_FOLDER}/{{file}}", self._serve, None)
+        routes.add("GET", f"{self._folder}/{{file}}", self._serve, None)
 
     def address(self, name: str) -> str:
         """The path of a file, for templates. ``KeyError`` for one that is not there."""

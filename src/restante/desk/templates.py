@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from restante.desk import words
 
 
-def environment(**known: Any) -> Environment:
-    """The templates of this package, with the filters of ``words``; ``known`` are names that all of them may use."""
+def environment(packages: Sequence[str], **known: Any) -> Environment:
+    """The templates of these packages, the first that has one, with the filters of ``words``.
+
+    ``known`` are names that all of them may use.
+    """
     made = Environment(
-        loader=PackageLoader("restante.desk"),
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

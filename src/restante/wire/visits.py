@@ -1,4 +1,4 @@
-"""A visit to the operators' page: what its cookie says, and the token that its forms carry.
+"""A visit to one of the web pages: what its cookie says, and the token that its forms carry.
 
 The cookie is base64url of a keyed BLAKE2b digest (RFC 7693, 128 bits) and the visit in JSON. It is bound to a visitor,
 whose account or key is asked for on every request all the same. Pure: the time is handed in.
@@ -25,7 +25,7 @@ _FORM: Final = b"desk form"
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are seconds since 1970. ``key_id`` is the key by which an administrator signed in; empty for an operator.
+    """Times are seconds since 1970. ``key_id`` is the key by which somebody signed in; empty without one.
 
     ``level`` is the role that an OpenID provider gave; empty for those who signed in otherwise. ``stamp`` is that of
     the account, of the key, or of what was agreed with the provider, when it began.
