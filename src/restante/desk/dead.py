@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from restante.desk.site import Call, Desk, MenuItem
+from restante.desk.site import Call, MenuItem, Site
 from restante.engine.broker import Broker
 from restante.errors import Malformed
 from restante.http.answers import Answer
@@ -47,7 +47,7 @@ class Letter(NamedTuple):
     steps: list[Step]
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach the two pages."""
     desk.menu.append(MenuItem("Dead letters", "/dead-letters"))
     desk.page(routes, "/dead-letters", page)

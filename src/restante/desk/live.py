@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from restante.desk.site import Call, Desk
+from restante.desk.site import Call, Site
 from restante.errors import TooManyConnections
 from restante.http.answers import Header
 from restante.http.api import Routes
@@ -26,7 +26,7 @@ _HEADERS: Final[tuple[Header, ...]] = (
 )
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach the stream."""
     desk.page(routes, "/live", Live(desk).stream, by_itself=True)
 
@@ -34,7 +34,7 @@ def add_routes(routes: Routes, desk: Desk) -> None:
 class Live:
     """All open streams."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Site) -> None:
         self.desk = desk
         self.open = 0
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from restante.desk.bodies import Shown, show
-from restante.desk.site import HEADERS, Call, Desk
+from restante.desk.site import HEADERS, Call, Site
 from restante.engine.bodies import find_notification, look_into
 from restante.engine.broker import Broker
 from restante.errors import BodyGone, ReceiptNotFound
@@ -34,7 +34,7 @@ class Way(NamedTuple):
     reply: Shown | None
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach the page, the search by id, and what shows and hands out the body."""
     desk.page(routes, "/notifications", find)
     desk.page(routes, "/notifications/{id}", page)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from restante.desk.site import HEADERS, Call, Desk, MenuItem
+from restante.desk.site import HEADERS, Call, MenuItem, Site
 from restante.engine.broker import Broker
 from restante.errors import Malformed, QueueNotFound, TooManyConnections
 from restante.http.answers import Answer
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     entry: Receipt
 
 
-def add_routes(routes: Routes, desk: Desk) -> None:
+def add_routes(routes: Routes, desk: Site) -> None:
     """Attach the page and the export."""
     desk.menu.append(MenuItem("Receipts", "/receipts"))
     desk.page(routes, "/receipts", page)

@@ -14,7 +14,6 @@ from restante.engine.administration import Administration
 from restante.engine.settling import Settle
 from restante.errors import StoreUnavailable
 from restante.model import Verb
-from restante.operators import Level
 from restante.queries import Receipts
 
 XML = b"<order><note><![CDATA[<script>alert(1)</script>]]></note></order>"
@@ -181,15 +180,15 @@ async def test_an_export_ends_with_who_asked_for_it(site, broker, monkeypatch):
         return browse(query)
 
     monkeypatch.setattr(broker.store, "browse", watched)
-    monkeypatch.setattr("restante.desk.visitors.Visitors.level", gone_after_the_first())
+    monkeypatch.setattr("restante.desk.visitors.Visitors.level", signed_out())
     with pytest.raises(AssertionError):
         # What httpx says of an application that ends before its answer does.
         await browser.get("/receipts/export?name=acme")
     assert asked == 1
 
 
-def gone_after_the_first():
-    levels = iter([Level.VIEWER, None])
+def signed_out():
+    levels = iter([None])
 
     async def level(_, visit):
         return next(levels)
