@@ -105,9 +105,11 @@ def build_api(
         connect.add_routes(routes, broker, authenticator)
     operators = operators or operators_of(broker)
     if operators is not None:
+        from restante.portal import composition as portal
         from restante.web import operators as accounts
 
         accounts.add_routes(routes, operators)
+        portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
 

@@ -314,6 +314,15 @@ class TooManySignIns(RestanteError):
     title = "Too many attempts to sign in"
 
 
+class LinkUsed(RestanteError):
+    code = "link_used"
+    status = 410
+    title = "This link opens nothing any more"
+
+    def __init__(self) -> None:
+        super().__init__("it was used already, is too old, or never was one: ask for another")
+
+
 class OpenIdFailed(RestanteError):
     """Signing in by OpenID Connect came to nothing: the provider is away, or what it said does not hold."""
 

@@ -120,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_retention_seconds: int = 7 * 86_400
     receipt_retention_seconds: int = 365 * 86_400
     after_dead: Literal["continue", "park"] = "continue"
+    client_may_redrive: bool = False
     depth_limit: int | None = None
     oldest_age_limit_seconds: int | None = None
     silence_limit_seconds: int | None = None

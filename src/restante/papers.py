@@ -38,6 +38,8 @@ class Kind(enum.StrEnum):
     """Bulk work, by the time it was asked for."""
     OPERATOR = "operator"
     """Who may sign in to the operators' page, by name."""
+    CLIENT_LINK = "client_link"
+    """What lets a client's people in once, by the hash of its token."""
     SIGNED_OUT = "signed_out"
     """A visit to that page which was ended before its time, by the visit's id."""
 

@@ -24,6 +24,8 @@ QUEUES: Final = 10
 SCANNED: Final = 1_000
 REASONS: Final = 10
 LETTERS: Final = 25
+ACTS: Final = frozenset({"redrive", "discard", "replace", "open", "all"})
+"""What may be done with them on the page, where everything may."""
 NOTICES: Final = {
     "redriven": "{} given new attempts. Those that were dead no more were left alone.",
     "discarded": "{} discarded. Their receipts stay.",
@@ -87,7 +89,7 @@ async def queue(call: Call) -> Answer:
 async def told(call: Call) -> dict[str, Any]:
     """All that the page shows. ``QueueNotFound``."""
     broker, query = call.desk.broker, call.request.query
-    found = await broker.directory.queue(call.request.parameters["queue"])
+    found = await call.queue()
     chosen = Selection(reason=query.get("reason"), topic=query.get("topic") or None)
     after = call.request.integer("after", 0, 0, 2**62)
     letters, beyond = await letters_of(broker, found.name, chosen, after)
@@ -101,7 +103,7 @@ async def told(call: Call) -> dict[str, Any]:
         "after": after,
         "next": beyond,
         "notice": NOTICES[done].format(f"{count:,}") if done in NOTICES else "",
-        "may": call.may(Level.OPERATOR),
+        "may": ACTS if call.may(Level.OPERATOR) else frozenset(),
     }
 
 

@@ -6,11 +6,12 @@ import urllib.parse
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+from restante import auth
 from restante.desk.bodies import Shown, show
 from restante.desk.site import HEADERS, Call, Site
 from restante.engine.bodies import find_notification, look_into
 from restante.engine.broker import Broker
-from restante.errors import BodyGone, ReceiptNotFound
+from restante.errors import BodyGone, QueueNotFound, ReceiptNotFound
 from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.model import Actor, Role
@@ -50,6 +51,10 @@ async def find(call: Call) -> Answer:
         return call.go("/receipts")
     if "~" in id:
         queue, number = parse_receipt_id(id)
+        try:
+            auth.require_collect(call.visitor.actor, await call.desk.broker.directory.queue(queue))
+        except QueueNotFound as error:
+            raise ReceiptNotFound(f"there is no receipt {id[:160]} here") from error
         found = await call.desk.broker.store.browse(ReceiptByNumber(queue, number))
         if found is None:
             raise ReceiptNotFound(f"there is no receipt {id[:160]} here")

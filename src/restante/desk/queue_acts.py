@@ -67,11 +67,22 @@ class QueueActs:
     async def settings_form(self, call: Call) -> Answer:
         queue = await call.queue()
         given = {name: _text(getattr(queue.settings, name)) for name in SETTING_BOUNDS}
-        return _settings_form(call, queue, given | {"after_dead": queue.settings.after_dead})
+        return _settings_form(
+            call,
+            queue,
+            given
+            | {
+                "after_dead": queue.settings.after_dead,
+                "client_may_redrive": "1" if queue.settings.client_may_redrive else "",
+            },
+        )
 
     async def change_settings(self, call: Call) -> Answer:
         queue = await call.queue()
-        given = {name: call.form.text(name, 40) for name in (*SETTING_BOUNDS, "after_dead")}
+        given = {
+            name: call.form.text(name, 40)
+            for name in (*SETTING_BOUNDS, "after_dead", "client_may_redrive")
+        }
         try:
             settings = _settings(call.form)
             settings.check()
@@ -151,6 +162,7 @@ def _settings(form: Form) -> Settings:
         except ValueError as error:
             raise Malformed(f"{name} must be a number, not {text or 'nothing'}") from error
     given["after_dead"] = form.text("after_dead", 40)
+    given["client_may_redrive"] = bool(form.text("client_may_redrive", 40))
     try:
         return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:

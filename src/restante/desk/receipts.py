@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
@@ -12,12 +13,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from restante.desk.site import HEADERS, Call, MenuItem, Site
-from restante.engine.broker import Broker
 from restante.errors import Malformed, QueueNotFound, TooManyConnections
 from restante.http.answers import Answer
 from restante.http.api import Routes, Sendable
 from restante.http.request import Request, SendMessage
-from restante.model import NAME, Outcome, Receipt
+from restante.model import NAME, Outcome, Receipt, Role
 from restante.queries import Queues, Receipts, StoredReceipt
 from restante.wire.receipts import decode_entry, receipt_id, to_json
 
@@ -56,8 +56,8 @@ def add_routes(routes: Routes, desk: Site) -> None:
 async def page(call: Call) -> Answer:
     """What is asked for, the newest first."""
     broker, query = call.desk.broker, call.request.query
-    wanted = wanted_by(call.request)
-    queues = await _queues_of(broker, wanted.name) if wanted.name else []
+    wanted = _of_theirs(call, wanted_by(call.request))
+    queues = await _queues_of(call, wanted.name) if wanted.name else []
     queue = query.get("queue", "")
     queue = queue if queue in queues else queues[0] if queues else ""
     rows: list[Row] = []
@@ -102,8 +102,8 @@ class Exports:
 
     async def begin(self, call: Call) -> Sendable:
         """All that is asked for, queue by queue, the oldest first."""
-        wanted = wanted_by(call.request)
-        queues = await _queues_of(call.desk.broker, wanted.name)
+        wanted = _of_theirs(call, wanted_by(call.request))
+        queues = await _queues_of(call, wanted.name)
         if not queues:
             raise QueueNotFound(f"there is no client or queue {wanted.name[:128]}")
         form = _FORMS.get(call.request.query.get("format", "csv"))
@@ -216,15 +216,22 @@ def _query(request: Request) -> str:
     return urllib.parse.urlencode({f: request.query[f] for f in fields if request.query.get(f)})
 
 
-async def _queues_of(broker: Broker, name: str) -> list[str]:
-    """The queue of that name and those of the client of that name."""
+def _of_theirs(call: Call, wanted: Wanted) -> Wanted:
+    """A client that names nothing means itself."""
+    if wanted.name or call.visitor.role is not Role.CLIENT:
+        return wanted
+    return wanted._replace(name=call.visitor.name)
+
+
+async def _queues_of(call: Call, name: str) -> list[str]:
+    """The queue of that name and those of the client of that name, as far as they are the visitor's to see."""
+    broker, actor = call.desk.broker, call.visitor.actor
     owned = await broker.store.browse(Queues(limit=QUEUES, owner=name))
-    names = [queue.name for queue in owned]
-    try:
-        queue = (await broker.directory.queue(name)).name
-    except QueueNotFound:
-        return names
-    return [queue, *(other for other in names if other != queue)]
+    with contextlib.suppress(QueueNotFound):
+        owned = [await broker.directory.queue(name), *owned]
+    if actor.role is Role.CLIENT:
+        owned = [queue for queue in owned if queue.owner == actor.name]
+    return list(dict.fromkeys(queue.name for queue in owned))
 
 
 def to_csv(receipts: Sequence[StoredReceipt]) -> bytes:

@@ -35,6 +35,8 @@ class What(enum.StrEnum):
     """What was done."""
 
     CLIENT_ADDED = "client.added"
+    CLIENT_LINK_MADE = "client.link_made"
+    CLIENT_SIGNED_IN = "client.signed_in"
     QUEUE_ADDED = "queue.added"
     QUEUE_CHANGED = "queue.changed"
     KEY_MINTED = "key.minted"
@@ -54,6 +56,7 @@ class What(enum.StrEnum):
     DEAD_REPLACED = "dead.replaced"
     ORDERING_KEY_OPENED = "ordering_key.opened"
     BODY_VIEWED = "body.viewed"
+    TEST_PUBLISHED = "test.published"
     JOB_ASKED = "job.asked"
     JOB_PAUSED = "job.paused"
     JOB_RESUMED = "job.resumed"

@@ -23,7 +23,9 @@ QUEUES: Final = 100
 TESTS_PER_SECOND: Final = 0.2
 TESTS_AT_ONCE: Final = 5.0
 _REMEMBERED: Final = 10_000
-TEST_BODY: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n<test>This is a test, and no order.</test>\n'
+TEST_BODY: Final = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<test>This is a test, and no order.</test>\n'
+)
 SAMPLES: Final = (
     ("long_poll.sh", "Long poll, with curl"),
     ("events.sh", "Server-sent events, with curl"),
@@ -48,7 +50,9 @@ def add_routes(routes: Routes, site: Site) -> None:
     site.menu.append(MenuItem("Queues", "/"))
     site.page(routes, "/", pages.overview)
     site.page(routes, "/queues/{queue}/samples", pages.samples)
-    site.act(routes, "/queues/{queue}/try", pages.publish_test, Level.OPERATOR, back="/queues/{queue}")
+    site.act(
+        routes, "/queues/{queue}/try", pages.publish_test, Level.OPERATOR, back="/queues/{queue}"
+    )
     place = "/dead-letters/{queue}"
     site.page(routes, place, pages.dead_letters)
     site.act(routes, f"{place}/redrive", pages.redrive, Level.OPERATOR, back=place)
@@ -116,9 +120,11 @@ class Pages:
         if bucket is None:
             if len(self._tests) >= _REMEMBERED:
                 self._tests.clear()
-            bucket = self._tests[queue] = Bucket(TESTS_PER_SECOND, now, TESTS_AT_ONCE / TESTS_PER_SECOND)
+            bucket = self._tests[queue] = Bucket(
+                TESTS_PER_SECOND, now, TESTS_AT_ONCE / TESTS_PER_SECOND
+            )
         if not bucket.available(now):
-            raise TooManyRequests(bucket.wait_seconds(now))
+            raise TooManyRequests("you", TESTS_PER_SECOND, bucket.wait_seconds(now))
         bucket.take(1, now)
 
 
@@ -127,7 +133,7 @@ def samples(url: str, queue: str) -> list[Sample]:
     folder = importlib.resources.files("restante.portal") / "samples"
     found = []
     for name, title in SAMPLES:
-        text = (folder / name).read_text()
+        text = (folder / f"{name}.txt").read_text()
         found.append(Sample(name, title, text.replace("@URL@", url).replace("@QUEUE@", queue)))
     return found
 

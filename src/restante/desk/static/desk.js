@@ -76,3 +76,12 @@ document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
     if (question && !confirm(question)) event.preventDefault();
 });
+
+// -- samples ---------------------------------------------------------------------------------------------------------
+for (const copy of document.querySelectorAll("[data-copy]")) {
+    copy.hidden = !navigator.clipboard;
+    copy.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent);
+        copy.textContent = "Copied";
+    });
+}

@@ -1,0 +1,139 @@
+"""What a client's people see, and that nothing of anybody else's is among it."""
+
+import re
+
+import pytest
+from tests.unit.desk.test_pages import HOSTILE, POLICY, Markup
+from tests.unit.engine.house import ACME, BOB, SHOP, acts, bury, figures, letter, settings
+
+from restante.engine.settling import Settle
+from restante.model import Verb
+from restante.portal.pages import SAMPLES, TEST_BODY, samples
+
+
+@pytest.fixture
+async def filled(portal, broker):
+    """Of both clients: one signed for, one dead, one waiting, all meant to do harm; the ids of each."""
+    ids = {}
+    for actor in (ACME, BOB):
+        queue = actor.name
+        fields = {"queue": queue, "ordering_key": HOSTILE, "attributes": {"note": HOSTILE}}
+        appended = await broker.publish_batch(
+            [letter(**fields | {"ordering_key": k}) for k in "abc"], SHOP
+        )
+        session = await broker.session(queue, actor)
+        one, two = await session.receive(max=2)
+        await session.settle(
+            [
+                Settle(lease=session.token(one), verb=Verb.ACK, reply=HOSTILE.encode()),
+                Settle(lease=session.token(two), verb=Verb.REJECT, reason=HOSTILE),
+            ]
+        ).results()
+        ids[queue] = [each.id for each in appended]
+        await broker.monitor.refresh(queue)
+    return ids
+
+
+def pages(queue, ids):
+    place = f"/portal/queues/{queue}"
+    return [
+        *(place, f"{place}/now", f"{place}/deliveries", f"{place}/charts", f"{place}/samples"),
+        *(f"/portal/dead-letters/{queue}", f"/portal/notifications/{ids[queue][0]}"),
+        f"/portal/notifications?id={queue}~1",
+    ]
+
+
+async def test_ones_own(acme, filled):
+    for path in ["/portal/", "/portal/receipts", *pages("acme", filled)]:
+        answer = await acme.see(path, follow_redirects=True)
+        assert answer.status_code == 200, path
+        assert answer.headers["content-security-policy"] == POLICY
+        if "html" in answer.headers["content-type"]:
+            markup = Markup(answer.text)
+            assert markup.handlers == set(), path
+            assert all(address.startswith("/portal/static/") for address in markup.loads)
+            links = re.findall(r'(?:href|action|hx-get|data-live)="([^"]+)"', answer.text)
+            elsewhere = {link for link in links if not link.startswith(("/portal/", "#"))}
+            assert elsewhere <= {"/docs", "/openapi.yaml", "/asyncapi.yaml", "/restante.proto"}, (
+                path
+            )
+
+
+async def test_anothers_is_not_there(acme, filled, broker):
+    for path in pages("bob", filled):
+        answer = await acme.see(path)
+        assert answer.status_code == 404, path
+        assert filled["bob"][0] not in answer.text.replace(path.rpartition("/")[2], "")
+    await acme.see("/portal/")
+    before = await figures(broker, "bob")
+    for path in (
+        *("queues/bob/try", "queues/bob/webhook/pause", "dead-letters/bob/redrive"),
+        *(f"notifications/{filled['bob'][0]}/body", f"notifications/{filled['bob'][0]}/download"),
+    ):
+        answer = await acme.send_form(f"/portal/{path}", seq="2")
+        assert answer.status_code == 404, path
+    assert await figures(broker, "bob") == before
+    assert "There is no client or queue bob" in (await acme.see("/portal/receipts?name=bob")).text
+    assert (await acme.see("/portal/receipts/export?name=bob")).status_code == 404
+    assert "bob" not in (await acme.see("/portal/receipts/export")).text
+
+
+async def test_what_is_the_operators_is_not_here(acme, portal):
+    for path in (
+        "/portal/audit",
+        "/portal/jobs",
+        "/portal/queues/acme/settings",
+        "/portal/dead-letters",
+    ):
+        assert (await acme.see(path)).status_code == 404, path
+    here = {path for _, path in portal.routes}
+    assert all(path.startswith("/portal/") for path in here)
+    assert not any("keys" in path or "discard" in path or "replace" in path for path in here)
+
+
+async def test_a_body_is_ones_own_to_see(acme, filled, broker):
+    id = filled["acme"][0]
+    await acme.see(f"/portal/notifications/{id}")
+    answer = await acme.send_form(f"/portal/notifications/{id}/body")
+    assert "<hello/>" in Markup(answer.text).words
+    assert (await acme.send_form(f"/portal/notifications/{id}/download")).content == b"<hello/>"
+
+
+async def test_they_redrive_where_they_may(acme, broker):
+    await bury(broker, 2)
+    page = (await acme.see("/portal/dead-letters/acme")).text
+    assert "Redrive" not in page
+    answer = await acme.send_form("/portal/dead-letters/acme/redrive", seq="1")
+    assert (answer.status_code, (await figures(broker)).dead) == (403, 2)
+    await settings(broker, client_may_redrive=True)
+    page = (await acme.see("/portal/dead-letters/acme")).text
+    assert ("Redrive" in page, "Discard" in page, "Replace" in page) == (True, False, False)
+    answer = await acme.send_form("/portal/dead-letters/acme/redrive", seq="1")
+    assert answer.headers["location"] == "/portal/dead-letters/acme?done=redriven&count=1"
+    assert (await figures(broker)).ready == 1
+    (act,) = await acts(broker, what="dead")
+    assert (act.who.name, act.who.role, act.who.transport) == ("acme", "client", "portal")
+
+
+async def test_a_test_notification(acme, broker, clock):
+    await acme.see("/portal/queues/acme")
+    answer = await acme.send_form("/portal/queues/acme/try")
+    place = answer.headers["location"]
+    assert "restante.test" in (await acme.see(place)).text
+    session = await broker.session("acme", ACME)
+    (one,) = await session.receive()
+    assert (one.body, f"/portal/notifications/{one.id}") == (TEST_BODY, place)
+    (act,) = await acts(broker, what="test.published")
+    assert (act.who.name, act.subject) == ("acme", one.id)
+    codes = [(await acme.send_form("/portal/queues/acme/try")).status_code for _ in range(5)]
+    assert codes == [303] * 4 + [429]
+    clock.advance(5)
+    assert (await acme.send_form("/portal/queues/acme/try")).status_code == 303
+
+
+async def test_samples_are_made_for_the_queue(acme, portal):
+    page = Markup((await acme.see("/portal/queues/acme/samples")).text).words
+    assert page.count("https://desk.test") >= len(SAMPLES)
+    assert "@URL@" not in page
+    assert portal.keys["acme"] not in page
+    assert len(samples("http://a.test", "q")) == len(SAMPLES)
