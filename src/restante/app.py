@@ -106,9 +106,11 @@ def build_api(
     operators = operators or operators_of(broker)
     if operators is not None:
         from restante.portal import composition as portal
+        from restante.web import links
         from restante.web import operators as accounts
 
         accounts.add_routes(routes, operators)
+        links.add_routes(routes, broker, portal.ENTER)
         portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
@@ -142,10 +144,13 @@ def build_admin_api(
     if operators is not None:
         from restante.desk import composition
         from restante.desk.openid.provider import Provider, fetch
+        from restante.portal.composition import ENTER
 
         authenticator = Authenticator(broker, admin_key)
         provider = None if openid is None else Provider(openid, broker.clock, fetch)
-        composition.add_routes(routes, broker, operators, authenticator, __version__, provider)
+        composition.add_routes(
+            routes, broker, operators, authenticator, __version__, provider, ENTER
+        )
     return Api(routes, None, trusted, broker.retiring)
 
 

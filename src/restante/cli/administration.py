@@ -40,6 +40,26 @@ async def add_client(
         output.note(f"It collects with: restante receive {made.queue} --ack --key KEY")
 
 
+@clients.command("link")
+@remote
+async def make_link(
+    client: Client,
+    name: Annotated[str, typer.Argument(help="Whose page.", show_default=False)],
+    life: Annotated[int, typer.Option(metavar="SECONDS", help="It is good for so long.")] = 86_400,
+    json: output.Json = False,
+) -> None:
+    """Print a link that opens the client's page once: for its people, who need no key then.
+
+    Example: restante client link acme
+    """
+    made = await client.make_link(name, life_seconds=life)
+    if json:
+        output.emit(made)
+        return
+    output.note(f"It opens the page of {made.client} once, until {output.clock(made.expires_at)}:")
+    print(f"{client.url}{made.path}")
+
+
 @clients.command("list")
 @remote
 async def list_clients(client: Client, json: output.Json = False) -> None:

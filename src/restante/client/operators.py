@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from restante.client.http import Wire
 from restante.operators import Level
-from restante.wire.operator_messages import OperatorList, OperatorOut
+from restante.wire.operator_messages import LinkMade, OperatorList, OperatorOut
 
 
 class OperatorOperations:
@@ -41,3 +41,13 @@ class OperatorOperations:
             ask["sign_out"] = True
         path = f"/v1/operators/{quote(name, safe='')}"
         return await self._wire.call(OperatorOut, "PUT", path, ask=ask, repeatable=True)
+
+    async def make_link(self, client: str, *, life_seconds: int = 86_400) -> LinkMade:
+        """A path of this server that opens the client's page once, within so many seconds (60 to 604,800).
+
+        ``ClientNotFound``, ``OutOfBounds``.
+        """
+        path = f"/v1/clients/{quote(client, safe='')}/links"
+        return await self._wire.call(
+            LinkMade, "POST", path, ask={"life_seconds": life_seconds}, repeatable=False
+        )

@@ -9,6 +9,7 @@ from restante.desk import (
     dead,
     dead_acts,
     jobs,
+    links,
     live,
     notification,
     overview,
@@ -33,10 +34,12 @@ def add_routes(
     authenticator: Authenticator,
     version: str,
     provider: Provider | None = None,
+    enter: str = "",
 ) -> None:
     """Attach the operators' page: to a listener that only they can reach.
 
-    ``provider`` is who else vouches for them, by OpenID Connect.
+    ``provider`` is who else vouches for them, by OpenID Connect; ``enter`` the path that a client's one-time link has
+    before its token, where clients have a page.
     """
     openid = None if provider is None else provider.openid
     desk = Desk(broker, operators, authenticator, version, openid)
@@ -46,5 +49,7 @@ def add_routes(
         *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
     ):
         page.add_routes(routes, desk)
+    if enter:
+        links.add_routes(routes, desk, enter)
     if provider is not None:
         flow.add_routes(routes, desk, provider)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from restante.desk import charts, live, notification, queue, queue_acts, receipts
 from restante.desk.site import Site
 from restante.engine.broker import Broker
@@ -10,7 +12,9 @@ from restante.http.authentication import Authenticator
 from restante.portal import pages, signing
 from restante.portal.visitors import ClientVisits
 
-ROOT = "/portal"
+ROOT: Final = "/portal"
+ENTER: Final = f"{ROOT}/enter"
+"""Where a one-time link leads, without its token."""
 
 
 def add_routes(routes: Routes, broker: Broker, keys: Authenticator, version: str) -> None:

@@ -32,3 +32,13 @@ class OperatorOut(Answered, kw_only=True, omit_defaults=False):
 
 class OperatorList(Answered, kw_only=True, omit_defaults=False):
     operators: list[OperatorOut]
+
+
+class NewLink(Asked, kw_only=True):
+    life_seconds: int = 86_400
+
+
+class LinkMade(Answered, kw_only=True, omit_defaults=False):
+    client: str
+    path: str
+    expires_at: str

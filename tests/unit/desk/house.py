@@ -32,7 +32,7 @@ class Site:
         self.routes = Routes()
         authenticator = Authenticator(broker, ADMIN_KEY)
         composition.add_routes(
-            self.routes, broker, self.operators, authenticator, "1.2.3", provider
+            self.routes, broker, self.operators, authenticator, "1.2.3", provider, "/portal/enter"
         )
         self.app = Api(self.routes, None)
 
