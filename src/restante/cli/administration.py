@@ -57,7 +57,7 @@ async def make_link(
         output.emit(made)
         return
     output.note(f"It opens the page of {made.client} once, until {output.clock(made.expires_at)}:")
-    print(f"{client.url}{made.path}")
+    print(client.address_of(made.path))
 
 
 @clients.command("list")

@@ -51,3 +51,7 @@ class OperatorOperations:
         return await self._wire.call(
             LinkMade, "POST", path, ask={"life_seconds": life_seconds}, repeatable=False
         )
+
+    def address_of(self, path: str) -> str:
+        """A path of the server, with its address."""
+        return f"{self._wire.url}{path}"
