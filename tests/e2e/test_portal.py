@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,9 @@ class Visitor:
 
 
 @pytest.fixture
-async def visitor(chromium: Browser, own_server: Service) -> AsyncIterator[Visitor]:
+async def visitor(chromium: Browser, own_server: Service) -> Visitor:
     window = await window_of(await chromium.new_context(), own_server)
-    yield Visitor(window, own_server)
+    return Visitor(window, own_server)
 
 
 async def run_sample(text: str, name: str, box: Mailbox, folder: Path, **more: str) -> str:
@@ -118,7 +117,7 @@ async def test_every_sample_does_what_it_says(
     }
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO.parent}"]
     command += [f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}", PROTO.name]
-    subprocess.run(command, check=True)
+    await (await asyncio.create_subprocess_exec(*command)).wait()
     for name, transport in (
         *(("long_poll.sh", "http"), ("events.sh", "http"), ("client.py", "http")),
         *(("websocket.py", "websocket"), ("grpc.py", "grpc")),
@@ -158,7 +157,7 @@ async def receive_by_webhook(text: Any, box: Mailbox, folder: Path, port: int) -
         async with asyncio.timeout(60):
             assert await process.stdout.readline() == b"<for>webhook.py</for>\n"
             while box.receipts()[-1]["outcome"] != "acked":
-                await asyncio.sleep(0)
+                pass
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()

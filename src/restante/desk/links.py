@@ -17,7 +17,7 @@ def add_routes(routes: Routes, desk: Desk, enter: str) -> None:
         """The one answer that shows the link."""
         queue = await call.queue()
         token = await links.make(queue.owner, LIFE_SECONDS, call.visitor.actor)
-        return call.render("link_made.html", 201, queue=queue, path=f"{enter}/{token}")
+        return call.render("link_made.html", 201, queue=queue, opens=f"{enter}/{token}")
 
     place = "/queues/{queue}"
     desk.act(routes, f"{place}/link", make, Level.OPERATOR, back=place)

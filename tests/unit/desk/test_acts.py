@@ -1,10 +1,13 @@
 """What the forms do, for whom, and that they come from the page's own forms."""
 
+import re
+
 import pytest
 from tests.unit.engine.house import OPERATOR
 
 from restante.engine.acts import Wanted
 from restante.engine.administration import Administration
+from restante.engine.links import Links
 from restante.model import Role, Settings
 from restante.queries import KeysOf, QueueByName
 
@@ -192,3 +195,17 @@ async def test_the_address_of_an_act_leads_back_to_its_page(site, path, there):
     browser = await site.signed_in("admin")
     answer = await browser.see(path)
     assert (answer.status_code, answer.headers["location"]) == (303, there)
+
+
+async def test_a_link_for_the_client_is_shown_once(site, broker):
+    browser = await site.signed_in("operator")
+    await browser.see("/queues/acme")
+    answer = await browser.send_form("/queues/acme/link")
+    assert answer.status_code == 201
+    (token,) = re.findall(r"/portal/enter/([\w-]+)<", answer.text)
+    assert await Links(broker).client_of(token) == "acme"
+    (act,) = (await broker.acts.page(Wanted(what="client.link_made"))).acts
+    assert (act.who.name, act.subject) == ("operator", "acme")
+    viewer = await site.signed_in("viewer")
+    await viewer.see("/queues/acme")
+    assert (await viewer.send_form("/queues/acme/link")).status_code == 403
