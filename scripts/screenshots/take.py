@@ -53,12 +53,16 @@ LOOKS: Final = (
 
 
 class Shot(NamedTuple):
-    """``path`` is the page's, ``ready`` what stands on it once it is whole, ``press`` a button to be pressed first."""
+    """``path`` is the page's, ``ready`` what stands on it once it is whole, ``press`` a button to be pressed first.
+
+    With ``client`` it is on that client's page, else on the operators'.
+    """
 
     name: str
     path: str
     ready: str = "h1"
     press: str = ""
+    client: str = ""
 
 
 async def take(out: Path, only: Sequence[str]) -> None:
@@ -77,7 +81,7 @@ async def take(out: Path, only: Sequence[str]) -> None:
             browser = await playwright.chromium.launch(executable_path=program, args=list(FLAGS))
             shots = [shot for shot in await shots_of(server) if not only or shot.name in only]
             for look in LOOKS:
-                await _take_all(browser, server, look, shots, out)
+                await _take_all(browser, server, keys, look, shots, out)
             await browser.close()
 
 
@@ -100,20 +104,32 @@ async def shots_of(server: Server) -> list[Shot]:
         Shot("receipts", "/receipts?name=depot-4"),
         Shot("audit", "/audit"),
         Shot("alerts", "/alerts"),
+        Shot("portal", "/", client="mill-9"),
+        Shot("portal-queue", "/queues/mill-9?span=24h", ".charts canvas", client="mill-9"),
+        Shot("portal-samples", "/queues/mill-9/samples", client="mill-9"),
     ]
 
 
-async def _take_all(
-    browser: Browser, server: Server, look: Look, shots: Sequence[Shot], out: Path
+async def _take_all(  # what a picture is made of
+    browser: Browser,
+    server: Server,
+    keys: dict[str, str],
+    look: Look,
+    shots: Sequence[Shot],
+    out: Path,
 ) -> None:
     context = await browser.new_context(
         viewport={"width": look.width, "height": look.height}, color_scheme=look.scheme
     )
     page = await context.new_page()
     for shot in shots:
-        if shot.name != "sign-in" and not await context.cookies(server.page_url):
+        root = f"{server.url}/portal" if shot.client else server.page_url.rstrip("/")
+        have = {one["name"] for one in await context.cookies()}
+        if shot.client and "__Host-restante-client" not in have:
+            await _sign_in_client(page, root, keys[shot.client])
+        elif shot.name != "sign-in" and "__Host-restante" not in have:
             await _sign_in(page, server)
-        await page.goto(f"{server.page_url.rstrip('/')}{shot.path}")
+        await page.goto(f"{root}{shot.path}")
         if shot.press:
             await page.get_by_role("button", name=shot.press).click()
         await page.locator(shot.ready).first.wait_for()
@@ -131,6 +147,13 @@ async def _sign_in(page: Page, server: Server) -> None:
     await page.get_by_label("Key").fill(server.admin_key)
     await page.get_by_role("button", name="Sign in with the key").click()
     await page.get_by_role("heading", name="Clients and their queues").wait_for()
+
+
+async def _sign_in_client(page: Page, root: str, key: str) -> None:
+    await page.goto(f"{root}/sign-in")
+    await page.get_by_label("Key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("heading", name="Queues of").wait_for()
 
 
 async def _keep(picture: bytes, path: Path) -> None:
