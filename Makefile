@@ -16,7 +16,7 @@ NODE_STAMP := $(NODE)/node_modules/setup.stamp
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## Make .venv from the lock file; instant when nothing changed
@@ -37,7 +37,7 @@ cluster: setup ## Start a whole cluster on this machine: PostgreSQL twice, Redis
 check: setup ## Format, lint, types, layers and unit tests: under a minute
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy $(wildcard src tests)
+	$(BIN)/mypy $(wildcard src tests scripts/screenshots)
 	$(BIN)/lint-imports --no-logo
 	scripts/test.sh unit -- --quiet $(ARGS)
 
@@ -62,6 +62,10 @@ test: setup test-packages $(NODE_STAMP) ## Run every test but the long lane
 .PHONY: test-long
 test-long: setup test-packages $(NODE_STAMP) ## Run the long lane: many cycles of every failure
 	scripts/test.sh long -- $(ARGS)
+
+.PHONY: screenshots
+screenshots: setup test-packages ## Take the pictures of every page anew, into docs/screenshots
+	$(BIN)/python -m scripts.screenshots.take $(ARGS)
 
 .PHONY: bench
 bench: setup ## Run the standard workloads

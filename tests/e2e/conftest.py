@@ -6,17 +6,20 @@ import contextlib
 import itertools
 import os
 import re
+import shutil
 import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from playwright.async_api import Browser, async_playwright
 from tests.certificates import Issued
+from tests.e2e.windows import FLAGS, Window, window_of
 
 ADMIN_KEY = "admin-key-of-the-end-to-end-tests"
 _names = itertools.count(1)
@@ -28,6 +31,8 @@ class Service:
     ``flags`` are for ``serve``; with TLS, ``ca_file`` is the authority that signed its certificate, and ``shown`` what
     its callers show.
     """
+
+    admin_key = ADMIN_KEY
 
     def __init__(self, data: Path, *flags: str, ca_file: Path | None = None) -> None:
         self.data = data
@@ -200,5 +205,29 @@ def own_server(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def mailbox(server: Service) -> Iterator[Mailbox]:
     box = Mailbox(server)
+    yield box
+    box.close()
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    program = shutil.which("chromium")
+    assert program is not None, "needs Chromium: run `make test`, or install the package chromium"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def window(chromium: Browser, own_server: Service) -> Window:
+    window = await window_of(await chromium.new_context(), own_server)
+    await window.sign_in()
+    return window
+
+
+@pytest.fixture
+def box(own_server: Service) -> Any:
+    box = Mailbox(own_server)
     yield box
     box.close()

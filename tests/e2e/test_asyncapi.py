@@ -28,6 +28,7 @@ from restante.testing.transports import Target, transport_cases
 from restante.testing.transports.drivers.events import Events
 from restante.testing.transports.drivers.websocket import Binary, Text
 from restante.testing.transports.stage import Stage, ack, one
+from restante.transports import events as server_sent
 from restante.transports import websocket
 from restante.wire import frames
 from restante.wire.messages import NotificationOut, PublishedItem, SettledItem
@@ -419,7 +420,7 @@ def test_what_both_specifications_describe_they_describe_alike() -> None:
 
 def test_the_addresses_are_those_of_the_code() -> None:
     routes = Routes()
-    for transport in (websocket, events):
+    for transport in (websocket, server_sent):
         transport.add_routes(routes, NOBODY)
     addresses = {channel["address"] for channel in DOCUMENT["channels"].values()}
     # The cookie is a call like others: openapi.yaml has it.

@@ -216,7 +216,7 @@ HANDSHAKE = {
 
 def _routes() -> list[tuple[str, str]]:
     class Nothing:
-        directory = clock = rates = retiring = None
+        directory = clock = rates = retiring = jobs = alerts = monitor = acts = None
 
         class store:  # noqa: N801
             browse = None
@@ -246,20 +246,23 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     # What these are for stands in their bodies: test_connect.py and test_grpc.py have them.
     calls = {path for _, path in _routes() if path.startswith(f"/{NAME}/")}
     assert len(calls) == 5
-    only_own = {"/v1/queues"}
+    only_own = {"/v1/queues", "/v1/alerts", "/v1/alerts/history"}
     seen = 0
     for method, path in _routes():
-        if path in open_to_all | calls or (method, path) == ("GET", "/v1/queues"):
+        if path in open_to_all | calls or (method == "GET" and path in only_own):
             continue
         seen += 1
         filled = (
             path.replace("{queue}", mailbox.name)
+            .replace("{seq}", "1")
             .replace("{lease}", str(notification["lease"]))
             .replace("{topic}", "t")
             .replace("{name}", mailbox.name)
         )
         for placeholder, id in (
             ("/v1/notifications/{id}", published["id"]),
+            ("/v1/notifications/{id}/receipts", published["id"]),
+            ("/v1/notifications/{id}/body", published["id"]),
             ("/v1/receipts/{id}", receipt["id"]),
             ("/v1/keys/{id}", mailbox.key.split("_")[1]),
             ("/v1/subscriptions/{id}", subscription["id"]),
@@ -272,14 +275,17 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
         else:
             answer = other.client.request(method, filled)
         scoped = any(part in path for part in ("{queue}", "{lease}", "{id}", "{name}"))
-        administrators = path.endswith(("redrive", "discard")) or (
-            method in ("PUT", "DELETE") and "/webhook" not in path
+        administrators = (
+            path.endswith(("/redrive", "/discard", "/replace", "/open"))
+            or path.startswith(("/v1/jobs", "/v1/operators"))
+            or (method in ("PUT", "DELETE") and "/webhook" not in path)
         )
         expected = 404 if scoped and not administrators else 403
         assert answer.status_code in (403, 404), (method, path, answer.text)
         assert answer.status_code == expected, (method, path, answer.text)
     assert seen > 20
-    assert mailbox.name not in other.client.get(only_own.pop()).text
+    for path in only_own:
+        assert mailbox.name not in other.client.get(path).text
     assert (mailbox.receipts(), mailbox.figures()["leased"]) == before
     assert mailbox.client.get(webhook_path).json() == webhook
     # A lease of one's own queue, settled in another's name, and the other way round.

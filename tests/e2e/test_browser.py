@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Error, Page, async_playwright
 from tests.e2e.conftest import Mailbox, Service
+from tests.e2e.windows import FLAGS, MILLISECONDS
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-MILLISECONDS = 30_000
-"""How long anything may take that has to come; EventSource itself pauses for two seconds."""
 pytestmark = pytest.mark.timeout(120)
 
 LISTEN = """path => {

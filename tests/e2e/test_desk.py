@@ -4,93 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, expect
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
-from tests.e2e.test_browser import FLAGS, MILLISECONDS
+from tests.e2e.windows import AXE, HOSTILE, MILLISECONDS, Window, serious, window_of
 
 pytestmark = pytest.mark.timeout(180)
 # A queue that is new is seen within ten seconds.
 expect.set_options(timeout=MILLISECONDS)
 
 PASSWORD: Final = "correct horse battery staple"
-HOSTILE: Final = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-AXE: Final = Path(__file__).parents[1] / "clients/node/node_modules/axe-core/axe.min.js"
-VIOLATIONS: Final = """() => {
-    window.violations = [];
-    addEventListener("securitypolicyviolation", (event) => violations.push(
-        `${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
-}"""
-
-
-class Window:
-    """A page of the browser, and everything that went wrong on it."""
-
-    def __init__(self, page: Page, service: Service) -> None:
-        self.page = page
-        self.at = service.admin_url
-        self.wrong: list[str] = []
-        page.set_default_timeout(MILLISECONDS)
-        page.on("console", lambda message: self._note(message.type, message.text))
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("dialog", lambda dialog: self.wrong.append(dialog.message))
-
-    def _note(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.wrong.append(text)
-
-    async def see(self, path: str) -> None:
-        await self.page.goto(f"{self.at}{path}")
-
-    async def sign_in(self) -> None:
-        await self.see("/")
-        await self.page.get_by_label("Key").fill(ADMIN_KEY)
-        await self.page.get_by_role("button", name="Sign in with the key").click()
-        await expect(
-            self.page.get_by_role("heading", name="Clients and their queues")
-        ).to_be_visible()
-
-    async def is_well(self) -> None:
-        """Nothing failed, and nothing was forbidden by the page's own policy."""
-        assert await self.page.evaluate("violations") == []
-        assert self.wrong == []
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    program = shutil.which("chromium")
-    assert program is not None, "needs Chromium: run `make test`, or install the package chromium"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        await browser.close()
-
-
-async def window_of(context: BrowserContext, service: Service) -> Window:
-    page = await context.new_page()
-    await page.add_init_script(f"({VIOLATIONS})()")
-    return Window(page, service)
-
-
-@pytest.fixture
-async def window(chromium: Browser, own_server: Service) -> Window:
-    window = await window_of(await chromium.new_context(), own_server)
-    await window.sign_in()
-    return window
-
-
-@pytest.fixture
-def box(own_server: Service) -> Any:
-    box = Mailbox(own_server)
-    yield box
-    box.close()
 
 
 async def test_the_overview_is_live(window: Window, box: Mailbox) -> None:
@@ -254,23 +181,24 @@ async def test_axe_finds_nothing_serious(
     found = {"/sign-in": await serious(window.page)}
     await window.sign_in()
     place = f"/queues/{box.name}"
-    for path in ("/", place, f"{place}?state=leased&span=7d", f"{place}/settings", "/queues/none"):
+    (letter,) = box.admin.get(f"/v1/queues/{box.name}/dead").json()["dead"]
+    asked = {"task": "redrive", "queues": [box.name], "all": True, "rate_per_second": 1}
+    job = box.admin.post("/v1/jobs", json=asked).json()
+    paths: tuple[str, ...] = (
+        "/",
+        place,
+        f"{place}?state=leased&span=7d",
+        f"{place}/settings",
+        "/queues/none",
+    )
+    paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
+    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit")
+    for path in paths:
         await window.see(path)
         if await window.page.locator(".charts").count():
             await expect(window.page.locator(".charts canvas")).to_have_count(3)
         found[path] = await serious(window.page)
     assert found == {path: [] for path in found}
-
-
-async def serious(page: Page) -> list[str]:
-    await page.add_script_tag(path=AXE)
-    result = await page.evaluate("axe.run()")
-    return [
-        f"{one['id']}: {node['html']} {node['failureSummary']}"
-        for one in result["violations"]
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
 
 
 async def test_the_theme_is_kept(own_server: Service, chromium: Browser) -> None:
@@ -295,7 +223,18 @@ async def test_a_phone_has_nothing_beside_the_screen(
     window = await window_of(context, own_server)
     box.publish()
     await window.sign_in()
-    for path in ("/", f"/queues/{box.name}", f"/queues/{box.name}/settings"):
+    box.settings(max_attempts=1)
+    rejected = box.receive(max=1)[0]
+    box.settle(rejected["lease"], "reject", reason="a reason without end " * 20)
+    paths: tuple[str, ...] = (
+        "/",
+        f"/queues/{box.name}",
+        f"/queues/{box.name}/settings",
+        "/dead-letters",
+        "/jobs",
+    )
+    paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
+    for path in (*paths, f"/receipts?name={box.name}"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path
 

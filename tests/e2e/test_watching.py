@@ -35,6 +35,11 @@ def run(server: Service, tmp_path):
 
 @pytest.fixture
 def failing(mailbox: Mailbox) -> Mailbox:
+    fail(mailbox)
+    return mailbox
+
+
+def fail(mailbox: Mailbox) -> None:
     """A client that waits for one thing, has signed for another after a failure, and rejected a third."""
     ids = [mailbox.publish(b"<order/>").json()["id"] for _ in range(3)]
     first, second = mailbox.receive(max=2)
@@ -43,11 +48,18 @@ def failing(mailbox: Mailbox) -> Mailbox:
     mailbox.settle(second["lease"], "reject", reason="no such article")
     (again,) = mailbox.receive(max=1)
     mailbox.settle(again["lease"], "ack")
-    return mailbox
 
 
-def test_top_once(run, failing: Mailbox):
-    name = failing.name
+def test_top_once(own_server: Service, tmp_path):
+    """On a server of its own: what needs attention first is told, whatever is searched for."""
+    box = Mailbox(own_server)
+    fail(box)
+    name = box.name
+
+    def run(*arguments: str):
+        access = {"RESTANTE_URL": own_server.url, "RESTANTE_KEY": ADMIN_KEY}
+        return restante(*arguments, cwd=tmp_path, stdin=b"", **access)
+
     told = run("top", "--once", "--search", name)
     while f"{name} 1 dead letter; 1 waiting" not in told.stdout:
         # The server looks about once a second.
@@ -56,6 +68,7 @@ def test_top_once(run, failing: Mailbox):
     assert re.search(rf"^{name} +1 +0 ", told.stdout, re.MULTILINE)
     shown = json.loads(run("top", "--json", "--search", name).stdout)
     assert [queue["name"] for queue in shown["queues"]] == [name]
+    box.close()
 
 
 def test_top_lives_in_a_small_terminal_until_it_is_interrupted(server: Service, mailbox: Mailbox):

@@ -14,10 +14,12 @@ from typer.core import TyperGroup
 
 from restante import __version__
 from restante.cli import (
+    acts,
     administration,
     alerts,
     collecting,
     dead,
+    jobs,
     maintenance,
     moving,
     nodes,
@@ -107,11 +109,14 @@ for command in (
 app.command(rich_help_panel=_OPERATORS)(top.top)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
 app.command(rich_help_panel=_OPERATORS)(tracing.trace)
+app.command(rich_help_panel=_OPERATORS)(acts.body)
+app.command(rich_help_panel=_OPERATORS)(acts.acts)
 app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
 
 for group, name in (
     (queues.app, "queue"),
     (dead.app, "dead"),
+    (jobs.app, "jobs"),
     (receipts.app, "receipts"),
     (administration.clients, "client"),
     (administration.keys, "keys"),

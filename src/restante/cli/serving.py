@@ -132,6 +132,15 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    act_retention_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How long it is kept who did what.  [default: 31536000, a year]",
+            show_default=False,
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     retention_interval_seconds: Annotated[
         str | None,
         typer.Option(
@@ -351,6 +360,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "log_level": log_level,
             "log_format": log_format,
             "idempotency_retention_seconds": idempotency_retention_seconds,
+            "act_retention_seconds": act_retention_seconds,
             "retention_interval_seconds": retention_interval_seconds,
             "poll_interval_seconds": poll_interval_seconds,
             "reserve_bytes": reserve_bytes,

@@ -54,21 +54,32 @@ class JobOperations:
     async def ask_job(
         self,
         task: Task,
-        queues: Sequence[str],
+        queues: Sequence[str] = (),
         *,
+        client: str | None = None,
         filter: Mapping[str, str] | None = None,
         reason: str = "",
         rate_per_second: float | None = None,
     ) -> JobOut:
-        """Start bulk work; it goes on by itself."""
-        ask = _asked(task, queues, filter) | {"reason": reason, "rate_per_second": rate_per_second}
+        """Start bulk work over queues, or over all of a ``client``'s; it goes on by itself.
+
+        ``filter`` has ``reason``, ``topic``, ``since`` and ``until``; without one it is over all dead letters.
+        At most ``rate_per_second`` (1 to 100,000) are done a second. ``TooManyJobs``.
+        """
+        ask = _asked(task, queues, client, filter)
+        ask |= {"reason": reason, "rate_per_second": rate_per_second}
         return await self._wire.call(JobOut, "POST", "/v1/jobs", ask=ask, repeatable=False)
 
     async def count_job(
-        self, task: Task, queues: Sequence[str], *, filter: Mapping[str, str] | None = None
+        self,
+        task: Task,
+        queues: Sequence[str] = (),
+        *,
+        client: str | None = None,
+        filter: Mapping[str, str] | None = None,
     ) -> JobCounted:
         """How many it would be."""
-        ask = _asked(task, queues, filter) | {"preview": True}
+        ask = _asked(task, queues, client, filter) | {"preview": True}
         return await self._wire.call(JobCounted, "POST", "/v1/jobs", ask=ask, repeatable=True)
 
     async def jobs(self, *, limit: int | None = None, after: str | None = None) -> JobPage:
@@ -80,8 +91,18 @@ class JobOperations:
         """How far it has come."""
         return await self._wire.call(JobOut, "GET", f"/v1/jobs/{quote(id, safe='')}")
 
+    async def pause_job(self, id: str) -> JobOut:
+        """Do no more of it until it is resumed; the step under way is finished. ``JobEnded``."""
+        path = f"/v1/jobs/{quote(id, safe='')}/pause"
+        return await self._wire.call(JobOut, "POST", path, ask={}, repeatable=True)
+
+    async def resume_job(self, id: str) -> JobOut:
+        """Go on with a paused job. ``JobEnded``."""
+        path = f"/v1/jobs/{quote(id, safe='')}/resume"
+        return await self._wire.call(JobOut, "POST", path, ask={}, repeatable=True)
+
     async def cancel_job(self, id: str) -> JobOut:
-        """Do no more of it."""
+        """Do no more of it, for good; what is done stays done. ``JobEnded``."""
         path = f"/v1/jobs/{quote(id, safe='')}"
         answer = await self._wire.send("DELETE", path, repeatable=False)
         return self._wire.read(JobOut, answer)
@@ -92,11 +113,22 @@ class JobOperations:
         who: str | None = None,
         what: str | None = None,
         queue: str | None = None,
+        subject: str | None = None,
         limit: int | None = None,
         after: str | None = None,
     ) -> ActPage:
-        """Who did what, the newest first."""
-        params = {"who": who, "what": what, "queue": queue, "limit": limit, "after": after}
+        """Who did what, the newest first. ``what`` is a name as ``job.asked``, or what stands before its dot.
+
+        A page may be short, even empty, before the end: go on while there is a ``next``.
+        """
+        params = {
+            "who": who,
+            "what": what,
+            "queue": queue,
+            "subject": subject,
+            "limit": limit,
+            "after": after,
+        }
         return await self._wire.call(ActPage, "GET", "/v1/acts", params=params)
 
 
@@ -105,7 +137,8 @@ def _dead(queue: str) -> str:
 
 
 def _asked(
-    task: Task, queues: Sequence[str], filter: Mapping[str, str] | None
+    task: Task, queues: Sequence[str], client: str | None, filter: Mapping[str, str] | None
 ) -> dict[str, object]:
     chosen: dict[str, object] = {"filter": dict(filter)} if filter else {"all": True}
-    return {"task": task.value, "queues": list(queues), **chosen}
+    over: dict[str, object] = {"queues": list(queues)} if client is None else {"client": client}
+    return {"task": task.value, **over, **chosen}

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from restante.desk import charts, live, overview, queue, queue_acts, signing
+from restante.desk import (
+    audit,
+    charts,
+    dead,
+    dead_acts,
+    jobs,
+    live,
+    notification,
+    overview,
+    queue,
+    queue_acts,
+    receipts,
+    signing,
+)
 from restante.desk.site import Desk
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
@@ -16,5 +29,8 @@ def add_routes(
     """Attach the operators' page: to a listener that only they can reach."""
     desk = Desk(broker, operators, authenticator, version)
     desk.static.add_routes(routes)
-    for page in (signing, live, charts, overview, queue, queue_acts):
+    for page in (
+        *(signing, live, charts, overview, queue, queue_acts),
+        *(dead, dead_acts, jobs, notification, receipts, audit),
+    ):
         page.add_routes(routes, desk)

@@ -39,11 +39,11 @@ def add_routes(routes: Routes, desk: Desk) -> None:
     place = "/queues/{queue}"
     desk.page(routes, f"{place}/settings", acts.settings_form, Level.OPERATOR)
     desk.act(routes, f"{place}/settings", acts.change_settings, Level.OPERATOR)
-    desk.act(routes, f"{place}/keys", acts.make_key, Level.ADMIN)
-    desk.act(routes, f"{place}/keys/{{id}}/revoke", acts.revoke_key, Level.ADMIN)
-    desk.act(routes, f"{place}/webhook/test", acts.test_webhook, Level.OPERATOR)
-    desk.act(routes, f"{place}/webhook/pause", acts.pause_webhook, Level.OPERATOR)
-    desk.act(routes, f"{place}/webhook/resume", acts.resume_webhook, Level.OPERATOR)
+    desk.act(routes, f"{place}/keys", acts.make_key, Level.ADMIN, back=place)
+    desk.act(routes, f"{place}/keys/{{id}}/revoke", acts.revoke_key, Level.ADMIN, back=place)
+    desk.act(routes, f"{place}/webhook/test", acts.test_webhook, Level.OPERATOR, back=place)
+    desk.act(routes, f"{place}/webhook/pause", acts.pause_webhook, Level.OPERATOR, back=place)
+    desk.act(routes, f"{place}/webhook/resume", acts.resume_webhook, Level.OPERATOR, back=place)
 
 
 class QueueActs:

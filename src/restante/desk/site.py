@@ -119,13 +119,21 @@ class Desk:
 
         routes.add("GET", path, answer, None)
 
-    def act(self, routes: Routes, path: str, handler: Handler, level: Level) -> None:
-        """Attach what a form does. It was sent by a page of this visit, or the handler is not called."""
+    def act(
+        self, routes: Routes, path: str, handler: Handler, level: Level, *, back: str = ""
+    ) -> None:
+        """Attach what a form does. It was sent by a page of this visit, or the handler is not called.
+
+        An act that answers with a page leaves its own address in the browser: who asks for that by itself, by loading
+        it from there, is led ``back``, to the page of that path.
+        """
 
         async def answer(request: Request) -> Sendable:
             return await self._answer(request, handler, level, act=True, counts=True)
 
         routes.add("POST", path, answer, None)
+        if back:
+            self.page(routes, path, _lead_to(back), level)
 
     async def _answer(
         self, request: Request, handler: Handler, level: Level, *, act: bool, counts: bool
@@ -174,6 +182,17 @@ class Desk:
         here = f"{request.path}?{query}" if query else request.path
         there = here if request.method == "GET" else "/"
         return to(f"/sign-in?{urllib.parse.urlencode({'next': there})}")
+
+
+def _lead_to(back: str) -> Handler:
+    async def lead(call: Call) -> Answer:
+        quoted = {
+            name: urllib.parse.quote(value, safe="")
+            for name, value in call.request.parameters.items()
+        }
+        return call.go(back.format_map(quoted))
+
+    return lead
 
 
 def to(path: str, *headers: Header) -> Answer:

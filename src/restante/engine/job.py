@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from restante.model import Actor, Selection
 from restante.wire.job_messages import Task
 
+TRIES: Final = 5
+"""A job is given up after so many tries in a row that met an error nobody expected."""
+_BACKOFF_SECONDS: Final = 2.0
+
 
 class JobState(enum.StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     DONE = "done"
+    FAILED = "failed"
     CANCELLED = "cancelled"
 
     @property
     def ended(self) -> bool:
-        return self in (JobState.DONE, JobState.CANCELLED)
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +34,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     node that was interrupted, and dead no more when the step was done again: this job or somebody else did them.
     ``at_least`` says that there were more than were counted. ``hand`` is the step under way, in queue ``queues[at]``,
     and ``after`` how far the job has come in that queue. A job that was cancelled keeps in hand what it never learnt
-    the end of.
+    the end of. ``failures`` are the tries in a row that met an unexpected error, ``error`` says why it was given up.
     """
 
     id: str
@@ -51,6 +56,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     hand: tuple[int, ...] = ()
     node: str = ""
     claimed_until_ms: int = 0
+    failures: int = 0
+    error: str = ""
     ended_at_ms: int | None = None
 
 
@@ -80,7 +87,22 @@ def step_over(job: Job, count: int, *, again: bool) -> Job:
         skipped=job.skipped + (0 if again else other),
         unsure=job.unsure + (other if again else 0),
         hand=(),
+        failures=0,
     )
+
+
+def failed_again(job: Job, cause: str, now_ms: int) -> Job:
+    """The job after a try that met an unexpected error; given up after ``TRIES`` of them in a row."""
+    job = msgspec.structs.replace(job, failures=job.failures + 1)
+    if job.failures < TRIES:
+        return job
+    error = f"given up after {TRIES} tries: {cause}; the log of node {job.node} tells more"
+    return msgspec.structs.replace(job, state=JobState.FAILED, error=error, ended_at_ms=now_ms)
+
+
+def backoff(job: Job) -> float:
+    """How long to wait after a failed try, in seconds: 2, 4, 8, 16."""
+    return float(_BACKOFF_SECONDS * 2 ** (job.failures - 1))
 
 
 def pause_after(job: Job, took_seconds: float) -> float:

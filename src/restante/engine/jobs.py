@@ -22,7 +22,17 @@ import structlog
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.acts import What
 from restante.engine.ids import new_id
-from restante.engine.job import Counted, Job, JobPage, JobState, decode, pause_after, step_over
+from restante.engine.job import (
+    Counted,
+    Job,
+    JobPage,
+    JobState,
+    backoff,
+    decode,
+    failed_again,
+    pause_after,
+    step_over,
+)
 from restante.errors import (
     ClientNotFound,
     JobEnded,
@@ -261,19 +271,38 @@ class Jobs:
 
     async def _work(self, id: str) -> None:
         while True:
+            pause: float | None = _LOOK_SECONDS
             try:
-                await self._go_on(id)
+                pause = await self._try(id)
             except PaperChanged:
                 continue  # Paused, cancelled, or taken over; or paused and resumed, and still this node's.
             except ShuttingDown:
                 return
             except StoreError as error:
                 _log.warning("job.store_error", job=id, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; the next try may succeed)
+            except Exception:  # noqa: BLE001 (logged; not even the failure could be written down)
                 _log.exception("job.failed", job=id)
-            else:
+            if pause is None:
                 return
-            await self._clock.wait(_LOOK_SECONDS)
+            await self._clock.wait(pause)
+
+    async def _try(self, id: str) -> float | None:
+        """Go on with the job; after how many seconds to try again, None: there is no need to.
+
+        A store that is away is waited for as long as it takes: ``StoreError`` is no failure of the job.
+        """
+        try:
+            await self._go_on(id)
+        except (PaperChanged, StoreError, ShuttingDown):
+            raise
+        except Exception as error:  # noqa: BLE001 (logged, and told in the job)
+            _log.exception("job.failed", job=id)
+            kept = await self._find(id)
+            if kept is not None and self._is_free(kept.job):
+                now, cause = self._clock.wall_ms(), type(error).__name__
+                kept = await self._put(kept, failed_again(self._claimed(kept.job), cause, now))
+                return None if kept.job.state.ended else backoff(kept.job)
+        return None
 
     async def _go_on(self, id: str) -> None:
         """Work on the job until it has ended. ``PaperChanged`` when somebody else has changed it."""

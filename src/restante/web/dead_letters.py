@@ -66,11 +66,12 @@ class DeadLetters:
 
     async def replace(self, request: Request) -> Answer:
         desk = self._desk(request)
+        seq = _seq(request)
         queue = await self._broker.directory.queue(request.parameters["queue"])
         # The queue's own limit, before a byte more is read.
         body = await request.body(queue.settings.max_body_bytes)
         media = request.header(b"content-type") or "application/octet-stream"
-        appended = await desk.replace(queue.name, _seq(request), body, media)
+        appended = await desk.replace(queue.name, seq, body, media)
         made = Published(id=appended.id, deliveries=to_places(appended))
         headers = ((b"idempotency-replayed", b"true"),) if appended.replayed else ()
         return envelope(request, made, "published", 201, headers)

@@ -128,6 +128,7 @@ def _job(job: Job) -> JobOut:
         done=job.done,
         skipped=job.skipped,
         unsure=job.unsure + (len(job.hand) if job.state.ended else 0),
+        error=job.error,
         node=job.node,
         ended_at=None if job.ended_at_ms is None else times.to_text(job.ended_at_ms),
     )

@@ -52,6 +52,7 @@ class JobOut(Answered, kw_only=True, omit_defaults=False):
     done: int
     skipped: int
     unsure: int
+    error: str
     node: str
     ended_at: str | None
 

@@ -38,6 +38,8 @@ COMMANDS = [
     ),
     *("ack", "nack", "reject", "extend", "release"),
     *("queue list", "queue show", "queue set", "dead list", "dead redrive", "dead discard"),
+    *("dead reasons", "dead show", "dead replace", "dead open", "acts", "body"),
+    *("jobs list", "jobs show", "jobs pause", "jobs resume", "jobs cancel"),
     *("receipts list", "receipts show", "receipts verify", "client add", "client list"),
     *("keys add", "keys list", "keys revoke"),
     *("subscriptions add", "subscriptions list", "subscriptions remove"),
@@ -115,6 +117,9 @@ def test_a_page_that_is_not_ours(program):
         ["receive", "acme", "--follow", "--release"],
         ["dead", "redrive", "acme"],
         ["dead", "redrive", "acme", "--all", "--seq", "1"],
+        ["dead", "redrive", "acme", "--seq", "1", "--rate", "5"],
+        ["dead", "show", "acme", "0"],
+        ["dead", "replace", "acme", "1", "no-such-file"],
         ["dead", "list", "acme", "--since", "yesterday"],
         ["queue", "set", "acme"],
         ["queue", "set", "acme", "colour=red"],
@@ -286,13 +291,13 @@ def test_a_lost_lease_does_not_keep_the_others(program):
 
 def test_discarding_asks_or_is_told_yes(program):
     program.answer = lambda _: reply({"matched": 4, "done": 4})
-    assert program.remote("dead", "discard", "acme", "--all").exit_code == 2
+    assert program.remote("dead", "discard", "acme", "--seq", "2").exit_code == 2
     assert len(program.asked) == 1
-    told = program.remote("dead", "discard", "acme", "--topic", "t", "--yes", "--because", "old")
+    told = program.remote("dead", "discard", "acme", "--seq", "2", "--yes", "--because", "old")
     assert told.exit_code == 0, told.output
     assert told.stdout == "4 dead letters discarded\n"
     assert json.loads(program.asked[2].content) == {
-        "filter": {"topic": "t"},
+        "seqs": [2],
         "reason": "old",
         "preview": False,
     }

@@ -11,8 +11,8 @@ from tests.unit.cli.conftest import problem, reply
 
 from restante.cli.sparkline import sparkline
 from restante.cli.top import drawn
-from restante.cli.tracing import steps_of
 from restante.client import Receipt
+from restante.way import steps_of
 
 
 def lines_of(renderable, width=80, height=24):

@@ -174,3 +174,21 @@ async def test_a_form_is_a_form(site):
     browser = await site.signed_in("operator")
     answer = await browser.post("/queues/acme/settings", json={})
     assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/queues/acme/keys", "/queues/acme"),
+        ("/queues/acme/webhook/test", "/queues/acme"),
+        ("/notifications/1%20%3F2/body", "/notifications/1%20%3F2"),
+        ("/dead-letters/acme/preview", "/dead-letters/acme"),
+        ("/dead-letters/acme/1/edit", "/dead-letters/acme"),
+        ("/jobs/7/pause", "/jobs/7"),
+    ],
+)
+async def test_the_address_of_an_act_leads_back_to_its_page(site, path, there):
+    """Where a browser was left by what was done, and loads it by itself: nothing is done."""
+    browser = await site.signed_in("admin")
+    answer = await browser.see(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, there)

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 
 import pytest
-from tests.unit.engine.house import OPERATOR, acts, bury, figures, turns
+from tests.unit.engine.house import OPERATOR, acts, bury, figures, slow, turns
 
 from restante.engine.broker import Broker
-from restante.engine.job import JobState
+from restante.engine.job import TRIES, JobState
 from restante.engine.jobs import OPEN_JOBS, STEP
 from restante.errors import (
     ClientNotFound,
@@ -119,7 +119,8 @@ async def test_paused_resumed_and_cancelled(broker, clock):
     assert (await figures(broker)).dead == 3
     await broker.jobs.resume(job.id, OTHER)
     await turns()
-    clock.advance(1)
+    assert (await figures(broker)).dead == 2, "its last step is long ago"
+    clock.advance(0.9)
     await turns()
     assert (await figures(broker)).dead == 2
     cancelled = await broker.jobs.cancel(job.id, OTHER)
@@ -141,7 +142,7 @@ async def test_paused_resumed_and_cancelled(broker, clock):
 
 
 async def test_another_broker_goes_on_where_one_died(store, clock, monkeypatch):
-    """The step in hand was done, and its end never written: it is neither done again nor lost from the count."""
+    """The step in hand was done, and its end never written: it is not done again, and told to be in doubt."""
     async with Broker(store, clock) as one:
         await bury(one, 3 * STEP)
         with crashing(monkeypatch, store, 2) as is_dead:
@@ -152,8 +153,117 @@ async def test_another_broker_goes_on_where_one_died(store, clock, monkeypatch):
             assert (await figures(one)).dead == STEP
     async with Broker(store, clock) as two:
         ended = await two.jobs.ended(job.id)
-        assert (ended.done, ended.skipped, ended.state) == (3 * STEP, 0, "done")
+        assert (ended.done, ended.skipped, ended.unsure) == (2 * STEP, 0, STEP)
+        assert ended.state is JobState.DONE
         assert await redriven(two) == list(range(1, 3 * STEP + 1))
+
+
+async def test_an_unexpected_error_does_not_end_it(broker, clock, monkeypatch):
+    await bury(broker, 2 * STEP)
+    redrive, failures = broker.store.redrive, iter([RuntimeError("a defect"), StoreUnavailable("")])
+
+    def failing(*asked):
+        for error in failures:
+            raise error
+        return redrive(*asked)
+
+    monkeypatch.setattr(broker.store, "redrive", failing)
+    job = await ask(broker)
+    for _ in range(2):
+        await turns()
+        assert (await figures(broker)).dead == 2 * STEP
+        clock.advance(2)
+    ended = await broker.jobs.ended(job.id)
+    assert (ended.state, ended.done, ended.skipped, ended.unsure) == ("done", 2 * STEP, 0, 0)
+    assert await redriven(broker) == list(range(1, 2 * STEP + 1))
+
+
+async def test_given_up_after_some_tries(broker, clock, monkeypatch):
+    await bury(broker, 3)
+
+    def failing(*_):
+        raise RuntimeError("a defect that names a secret")
+
+    monkeypatch.setattr(broker.store, "redrive", failing)
+    job = await ask(broker)
+    for pause in (2, 4, 8, 16):
+        await turns()
+        clock.advance(pause - 0.1)
+        await turns()
+        failures = (await broker.jobs.job(job.id)).failures
+        clock.advance(0.1)
+        await turns()
+        assert (await broker.jobs.job(job.id)).failures == failures + 1
+    ended = await broker.jobs.ended(job.id)
+    assert (ended.state, ended.failures, ended.done) == ("failed", TRIES, 0)
+    assert ended.error.startswith("given up after 5 tries: RuntimeError;")
+    assert "secret" not in ended.error
+    assert (await figures(broker)).dead == 3
+    with pytest.raises(JobEnded):
+        await broker.jobs.resume(job.id, OPERATOR)
+    monkeypatch.undo()
+    again = await broker.jobs.ended((await ask(broker)).id)
+    assert (again.state, again.done) == ("done", 3)
+
+
+async def test_a_store_that_is_away_is_waited_for(broker, clock, monkeypatch):
+    await bury(broker, 3)
+
+    def away(*_):
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.store, "redrive", away)
+        job = await ask(broker)
+        for _ in range(3 * TRIES):
+            await turns()
+            clock.advance(2)
+        assert (await broker.jobs.job(job.id)).state is JobState.RUNNING
+    await turns()
+    clock.advance(2)
+    ended = await broker.jobs.ended(job.id)
+    assert (ended.state, ended.done) == ("done", 3)
+
+
+async def test_two_nodes_never_do_one_step_both(store, clock, monkeypatch):
+    """Both find its claim run out at the same moment: one gets it."""
+    monkeypatch.setattr(type(store), "nodes", property(lambda _: Together()))
+    async with Broker(store, clock) as one:
+        await bury(one, 3 * STEP)
+        job = await ask(one, rate_per_second=1)
+        await turns()
+    steps = []
+    redrive = store.redrive
+
+    def told(*asked):
+        steps.append(asked[1].seqs)
+        return redrive(*asked)
+
+    monkeypatch.setattr(store, "redrive", told)
+    async with Broker(store, clock) as two, Broker(store, clock) as three:
+        for _ in range(20):
+            clock.advance(1)
+            await turns()
+        assert len(steps) > 3
+        assert len(set(steps)) == len(steps)
+        assert (await two.jobs.job(job.id)).node in {two.membership.id, three.membership.id}
+
+
+async def test_stopped_in_the_middle_of_a_step(broker, monkeypatch):
+    """Paused by another node while a step is under way: what that did is counted once, and nothing more is done."""
+    await bury(broker, 2 * STEP)
+    slow(monkeypatch, broker.store, "redrive")
+    job = await ask(broker)
+    while not (await broker.jobs.job(job.id)).hand:
+        await turns(1)
+    await broker.jobs.pause(job.id, OTHER)
+    await turns(50)
+    paused = await broker.jobs.job(job.id)
+    assert (paused.state, paused.done, paused.hand) == ("paused", STEP, ())
+    assert (await figures(broker)).dead == STEP
+    await broker.jobs.resume(job.id, OTHER)
+    ended = await broker.jobs.ended(job.id)
+    assert (ended.state, ended.done, ended.unsure) == ("done", 2 * STEP, 0)
 
 
 async def test_a_claim_is_another_nodes_until_it_runs_out(store, clock, monkeypatch):
@@ -169,6 +279,27 @@ async def test_a_claim_is_another_nodes_until_it_runs_out(store, clock, monkeypa
         ended = await two.jobs.ended(job.id)
         assert (ended.done, ended.node) == (3, one.membership.id)
         assert await redriven(one) == [1, 2, 3]
+
+
+async def test_a_node_takes_over_from_one_that_is_silent(store, clock, monkeypatch):
+    """Not before the claim has run out."""
+    monkeypatch.setattr(type(store), "nodes", property(lambda _: Together()))
+    async with Broker(store, clock) as one:
+        await bury(one, 3)
+        job = await ask(one, rate_per_second=1)
+        await turns()
+        one.jobs._running[job.id].cancel()
+        monkeypatch.setattr(one.jobs, "hurry", lambda: None)
+        async with Broker(store, clock) as two:
+            clock.advance(8)
+            await turns()
+            assert (await two.jobs.job(job.id)).node == one.membership.id
+            for _ in range(4):
+                clock.advance(2)
+                await turns()
+            ended = await two.jobs.ended(job.id)
+            assert (ended.done, ended.node) == (3, two.membership.id)
+            assert await redriven(two) == [1, 2, 3]
 
 
 class Together:

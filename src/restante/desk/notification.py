@@ -1,0 +1,107 @@
+"""One notification: its way through each queue, and its body for those who may see it, whose looks are recorded."""
+
+from __future__ import annotations
+
+import urllib.parse
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from restante.desk.bodies import Shown, show
+from restante.desk.site import HEADERS, Call, Desk
+from restante.engine.bodies import find_notification, look_into
+from restante.engine.broker import Broker
+from restante.errors import BodyGone, ReceiptNotFound
+from restante.http.answers import Answer
+from restante.http.api import Routes
+from restante.model import Actor, Role
+from restante.operators import Level
+from restante.queries import DeliveryRecord, ReceiptByNumber, ReceiptsOf
+from restante.way import Step, steps_of
+from restante.wire.receipts import decode_entry, parse_receipt_id
+
+RECEIPTS: Final = 500
+"""So many are told of one notification."""
+_ENDINGS: Final = {"xml": "xml", "json": "json", "text": "txt"}
+
+
+class Way(NamedTuple):
+    """What became of it in one queue. ``reply`` is what the client signed with, if it said something."""
+
+    delivery: DeliveryRecord
+    steps: list[Step]
+    reply: Shown | None
+
+
+def add_routes(routes: Routes, desk: Desk) -> None:
+    """Attach the page, the search by id, and what shows and hands out the body."""
+    desk.page(routes, "/notifications", find)
+    desk.page(routes, "/notifications/{id}", page)
+    for path, act in (("body", look), ("download", download)):
+        here = "/notifications/{id}"
+        desk.act(routes, f"{here}/{path}", act, Level.OPERATOR, back=here)
+
+
+async def find(call: Call) -> Answer:
+    """On to the notification of that id, or of the receipt of that id."""
+    id = call.request.query.get("id", "").strip()
+    if not id:
+        return call.go("/receipts")
+    if "~" in id:
+        queue, number = parse_receipt_id(id)
+        found = await call.desk.broker.store.browse(ReceiptByNumber(queue, number))
+        if found is None:
+            raise ReceiptNotFound(f"there is no receipt {id[:160]} here")
+        id = decode_entry(found.entry).notification
+    return call.go(f"/notifications/{urllib.parse.quote(id, safe='')}")
+
+
+async def page(call: Call) -> Answer:
+    """The whole page, without the body."""
+    return call.render("notification.html", **await _told(call))
+
+
+async def look(call: Call) -> Answer:
+    """The page with the body on it."""
+    told = await _told(call)
+    try:
+        media, body = await look_into(call.desk.broker, told["found"].id, call.visitor.actor)
+    except BodyGone:
+        return call.render("notification.html", **told | {"gone": True})
+    return call.render("notification.html", **told | {"shown": show(media, body)})
+
+
+async def download(call: Call) -> Answer:
+    """The body, byte for byte, as a file that no browser shows."""
+    id = call.request.parameters["id"]
+    media, body = await look_into(call.desk.broker, id, call.visitor.actor)
+    name = f"{id}.{_ENDINGS.get(show(media, body).form, 'bin')}"
+    disposition = f'attachment; filename="{name}"'.encode()
+    headers = (*HEADERS, (b"content-disposition", disposition))
+    return Answer(200, body, b"application/octet-stream", headers)
+
+
+async def _told(call: Call) -> dict[str, Any]:
+    told = await told_of(call.desk.broker, call.request.parameters["id"], call.visitor.actor)
+    return told | {"shown": None, "gone": False}
+
+
+async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
+    """All that the actor may know of a notification but its body. ``NotificationNotFound``."""
+    found = await find_notification(broker, id, actor)
+    owner = actor.name if actor.role is Role.CLIENT else None
+    receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
+    steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
+    taken = {
+        place: list(some) for place, some in groupby(steps, key=lambda one: (one.queue, one.seq))
+    }
+    ways = [Way(one, taken.get((one.queue, one.seq), []), _reply(one)) for one in found.deliveries]
+    return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
+
+
+def _reply(delivery: DeliveryRecord) -> Shown | None:
+    if delivery.last is None:
+        return None
+    last = decode_entry(delivery.last.entry)
+    if last.reply is None:
+        return None
+    return show(last.reply_content_type, last.reply.encode())

@@ -1,0 +1,224 @@
+"""Receipts: found by client, time, outcome or id, and handed out as CSV or JSON lines, however many they are."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from restante.desk.site import HEADERS, Call, Desk, MenuItem
+from restante.engine.broker import Broker
+from restante.errors import Malformed, QueueNotFound
+from restante.http.answers import Answer
+from restante.http.api import Routes, Sendable
+from restante.http.request import Request, SendMessage
+from restante.model import NAME, Outcome, Receipt
+from restante.queries import Queues, Receipts, StoredReceipt
+from restante.wire.receipts import decode_entry, receipt_id, to_json
+
+PAGE: Final = 50
+EXPORTED: Final = 500
+"""An export reads so many at a time, and sends them before it reads more."""
+QUEUES: Final = 200
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS: Final = ("id", *Receipt.__struct_fields__, "digest")
+
+
+class Wanted(NamedTuple):
+    """``name`` is a queue's or a client's; times in milliseconds since 1970, the first inclusive, the last not."""
+
+    name: str = ""
+    outcome: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+class Row(NamedTuple):
+    """A receipt as it is shown."""
+
+    id: str
+    entry: Receipt
+
+
+def add_routes(routes: Routes, desk: Desk) -> None:
+    """Attach the page and the export."""
+    desk.menu.append(MenuItem("Receipts", "/receipts"))
+    desk.page(routes, "/receipts", page)
+    desk.page(routes, "/receipts/export", export)
+
+
+async def page(call: Call) -> Answer:
+    """What is asked for, the newest first."""
+    broker, query = call.desk.broker, call.request.query
+    wanted = wanted_by(call.request)
+    queues = await _queues_of(broker, wanted.name) if wanted.name else []
+    queue = query.get("queue", "")
+    queue = queue if queue in queues else queues[0] if queues else ""
+    rows: list[Row] = []
+    after = None
+    if queue:
+        before = call.request.integer("before", 0, 0, 2**62) or None
+        found = await broker.store.browse(
+            Receipts(queue, before, PAGE, newest_first=True, **_conditions(wanted))
+        )
+        rows = [
+            Row(receipt_id(queue, one.number), decode_entry(one.entry)) for one in found.receipts
+        ]
+        after = found.next
+    return call.render(
+        "receipts.html",
+        wanted=wanted,
+        since=query.get("since", ""),
+        until=query.get("until", ""),
+        queues=queues,
+        queue=queue,
+        rows=rows,
+        next=after,
+        outcomes=[outcome.value for outcome in Outcome],
+        query=_query(call.request),
+    )
+
+
+async def export(call: Call) -> Sendable:
+    """All that is asked for, queue by queue, the oldest first."""
+    wanted = wanted_by(call.request)
+    queues = await _queues_of(call.desk.broker, wanted.name)
+    if not queues:
+        raise QueueNotFound(f"there is no client or queue {wanted.name[:128]}")
+    form = _FORMS.get(call.request.query.get("format", "csv"))
+    if form is None:
+        raise Malformed(f"format must be one of {', '.join(_FORMS)}")
+    return Export(call.desk.broker, call.request, queues, wanted, form)
+
+
+class Form(NamedTuple):
+    """How receipts are written: ``write`` makes lines of some of them."""
+
+    ending: str
+    media: bytes
+    head: bytes
+    write: Callable[[Sequence[StoredReceipt]], bytes]
+
+
+class Export:
+    """An answer that ends as it should only when it is whole: one that breaks off leaves the connection broken."""
+
+    def __init__(
+        self, broker: Broker, request: Request, queues: Sequence[str], wanted: Wanted, form: Form
+    ) -> None:
+        self._broker = broker
+        self._request = request
+        self._queues = queues
+        self._wanted = wanted
+        self._form = form
+
+    async def send(self, send: SendMessage) -> None:
+        form = self._form
+        name = f'attachment; filename="receipts-{self._wanted.name}.{form.ending}"'.encode()
+        headers = (
+            *HEADERS,
+            (b"content-type", form.media),
+            (b"content-disposition", name),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        )
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": form.head, "more_body": True})
+        async for some in self._pages():
+            if self._request.gone():
+                return
+            await send({"type": "http.response.body", "body": form.write(some), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _pages(self) -> AsyncIterator[list[StoredReceipt]]:
+        for queue in self._queues:
+            after: int | None = 0
+            while after is not None:
+                found = await self._broker.store.browse(
+                    Receipts(queue, after, EXPORTED, **_conditions(self._wanted))
+                )
+                if found.receipts:
+                    yield found.receipts
+                after = found.next
+
+
+def wanted_by(request: Request) -> Wanted:
+    """What the query asks for. Raises ``Malformed``."""
+    query = request.query
+    outcome = query.get("outcome") or None
+    if outcome is not None and outcome not in set(Outcome):
+        raise Malformed(f"outcome must be one of {', '.join(Outcome)}")
+    name = query.get("name", "").strip()
+    return Wanted(
+        name if NAME.fullmatch(name) else "",
+        outcome,
+        _moment(request, "since"),
+        _moment(request, "until"),
+    )
+
+
+def _moment(request: Request, name: str) -> int | None:
+    """A field for a time, in UTC where it does not say otherwise."""
+    text = request.query.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Malformed(f"{name} must be a time such as 2026-01-31T12:00") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return round(moment.timestamp() * 1_000)
+
+
+def _conditions(wanted: Wanted) -> dict[str, Any]:
+    return {"outcome": wanted.outcome, "since_ms": wanted.since_ms, "until_ms": wanted.until_ms}
+
+
+def _query(request: Request) -> str:
+    """The search as it was asked for."""
+    fields = ("name", "outcome", "since", "until")
+    return urllib.parse.urlencode({f: request.query[f] for f in fields if request.query.get(f)})
+
+
+async def _queues_of(broker: Broker, name: str) -> list[str]:
+    """The queue of that name and those of the client of that name."""
+    owned = await broker.store.browse(Queues(limit=QUEUES, owner=name))
+    names = [queue.name for queue in owned]
+    try:
+        queue = (await broker.directory.queue(name)).name
+    except QueueNotFound:
+        return names
+    return [queue, *(other for other in names if other != queue)]
+
+
+def to_csv(receipts: Sequence[StoredReceipt]) -> bytes:
+    """Lines as RFC 4180 has them. What a spreadsheet would take for a formula has an apostrophe before it."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for one in receipts:
+        told = msgspec.to_builtins(decode_entry(one.entry))
+        told |= {"id": receipt_id(one.queue, one.number), "digest": one.digest.hex()}
+        writer.writerow([_cell(told.get(column, "")) for column in _COLUMNS])
+    return text.getvalue().encode()
+
+
+def to_lines(receipts: Sequence[StoredReceipt]) -> bytes:
+    """JSON lines: each the receipt as the interface serves it, so that its digest can be checked."""
+    return b"".join(to_json(one) + b"\n" for one in receipts)
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_FORMS: Final = {
+    "csv": Form("csv", b"text/csv; charset=utf-8", ",".join(_COLUMNS).encode() + b"\r\n", to_csv),
+    "jsonl": Form("jsonl", b"application/jsonl", b"", to_lines),
+}

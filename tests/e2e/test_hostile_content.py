@@ -1,0 +1,228 @@
+"""Hostile content in every place that others can write to, and every page that shows it, in a real browser.
+
+A crawler follows every link there is, presses what shows a body, and holds each page to the same: nothing of what was
+sent in runs, nothing is asked for from elsewhere, and the policy is never needed, as nothing tries. A page that no link
+leads to fails the test too: so a new page cannot be forgotten here.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import urllib.parse
+from collections import Counter
+from typing import Final
+
+import pytest
+from playwright.async_api import Request, expect
+from tests.e2e.conftest import Mailbox
+from tests.e2e.windows import Window
+
+from restante.desk import composition
+from restante.engine.broker import Broker
+from restante.engine.operators import Operators
+from restante.engine.passwords import Passwords
+from restante.http.api import Routes
+from restante.http.authentication import Authenticator
+from restante.stores.memory import MemoryStore
+from restante.testing.clock import FakeClock
+
+pytestmark = pytest.mark.timeout(300)
+
+RUN: Final = "window.pwned=1;alert(1)"
+MARKUP: Final = (
+    f"<script>{RUN}</script>",
+    f'"><img src=x onerror="{RUN}">',
+    f"'><svg onload='{RUN}'>",
+    f"</textarea></title></style></script><iframe srcdoc='<script>{RUN}</script>'>",
+    f"javascript:{RUN}//",
+    f"<a href=javascript:{RUN}>see</a>",
+    "{{7*7}}{% raw %}${7*7}<%= 7*7 %>",
+    f"<div hx-get=/sign-out hx-trigger=load hx-on:click='{RUN}'></div>",
+    "\u202egnp.exe\u2066 \u200bzero",
+    "=cmd|' /C calc'!A0",
+)
+HOSTILE: Final = " ".join(MARKUP)[:480]
+BODIES: Final[tuple[tuple[str, bytes], ...]] = (
+    *((kind, text.encode()) for text in MARKUP for kind in ("application/xml", "text/html")),
+    ("application/xml", f"<order><note><![CDATA[{MARKUP[0]}]]></note></order>".encode()),
+    ("application/xml", f"<order>{MARKUP[0]}<unclosed></order>".encode()),
+    ("application/xml", f'<x xmlns="http://www.w3.org/1999/xhtml">{MARKUP[0]}</x>'.encode()),
+    ("application/xml", f'<?xml-stylesheet href="javascript:{RUN}"?><x/>'.encode()),
+    (
+        "application/xml",
+        b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;"><!ENTITY c SYSTEM "file:///etc/passwd">]><x>&b;&c;</x>',
+    ),
+    ("application/xml; charset=utf-16", MARKUP[0].encode("utf-16")),
+    ("text/html; charset=utf-7", b"+ADw-script+AD4-alert(1)+ADw-/script+AD4-"),
+    ("application/json", b'{"a": "' + MARKUP[0].encode() + b'", "b": [1, {"c": null}]}'),
+    (
+        "image/svg+xml",
+        f'<svg xmlns="http://www.w3.org/2000/svg"><script>{RUN}</script></svg>'.encode(),
+    ),
+    ("text/plain", bytes(range(256))),
+    ("text/plain", b"\xff\xfe\x00" + MARKUP[0].encode()),
+    ("application/xml", b"<a>" * 20_000),
+    ("application/xml", b"<a>" + MARKUP[1].encode() * 20_000 + b"</a>"),
+    ("application/octet-stream", b""),
+)
+VISITS: Final = 4
+"""So many pages of one kind are looked at: of one place, with the same parameters."""
+NAMED: Final = re.compile(r"\d")
+"""Names of queues, ids and files of the day have a digit, and no word of an address has."""
+ELSEWHERE: Final = frozenset({"/sign-in", "/static/*"})
+"""What has tests of its own, and shows nothing that somebody sent in."""
+
+
+def fill(box: Mailbox) -> None:
+    """Write hostile content wherever a publisher, a client or an operator can."""
+    box.settings(max_attempts=1, depth_limit=1, dead_limit=1, after_dead="park")
+    items = [
+        {
+            "queue": box.name,
+            "content_type": kind,
+            "attributes": {"ce-type": HOSTILE, "note": HOSTILE},
+            "ordering_key": f"{number % 7}{HOSTILE}"[:200],
+            "body_base64": base64.b64encode(body).decode(),
+        }
+        for number, (kind, body) in enumerate(BODIES)
+    ]
+    made = box.publisher.post("/v1/notifications", json={"notifications": items})
+    assert made.status_code == 200, made.text
+    assert all(one["ok"] for one in made.json()["results"]), made.text
+    hostile = {"User-Agent": MARKUP[1]}
+    taken = box.client.post(f"/v1/queues/{box.name}/receive", json={"max": 7}, headers=hostile)
+    for number, one in enumerate(taken.json()["notifications"]):
+        if number % 2:
+            said = box.settle(one["lease"], "reject", reason=HOSTILE)
+        else:
+            reply = {"content-type": "text/html", **hostile}
+            said = box.client.post(
+                f"/v1/leases/{one['lease']}/ack", content=HOSTILE.encode(), headers=reply
+            )
+        assert said.status_code == 200, said.text
+    asked = {"task": "redrive", "queues": [box.name], "all": True, "rate_per_second": 1}
+    job = box.admin.post("/v1/jobs", json=asked | {"reason": HOSTILE}).json()
+    assert box.admin.post(f"/v1/jobs/{job['id']}/pause").status_code == 200
+    key = {"role": "client", "name": box.name, "label": HOSTILE[:200]}
+    assert box.admin.post("/v1/keys", json=key).status_code == 201
+
+
+class Crawler:
+    """Follows every link of a site, to a few pages of each kind."""
+
+    def __init__(self, window: Window) -> None:
+        self.page = window.page
+        self.at = window.at
+        self.window = window
+        self.kinds: Counter[str] = Counter()
+        """Pages seen, by their kind."""
+        self.seen: set[str] = set()
+        self.asked: set[str] = set()
+        """Places asked for, whether as a page or for one."""
+        self.bodies = 0
+        self.page.on("request", self._note)
+
+    def _note(self, request: Request) -> None:
+        """What a page asks for by itself, too."""
+        if request.url.startswith(self.at):
+            self.asked.add(_place(request.url.removeprefix(self.at)))
+
+    async def crawl(self, begin: str) -> None:
+        """Look at everything that can be reached from there."""
+        waiting = [begin]
+        while waiting:
+            path = waiting.pop(0)
+            if path in self.seen or self.kinds[kind := _kind(path)] >= VISITS:
+                continue
+            self.seen.add(path)
+            self.kinds[kind] += 1
+            await self._see(path)
+            waiting += await self._links()
+
+    async def _see(self, path: str) -> None:
+        self.asked.add(_place(path))
+        answer = await self.page.context.request.get(f"{self.at}{path}")
+        if "attachment" in answer.headers.get("content-disposition", ""):
+            assert answer.headers["x-content-type-options"] == "nosniff", path
+            assert "html" not in answer.headers["content-type"], path
+            return
+        shown = await self.page.goto(f"{self.at}{path}")
+        assert shown is not None
+        assert shown.status == 200, path
+        # What is live is fetched anew, as when something has happened.
+        await self.page.evaluate(NEWS)
+        if await self.page.locator("#job-now[hx-trigger]").count():
+            await self.page.wait_for_event("request", lambda one: one.url.endswith("/now"))
+        await self._is_harmless(path)
+        press = self.page.get_by_role("button", name="Show the body")
+        if await press.count():
+            await press.first.click()
+            await self.page.locator("#body pre, #body .gone").first.wait_for()
+            self.bodies += 1
+            await self._is_harmless(path)
+
+    async def _links(self) -> list[str]:
+        found = await self.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+        outward = [href for href in found if not href.startswith(f"{self.at}/")]
+        assert outward == [], "a link that leads elsewhere"
+        return [href.removeprefix(self.at).partition("#")[0] for href in found]
+
+    async def _is_harmless(self, path: str) -> None:
+        assert await self.page.evaluate("window.pwned") is None, path
+        foreign = await self.page.evaluate(FOREIGN)
+        assert foreign == [], path
+        await self.window.is_well()
+
+
+NEWS: Final = """() => new Promise(done => {
+    let awaited = document.querySelectorAll("[hx-trigger*='news']").length;
+    if (!awaited) done();
+    document.body.addEventListener("htmx:afterSettle", () => --awaited || done());
+    document.body.dispatchEvent(new Event("news"));
+})"""
+FOREIGN: Final = """() => [...document.querySelectorAll("*")].filter(one =>
+    (one.localName === "script" && !one.src.startsWith(location.origin + "/static/"))
+    || ["iframe", "object", "embed", "base", "style", "foreignobject"].includes(one.localName)
+    || (one.localName === "img" && !one.src.startsWith(location.origin + "/static/"))
+    || [...one.attributes].some(at => at.name.startsWith("on") || at.name.startsWith("hx-on")
+        || /^\\s*javascript:/i.test(at.value))
+).map(one => one.outerHTML.slice(0, 200))"""
+"""What no page of ours has in it, and what was sent in does."""
+
+
+def _kind(path: str) -> str:
+    """Pages of one kind: what they are of, and in which order, does not count."""
+    return f"{_place(path)}?{'&'.join(sorted(urllib.parse.parse_qs(path.partition('?')[2])))}"
+
+
+def _place(path: str) -> str:
+    return "/".join(
+        "*" if NAMED.search(part) else part for part in path.partition("?")[0].split("/")
+    )
+
+
+async def places_of_the_site() -> set[str]:
+    """Every place with a page, or what a page asks for; not those of acts, which lead back to one."""
+    clock = FakeClock()
+    async with MemoryStore(clock) as store:
+        broker = Broker(store, clock)
+        routes = Routes()
+        authenticator = Authenticator(broker, None)
+        composition.add_routes(routes, broker, Operators(broker, Passwords()), authenticator, "1")
+    acts = {path for method, path in routes if method == "POST"}
+    return {
+        re.sub("{.*?}", "*", path)
+        for method, path in routes
+        if method == "GET" and path not in acts
+    }
+
+
+async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
+    fill(box)
+    await expect(window.page.locator("#table tbody tr").first).to_contain_text("bad")
+    crawler = Crawler(window)
+    await crawler.crawl("/")
+    await crawler.crawl(f"/notifications?id={box.name}~1")
+    assert await places_of_the_site() - crawler.asked - ELSEWHERE == set(), "nothing leads there"
+    assert crawler.bodies >= VISITS

@@ -1,0 +1,165 @@
+"""Notifications with their bodies, receipts and the audit, on the operators' page."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from tests.unit.desk.test_pages import HOSTILE, Markup
+from tests.unit.engine.house import ACME, SHOP, acts, bury, letter
+
+from restante.desk.receipts import EXPORTED, PAGE
+from restante.engine.settling import Settle
+from restante.errors import StoreUnavailable
+from restante.model import Verb
+
+XML = b"<order><note><![CDATA[<script>alert(1)</script>]]></note></order>"
+
+
+@pytest.fixture
+async def signed(broker):
+    """A notification that failed once and was then signed for, with a reply; its id."""
+    appended = await broker.publish(
+        letter(XML, content_type="application/xml", attributes={"note": HOSTILE}), SHOP
+    )
+    session = await broker.session("acme", ACME)
+    for verb, more in (
+        (Verb.NACK, {"reason": HOSTILE, "retry_after_seconds": 0}),
+        (Verb.ACK, {"reply": XML}),
+    ):
+        (one,) = await session.receive()
+        await session.settle([Settle(lease=session.token(one), verb=verb, **more)]).results()
+    return appended.id
+
+
+async def test_the_way_of_a_notification(site, signed):
+    browser = await site.signed_in("viewer")
+    page = (await browser.see(f"/notifications/{signed}")).text
+    told = re.findall(r'class="step (\w+)"', page)
+    assert told == ["published", "leased", "nacked", "leased", "acked"]
+    words = Markup(page).words
+    assert HOSTILE in words
+    assert "<![CDATA[<script>alert(1)</script>]]>" in words, "the reply"
+    assert "Operators may see it." in words
+    assert Markup(page).handlers == set()
+    assert (await browser.see("/notifications/nothing")).status_code == 404
+
+
+async def test_a_body_is_shown_and_the_look_recorded(site, broker, signed):
+    browser = await site.signed_in("operator")
+    page = (await browser.see(f"/notifications/{signed}")).text
+    assert "c-tag" not in page.split('id="body"')[1], "not before it was asked for"
+    answer = await browser.send_form(f"/notifications/{signed}/body")
+    assert (
+        "<![CDATA[<script>alert(1)</script>]]>" in Markup(answer.text.split('id="body"')[1]).words
+    )
+    answer = await browser.send_form(f"/notifications/{signed}/download")
+    assert answer.content == XML
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{signed}.xml"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    looks = await acts(broker, what="body.viewed", subject=signed)
+    assert [act.who.name for act in looks] == ["operator", "operator"]
+    page = (await browser.see(f"/audit?subject={signed}")).text
+    assert page.count("body.viewed") == 2
+
+
+async def test_viewers_see_no_bodies(site, broker, signed):
+    browser = await site.signed_in("viewer")
+    await browser.see(f"/notifications/{signed}")
+    for what in ("body", "download"):
+        for id in (signed, "nothing"):
+            answer = await browser.send_form(f"/notifications/{id}/{what}")
+            assert answer.status_code == 403
+            assert "order" not in answer.text
+    assert await acts(broker, what="body") == []
+
+
+async def test_a_body_that_is_gone(site, broker, clock, signed):
+    clock.advance(8 * 86_400)
+    while await broker.store.prune(1_000):
+        pass
+    browser = await site.signed_in("operator")
+    await browser.see(f"/notifications/{signed}")
+    answer = await browser.send_form(f"/notifications/{signed}/body")
+    assert "The body is no longer kept." in answer.text
+    assert await acts(broker, what="body") == []
+
+
+async def test_found_by_any_id(site, signed):
+    browser = await site.signed_in("viewer")
+    for id in (signed, f" {signed} ", "acme~1"):
+        answer = await browser.see("/notifications", params={"id": id})
+        assert answer.headers["location"] == f"/notifications/{signed}"
+    assert (await browser.see("/notifications?id=acme~99")).status_code == 404
+    assert (await browser.see("/notifications?id=%2F%2Fevil")).headers["location"] == (
+        "/notifications/%2F%2Fevil"
+    )
+
+
+async def test_receipts_are_searched_and_paged(site, broker):
+    await bury(broker, PAGE, reason="bad")
+    browser = await site.signed_in("viewer")
+    page = (await browser.see("/receipts?name=acme")).text
+    assert ids(page) == [f"acme~{number}" for number in range(2 * PAGE, PAGE, -1)]
+    (older,) = re.findall(r'href="(/receipts\?[^"]+)" rel="next"', page)
+    older = older.replace("&amp;", "&")
+    page = (await browser.see(older)).text
+    assert ids(page) == [f"acme~{number}" for number in range(PAGE, 0, -1)]
+    page = (await browser.see("/receipts?name=acme&outcome=rejected")).text
+    assert len(ids(page)) == PAGE
+    page = (await browser.see("/receipts?name=acme&since=2026-01-02T00:00")).text
+    assert ids(page) == []
+    page = (await browser.see("/receipts?name=nobody")).text
+    assert "There is no client or queue nobody" in page
+    for wrong in ("outcome=none", "since=yesterday"):
+        assert (await browser.see(f"/receipts?name=acme&{wrong}")).status_code == 400
+
+
+def ids(page):
+    return re.findall(r'class="id">(acme~\d+)<', page)
+
+
+async def test_an_export_is_whole(site, broker):
+    await bury(broker, EXPORTED, reason="=cmd|' /C calc'!A0")
+    browser = await site.signed_in("viewer")
+    answer = await browser.get("/receipts/export?name=acme&format=csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == [f"acme~{n}" for n in range(1, 2 * EXPORTED + 1)]
+    assert {row["reason"] for row in rows if row["outcome"] == "rejected"} == {
+        "'=cmd|' /C calc'!A0"
+    }
+    answer = await browser.get("/receipts/export?name=acme&format=jsonl&outcome=rejected")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert len(lines) == EXPORTED
+    assert answer.headers["content-disposition"] == 'attachment; filename="receipts-acme.jsonl"'
+    assert (await browser.get("/receipts/export?name=acme&format=exe")).status_code == 400
+    assert (await browser.get("/receipts/export?name=nobody")).status_code == 404
+
+
+async def test_an_export_that_breaks_off_does_not_look_whole(site, broker, monkeypatch):
+    await bury(broker, EXPORTED)
+    browser = await site.signed_in("viewer")
+    browse = broker.store.browse
+
+    def failing(query):
+        if getattr(query, "after", 0):
+            raise StoreUnavailable("gone")
+        return browse(query)
+
+    monkeypatch.setattr(broker.store, "browse", failing)
+    with pytest.raises(StoreUnavailable):
+        await browser.get("/receipts/export?name=acme")
+
+
+async def test_the_audit_is_filtered(site, broker):
+    browser = await site.signed_in("admin")
+    await browser.see("/queues/acme")
+    await browser.send_form("/queues/acme/keys", label=HOSTILE)
+    page = (await browser.see("/audit")).text
+    assert "key.minted" in page
+    assert "operator.signed_in" in page
+    page = (await browser.see("/audit?what=key&who=admin&queue=acme")).text
+    assert "operator.signed_in" not in page
+    assert "Nothing was found." in (await browser.see("/audit?who=nobody")).text
