@@ -99,6 +99,7 @@ async def shots_of(server: Server) -> list[Shot]:
         Shot("job", f"/jobs/{job['id']}", ready="#progress"),
         Shot("receipts", "/receipts?name=depot-4"),
         Shot("audit", "/audit"),
+        Shot("alerts", "/alerts"),
     ]
 
 

@@ -192,7 +192,7 @@ async def test_axe_finds_nothing_serious(
         "/queues/none",
     )
     paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
-    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit")
+    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit", "/alerts")
     for path in paths:
         await window.see(path)
         if await window.page.locator(".charts").count():

@@ -34,7 +34,7 @@ QUEUE: Final = "acme"
 # Schemathesis does not follow the schema's XML names into a oneOf: test_xml.py has these.
 XML_BY_HAND: Final = frozenset({"redrive", "discard", "subscribe", "askJob"})
 # Their bodies are payloads, and no payload is wrong.
-RAW: Final = frozenset({"publish", "publishToTopic", "ack"})
+RAW: Final = frozenset({"replaceDead", "publish", "publishToTopic", "ack"})
 NUMBERS: Final = itertools.count()
 # In this very case: the check that calls without a key takes the header away by its name.
 AUTHORIZED: Final = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -97,7 +97,8 @@ def test_every_answer_is_as_promised(case: schemathesis.Case, service: Service) 
         or (wrong == {ParameterLocation.BODY} and (operation in RAW or _body_is_left_out(case)))
     ):
         excluded.append(CHECKS.get_one("negative_data_rejection"))
-    if operation in XML_BY_HAND and in_xml:
+    # What was tried as the queue's settings a moment ago may let no body in (413).
+    if operation == "replaceDead" or (operation in XML_BY_HAND and in_xml):
         excluded.append(CHECKS.get_one("positive_data_acceptance"))
     case.call_and_validate(
         base_url=service.url, headers=AUTHORIZED, timeout=20, excluded_checks=excluded

@@ -9,6 +9,7 @@ from restante.desk.site import Call, Desk, MenuItem
 from restante.engine.acts import Wanted
 from restante.http.answers import Answer
 from restante.http.api import Routes
+from restante.operators import Level
 
 PAGE: Final = 50
 _FIELDS: Final = ("who", "what", "queue", "subject")
@@ -16,8 +17,8 @@ _FIELDS: Final = ("who", "what", "queue", "subject")
 
 def add_routes(routes: Routes, desk: Desk) -> None:
     """Attach the page."""
-    desk.menu.append(MenuItem("Audit", "/audit"))
-    desk.page(routes, "/audit", page)
+    desk.menu.append(MenuItem("Audit", "/audit", Level.ADMIN))
+    desk.page(routes, "/audit", page, Level.ADMIN)
 
 
 async def page(call: Call) -> Answer:

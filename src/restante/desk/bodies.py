@@ -19,8 +19,10 @@ SHOWN_BYTES: Final = 128 * 1024
 """Of a text."""
 SHOWN_RAW_BYTES: Final = 4 * 1024
 """Of what is no text."""
-DEEPEST: Final = 24
+DEEPEST: Final = 12
 """What is nested deeper is not indented further."""
+COLOURED: Final = 15_000
+"""What comes after so many parts is not coloured: each is an element to the browser."""
 _ROW: Final = 16
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -46,7 +48,8 @@ _TAG: Final = re.compile(
     r"""|[A-Za-z_:\x80-\U0010ffff](?:[^<>"']|"[^<"]*"|'[^<']*')*)>"""
 )
 _NAME: Final = re.compile(r"</?([^\s/>]+)")
-_ATTRIBUTE: Final = re.compile(r"""([^\s=<>"'/]+)(\s*=\s*)("[^<"]*"|'[^<']*')""")
+# A word without a value is taken too, so that none is looked at again from each of its letters.
+_ATTRIBUTE: Final = re.compile(r"""([^\s=<>"'/]++)(?:(\s*+=\s*+)("[^<"]*+"|'[^<']*+'))?+""")
 _JSON: Final = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _SPANS: Final = (("<!--", "-->", "note"), ("<![CDATA[", "]]>", "text"), ("<?", "?>", "note"))
 
@@ -205,6 +208,8 @@ def _token(text: str, at: int) -> tuple[str, int] | None:
 def _tag(token: str) -> Iterator[Piece]:
     at = 0
     for attribute in _ATTRIBUTE.finditer(token):
+        if attribute[3] is None:
+            continue
         yield Piece("tag", token[at : attribute.start()])
         yield Piece("name", attribute[1])
         yield Piece("tag", attribute[2])
@@ -259,9 +264,10 @@ def _line(depth: int) -> Piece:
 
 def _markup(pieces: list[Piece]) -> Markup:
     parts = []
-    for kind, text in pieces:
+    for number, (kind, text) in enumerate(pieces):
         escaped = _ODD.sub(_named, str(escape(text)))
-        parts.append(f'<span class="c-{kind}">{escaped}</span>' if kind else escaped)
+        coloured = kind and number < COLOURED
+        parts.append(f'<span class="c-{kind}">{escaped}</span>' if coloured else escaped)
     return Markup("".join(parts))  # noqa: S704  # each text of it is escaped just above
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from restante.desk import (
+    alerts,
     audit,
     charts,
     dead,
@@ -31,6 +32,6 @@ def add_routes(
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts),
-        *(dead, dead_acts, jobs, notification, receipts, audit),
+        *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
     ):
         page.add_routes(routes, desk)

@@ -14,7 +14,7 @@ from restante.http.api import Routes
 from restante.http.request import Request
 from restante.model import Selection
 from restante.operators import Level
-from restante.queries import DeadLetter, DeadLetters, DeadReasons, ReasonCount
+from restante.queries import DeadLetter, DeadLetters, DeadReasons, DeadSeqs, ReasonCount
 from restante.watching import QueueView
 from restante.way import Step, steps_of
 from restante.wire.receipts import decode_entry
@@ -90,28 +90,40 @@ async def told(call: Call) -> dict[str, Any]:
     found = await broker.directory.queue(call.request.parameters["queue"])
     chosen = Selection(reason=query.get("reason"), topic=query.get("topic") or None)
     after = call.request.integer("after", 0, 0, 2**62)
-    letters = await letters_of(broker, found.name, chosen, after)
+    letters, beyond = await letters_of(broker, found.name, chosen, after)
     done = query.get("done", "")
     count = call.request.integer("count", 0, 0, 2**62)
     return {
         "queue": found,
         "chosen": chosen,
         "query": query_of(chosen),
-        "letters": letters[:LETTERS],
+        "letters": letters,
         "after": after,
-        "next": letters[LETTERS - 1].letter.seq if len(letters) > LETTERS else None,
+        "next": beyond,
         "notice": NOTICES[done].format(f"{count:,}") if done in NOTICES else "",
         "may": call.may(Level.OPERATOR),
     }
 
 
-async def letters_of(broker: Broker, name: str, chosen: Selection, after: int) -> list[Letter]:
-    """Dead letters of a queue beyond ``after``: one more than a page has, where there are more."""
-    found = await broker.store.browse(DeadLetters(name, chosen, after, LETTERS + 1))
-    return [
+async def letters_of(
+    broker: Broker, name: str, chosen: Selection, after: int
+) -> tuple[list[Letter], int | None]:
+    """A page of a queue's dead letters beyond ``after``, and what to go on after; None at the end.
+
+    Found by their numbers first, which looks at a bounded number of them however few are chosen: so a page may be
+    short, even empty, before the end.
+    """
+    page = await broker.store.browse(DeadSeqs(name, chosen, after, LETTERS))
+    if not page.seqs:
+        return [], page.next
+    found = await broker.store.browse(
+        DeadLetters(name, Selection(seqs=tuple(page.seqs)), limit=LETTERS)
+    )
+    letters = [
         Letter(letter, steps_of(decode_entry(one.entry) for one in letter.history))
         for letter in found
     ]
+    return letters, page.next
 
 
 def query_of(chosen: Selection) -> str:

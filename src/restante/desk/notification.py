@@ -21,6 +21,8 @@ from restante.wire.receipts import decode_entry, parse_receipt_id
 
 RECEIPTS: Final = 500
 """So many are told of one notification."""
+QUEUES: Final = 50
+"""What was published to a topic may have gone to thousands: a page tells of so many, by name."""
 _ENDINGS: Final = {"xml": "xml", "json": "json", "text": "txt"}
 
 
@@ -94,7 +96,10 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
     taken = {
         place: list(some) for place, some in groupby(steps, key=lambda one: (one.queue, one.seq))
     }
-    ways = [Way(one, taken.get((one.queue, one.seq), []), _reply(one)) for one in found.deliveries]
+    ways = [
+        Way(one, taken.get((one.queue, one.seq), []), _reply(one))
+        for one in found.deliveries[:QUEUES]
+    ]
     return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from restante.attention import Health
 from restante.desk.board import SORTS, Board, Row, Wanted
-from restante.desk.charts import span_of
+from restante.desk.charts import SPANS, span_of
 from restante.desk.site import Call, Desk, MenuItem
 from restante.desk.sparkline import sparkline
 from restante.errors import Malformed
@@ -63,6 +63,7 @@ class Overview:
             charts="/charts",
             points=points,
             span=span,
+            spans=SPANS,
         )
 
     async def now(self, call: Call) -> Answer:

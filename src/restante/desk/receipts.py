@@ -13,7 +13,7 @@ import msgspec
 
 from restante.desk.site import HEADERS, Call, Desk, MenuItem
 from restante.engine.broker import Broker
-from restante.errors import Malformed, QueueNotFound
+from restante.errors import Malformed, QueueNotFound, TooManyConnections
 from restante.http.answers import Answer
 from restante.http.api import Routes, Sendable
 from restante.http.request import Request, SendMessage
@@ -24,6 +24,7 @@ from restante.wire.receipts import decode_entry, receipt_id, to_json
 PAGE: Final = 50
 EXPORTED: Final = 500
 """An export reads so many at a time, and sends them before it reads more."""
+EXPORTS: Final = 8
 QUEUES: Final = 200
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS: Final = ("id", *Receipt.__struct_fields__, "digest")
@@ -49,7 +50,7 @@ def add_routes(routes: Routes, desk: Desk) -> None:
     """Attach the page and the export."""
     desk.menu.append(MenuItem("Receipts", "/receipts"))
     desk.page(routes, "/receipts", page)
-    desk.page(routes, "/receipts/export", export)
+    desk.page(routes, "/receipts/export", Exports().begin)
 
 
 async def page(call: Call) -> Answer:
@@ -84,18 +85,6 @@ async def page(call: Call) -> Answer:
     )
 
 
-async def export(call: Call) -> Sendable:
-    """All that is asked for, queue by queue, the oldest first."""
-    wanted = wanted_by(call.request)
-    queues = await _queues_of(call.desk.broker, wanted.name)
-    if not queues:
-        raise QueueNotFound(f"there is no client or queue {wanted.name[:128]}")
-    form = _FORMS.get(call.request.query.get("format", "csv"))
-    if form is None:
-        raise Malformed(f"format must be one of {', '.join(_FORMS)}")
-    return Export(call.desk.broker, call.request, queues, wanted, form)
-
-
 class Form(NamedTuple):
     """How receipts are written: ``write`` makes lines of some of them."""
 
@@ -105,19 +94,53 @@ class Form(NamedTuple):
     write: Callable[[Sequence[StoredReceipt]], bytes]
 
 
+class Exports:
+    """Those that are under way: no more than ``EXPORTS`` at once."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    async def begin(self, call: Call) -> Sendable:
+        """All that is asked for, queue by queue, the oldest first."""
+        wanted = wanted_by(call.request)
+        queues = await _queues_of(call.desk.broker, wanted.name)
+        if not queues:
+            raise QueueNotFound(f"there is no client or queue {wanted.name[:128]}")
+        form = _FORMS.get(call.request.query.get("format", "csv"))
+        if form is None:
+            raise Malformed(f"format must be one of {', '.join(_FORMS)}")
+        if self.open >= EXPORTS:
+            raise TooManyConnections(
+                f"{EXPORTS} exports are under way: try again when one has ended"
+            )
+        return Export(self, call, queues, wanted, form)
+
+
 class Export:
-    """An answer that ends as it should only when it is whole: one that breaks off leaves the connection broken."""
+    """An answer that ends as it should only when it is whole: one that breaks off leaves the connection broken.
+
+    It breaks off where who asked for it has hung up, or has signed out, and where the service ends.
+    """
 
     def __init__(
-        self, broker: Broker, request: Request, queues: Sequence[str], wanted: Wanted, form: Form
+        self, exports: Exports, call: Call, queues: Sequence[str], wanted: Wanted, form: Form
     ) -> None:
-        self._broker = broker
-        self._request = request
+        self._exports = exports
+        self._call = call
         self._queues = queues
         self._wanted = wanted
         self._form = form
 
     async def send(self, send: SendMessage) -> None:
+        self._exports.open += 1
+        unwatch = self._call.request.watch(lambda: None)
+        try:
+            await self._send(send)
+        finally:
+            unwatch()
+            self._exports.open -= 1
+
+    async def _send(self, send: SendMessage) -> None:
         form = self._form
         name = f'attachment; filename="receipts-{self._wanted.name}.{form.ending}"'.encode()
         headers = (
@@ -130,20 +153,27 @@ class Export:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": form.head, "more_body": True})
         async for some in self._pages():
-            if self._request.gone():
+            if await self._is_over():
                 return
-            await send({"type": "http.response.body", "body": form.write(some), "more_body": True})
+            if some:
+                lines = form.write(some)
+                await send({"type": "http.response.body", "body": lines, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+    async def _is_over(self) -> bool:
+        desk = self._call.desk
+        if self._call.request.gone() or desk.broker.retiring.is_set():
+            return True
+        return await desk.visitors.level(self._call.visitor.visit) is None
 
     async def _pages(self) -> AsyncIterator[list[StoredReceipt]]:
         for queue in self._queues:
             after: int | None = 0
             while after is not None:
-                found = await self._broker.store.browse(
+                found = await self._call.desk.broker.store.browse(
                     Receipts(queue, after, EXPORTED, **_conditions(self._wanted))
                 )
-                if found.receipts:
-                    yield found.receipts
+                yield found.receipts
                 after = found.next
 
 

@@ -46,10 +46,11 @@ _HTMX: Final = (
 
 
 class MenuItem(NamedTuple):
-    """``path`` is the page's; it is marked on every page below it too."""
+    """``path`` is the page's; it is marked on every page below it too. Those of ``level`` see it."""
 
     label: str
     path: str
+    level: Level = Level.VIEWER
 
     def marked(self, path: str) -> bool:
         return path == self.path or (self.path != "/" and path.startswith(f"{self.path}/"))

@@ -1,6 +1,7 @@
 """Dead letters and bulk work on the operators' page: what is shown, what is done, for whom, and how often."""
 
 import asyncio
+import functools
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from restante.desk.dead import LETTERS, QUEUES
 from restante.engine.job import JobState
 from restante.engine.settling import Settle
 from restante.model import Verb
+from restante.queries import DeadSeqs
 
 PLACE = "/dead-letters/acme"
 
@@ -211,3 +213,16 @@ async def test_a_viewer_does_nothing(site, broker):
     for path in ("pause", "resume", "cancel"):
         assert (await viewer.send_form(f"/jobs/none/{path}")).status_code == 403
     assert (await figures(broker)).dead == 1
+
+
+async def test_a_page_looks_at_a_bounded_number(site, broker, operator, monkeypatch):
+    """Of a reason that is rare among very many: what was not found yet is told from what is not there."""
+    monkeypatch.setattr("restante.desk.dead.DeadSeqs", functools.partial(DeadSeqs, scanned=5))
+    await bury(broker, 6, reason="frequent")
+    await bury(broker, 1, reason="rare")
+    page = (await operator.see(f"{PLACE}?reason=rare")).text
+    assert "There are none among those looked at" in page
+    (further,) = re.findall(r'href="([^"]+)" rel="next"', page)
+    page = (await operator.see(further.replace("&amp;", "&"))).text
+    assert len(re.findall('class="letter"', page)) == 1
+    assert 'rel="next"' not in page

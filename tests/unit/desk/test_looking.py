@@ -7,12 +7,15 @@ import re
 
 import pytest
 from tests.unit.desk.test_pages import HOSTILE, Markup
-from tests.unit.engine.house import ACME, SHOP, acts, bury, letter
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, acts, bury, letter
 
 from restante.desk.receipts import EXPORTED, PAGE
+from restante.engine.administration import Administration
 from restante.engine.settling import Settle
 from restante.errors import StoreUnavailable
 from restante.model import Verb
+from restante.operators import Level
+from restante.queries import Receipts
 
 XML = b"<order><note><![CDATA[<script>alert(1)</script>]]></note></order>"
 
@@ -61,7 +64,9 @@ async def test_a_body_is_shown_and_the_look_recorded(site, broker, signed):
     assert answer.headers["x-content-type-options"] == "nosniff"
     looks = await acts(broker, what="body.viewed", subject=signed)
     assert [act.who.name for act in looks] == ["operator", "operator"]
-    page = (await browser.see(f"/audit?subject={signed}")).text
+    assert (await browser.see("/audit")).status_code == 403
+    assert "/audit" not in (await browser.see("/")).text
+    page = (await (await site.signed_in("admin")).see(f"/audit?subject={signed}")).text
     assert page.count("body.viewed") == 2
 
 
@@ -85,6 +90,16 @@ async def test_a_body_that_is_gone(site, broker, clock, signed):
     answer = await browser.send_form(f"/notifications/{signed}/body")
     assert "The body is no longer kept." in answer.text
     assert await acts(broker, what="body") == []
+
+
+async def test_one_that_went_to_very_many(site, broker, monkeypatch):
+    monkeypatch.setattr("restante.desk.notification.QUEUES", 1)
+    for queue in ("acme", "bob"):
+        await Administration(broker, OPERATOR).subscribe("news", queue, {})
+    id = (await broker.publish_to_topic(letter(queue="", topic="news"), SHOP)).id
+    words = Markup((await (await site.signed_in("viewer")).see(f"/notifications/{id}")).text).words
+    assert "It went to 1 queue more" in words
+    assert "bob" not in words
 
 
 async def test_found_by_any_id(site, signed):
@@ -151,6 +166,42 @@ async def test_an_export_that_breaks_off_does_not_look_whole(site, broker, monke
     monkeypatch.setattr(broker.store, "browse", failing)
     with pytest.raises(StoreUnavailable):
         await browser.get("/receipts/export?name=acme")
+
+
+async def test_an_export_ends_with_who_asked_for_it(site, broker, monkeypatch):
+    """Signed out in the middle of it: nothing more is sent, and what was does not look whole."""
+    await bury(broker, EXPORTED)
+    browser = await site.signed_in("viewer")
+    await browser.see("/receipts")
+    browse, asked = broker.store.browse, 0
+
+    def watched(query):
+        nonlocal asked
+        asked += isinstance(query, Receipts)
+        return browse(query)
+
+    monkeypatch.setattr(broker.store, "browse", watched)
+    monkeypatch.setattr("restante.desk.visitors.Visitors.level", gone_after_the_first())
+    with pytest.raises(AssertionError):
+        # What httpx says of an application that ends before its answer does.
+        await browser.get("/receipts/export?name=acme")
+    assert asked == 1
+
+
+def gone_after_the_first():
+    levels = iter([Level.VIEWER, None])
+
+    async def level(_, visit):
+        return next(levels)
+
+    return level
+
+
+async def test_exports_are_bounded(site, broker, monkeypatch):
+    monkeypatch.setattr("restante.desk.receipts.EXPORTS", 0)
+    browser = await site.signed_in("viewer")
+    answer = await browser.see("/receipts/export?name=acme")
+    assert (answer.status_code, "under way" in answer.text) == (429, True)
 
 
 async def test_the_audit_is_filtered(site, broker):

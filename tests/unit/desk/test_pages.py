@@ -5,7 +5,7 @@ import urllib.parse
 from html.parser import HTMLParser
 
 import pytest
-from tests.unit.engine.house import ACME, OPERATOR, SHOP, bury, letter
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, bury, letter, turns
 
 from restante.changes import AddClient, PutQueue
 from restante.engine.administration import Administration
@@ -26,6 +26,8 @@ PAGES = (
     "/dead-letters",
     "/dead-letters/acme",
     "/jobs",
+    "/alerts",
+    "/alerts/now",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -239,3 +241,34 @@ async def test_the_theme_is_the_visitors(site):
     assert '<html lang="en" data-theme="dark">' in (await browser.see("/")).text
     browser.cookies.set("restante-theme", '"><script>')
     assert '<html lang="en">' in (await browser.see("/")).text
+
+
+async def test_alerts_are_shown_while_they_are_open_and_afterwards(site, broker, clock):
+    await broker.store.configure([PutQueue(Queue("acme", "acme", Settings(depth_limit=2)))])
+    await broker.publish_batch([letter()] * 3, SHOP)
+    browser = await site.signed_in("viewer")
+    assert "No alert is open" in (await browser.see("/alerts")).text
+    await looked_at(broker, clock)
+    page = (await browser.see("/alerts")).text
+    assert "1 open alert" in page
+    assert "acme" in (await browser.see("/alerts/now")).text
+    await drained(broker)
+    for _ in range(10):
+        await looked_at(broker, clock)
+    page = (await browser.see("/alerts?queue=acme")).text
+    assert "No alert is open" in page
+    assert len(re.findall(r"<td>depth</td>", page)) == 1
+    assert "There were none." in (await browser.see("/alerts?queue=bob")).text
+
+
+async def looked_at(broker, clock):
+    clock.advance(60)
+    await turns()
+    await broker.monitor.refresh("acme")
+    await broker.alerts.look()
+
+
+async def drained(broker):
+    session = await broker.session("acme", ACME)
+    taken = [Settle(lease=session.token(one), verb=Verb.ACK) for one in await session.receive()]
+    await session.settle(taken).results()
