@@ -64,7 +64,7 @@ class WebhookHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 class QueueView(msgspec.Struct, kw_only=True):
     """How a queue stands, as of ``as_of_ms``. ``minute`` and ``recent`` are what happened in it over
-    ``MINUTE_SECONDS`` and ``RECENT_SECONDS``, on all nodes.
+    ``MINUTE_SECONDS`` and ``RECENT_SECONDS``, on all nodes. ``version`` is the monitor's since which it is as it is.
     """
 
     queue: Queue
@@ -77,6 +77,7 @@ class QueueView(msgspec.Struct, kw_only=True):
     last_failure: Failure | None = None
     consumers: tuple[Consumer, ...] = ()
     webhook: WebhookHealth | None = None
+    version: int = 0
 
     @property
     def depth(self) -> int:

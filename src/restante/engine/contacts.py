@@ -35,13 +35,16 @@ class Visit:
 
 
 class Contacts:
-    """Of this node. ``changed`` are the queues whose client came since somebody took that set."""
+    """Of this node. ``changed`` are the queues whose client came since somebody took that set, and ``moved`` those
+    that anybody came for or left.
+    """
 
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._wall_ms = wall_ms
         self._of_queue: dict[str, dict[_Name, Visit]] = {}
         self._last: dict[str, Visit] = {}
         self.changed: set[str] = set()
+        self.moved: set[str] = set()
 
     def enter(self, queue: Queue, actor: Actor) -> Visit | None:
         """Somebody begins to collect; None where that is no program of a client's. ``leave`` must follow."""
@@ -61,6 +64,7 @@ class Contacts:
                 visits[name] = visit
         visit.open += 1
         visit.last_ms = now
+        self.moved.add(queue.name)
         if visit.is_owner:
             self._last[queue.name] = visit
             self.changed.add(queue.name)
@@ -71,6 +75,7 @@ class Contacts:
         if visit is not None:
             visit.open -= 1
             visit.last_ms = self._wall_ms()
+            self.moved.add(queue.name)
             if visit.is_owner:
                 self.changed.add(queue.name)
 

@@ -15,12 +15,12 @@ import structlog
 from restante.changes import PutPaper
 from restante.engine.history import ALL, History
 from restante.engine.seen import Sightings
+from restante.engine.sums import Sums
 from restante.engine.windows import BUCKET_SECONDS, Window
 from restante.errors import ShuttingDown, StoreError
 from restante.metering import Tally
-from restante.model import Figures
 from restante.queries import FiguresOfQueues, QueueFigures, Webhooks
-from restante.watching import Failure, Point, QueueView, Span, Total, WebhookHealth
+from restante.watching import Consumer, Failure, Point, QueueView, Span, Total, WebhookHealth
 
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
@@ -33,13 +33,15 @@ ROUND_SECONDS: Final = 10.0
 HISTORY_SECONDS: Final = 60.0
 """How often what happened is written down. A crash loses as much of the charts, and nothing else."""
 PAGE: Final = 500
-AT_ONCE: Final = 200
-"""Queues done without letting others go on, and papers in one transaction."""
-_SUMMED: Final = tuple(name for name in Figures.__struct_fields__ if name != "oldest_age_seconds")
+AT_ONCE: Final = 50
+"""Queues done without letting others go on, and papers in one transaction: some two milliseconds' worth."""
 
 
 class Monitor:
-    """One endless job, ``watch``. What it gives out is its own: look, do not change."""
+    """One endless job, ``watch``. What it gives out is its own: look, do not change.
+
+    ``version`` rises with a look that found something new, and with each round, for what has merely grown older.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -50,6 +52,7 @@ class Monitor:
         self.counters: dict[str, Tally] = {ALL: Tally()}
         """What happened through this node since it was started, by queue; ``ALL``: in all."""
         self._views: dict[str, QueueView] = {}
+        self._sums = Sums()
         self._windows: dict[str, Window] = {ALL: Window()}
         node = broker.membership.id
         self._sightings = Sightings(
@@ -63,6 +66,8 @@ class Monitor:
         self._alive: set[str] = set()
         """Other nodes that were heard of lately."""
         self._bucket = -1
+        self._is_new = False
+        """Whether something was found that the version does not tell of yet."""
         self._next_round = self._next_history = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -100,7 +105,8 @@ class Monitor:
         """Ask the store now; None where there is no such queue. Raises ``StoreError``."""
         await self._take_in(self._store.meter.drain())
         for found in await self._store.browse(FiguresOfQueues((queue,))):
-            self._see(found)
+            if self._see(found):
+                self._is_new = True
         self._rise()
         return self._views.get(queue)
 
@@ -178,6 +184,7 @@ class Monitor:
     async def _go_round(self) -> None:
         await self._sightings.read()
         self._touched = set()
+        self._is_new = True
         after = ""
         while page := await self._store.browse(FiguresOfQueues(after=after, limit=PAGE)):
             await self._see_all(page)
@@ -212,7 +219,9 @@ class Monitor:
                 )
             after = page[-1].queue
         for name, view in self._views.items():
-            view.webhook = seen.get(name)
+            health = seen.get(name)
+            if health != view.webhook:
+                view.webhook, view.version = health, self.version + 1
 
     async def _take_in(self, drained: Mapping[str, Tally]) -> None:
         bucket, now = self._now_bucket(), self._clock.wall_ms()
@@ -231,7 +240,11 @@ class Monitor:
             if not count % AT_ONCE:
                 await asyncio.sleep(0)
         if drained:
+            self._is_new = True
             over += self._count(ALL, everything, bucket)
+            if self._shared:
+                self._untold.add(ALL)
+                self._see_own(ALL)
         await self._write(over)
 
     def _count(self, queue: str, tally: Tally, bucket: int) -> Iterable[PutPaper]:
@@ -245,53 +258,77 @@ class Monitor:
         window.add(bucket, tally)
         return map(PutPaper, self._history.count(queue, tally))
 
-    def _see(self, found: QueueFigures) -> None:
+    def _see(self, found: QueueFigures) -> bool:
+        """Take in how a queue stands; whether anything of it is new, but for what always grows older."""
         name, now = found.queue.name, self._clock.wall_ms()
         view = self._views.get(name)
         if view is None:
             view = QueueView(queue=found.queue, figures=found.figures, as_of_ms=now)
             self._views[name] = view
+        is_new = self._sums.see(name, found.figures, now) or view.queue != found.queue
         view.queue, view.figures, view.as_of_ms = found.queue, found.figures, now
-        self._tell(view)
+        is_new = self._tell(view) or is_new
+        if is_new:
+            view.version = self.version + 1
+        return is_new
 
-    def _tell(self, view: QueueView) -> None:
-        """Have the view say what all nodes have seen."""
+    def _tell(self, view: QueueView) -> bool:
+        """Have the view say what all nodes have seen; whether any of it is new."""
         name = view.queue.name
+        self._see_own(name)
+        seen = self._sightings.merged(name, self._alive)
+        if seen is None:
+            return False
+        # While somebody is here, the time of contact is that of asking.
+        is_new = (
+            not _are_same(view.consumers, seen.consumers)
+            or (view.last_contact != seen.contact and not any(c.attached for c in seen.consumers))
+            or (view.last_ack_ms, view.last_failure) != (seen.ack_ms, seen.failure)
+            or view.recent != seen.recent
+        )
+        view.last_contact, view.last_ack_ms = seen.contact, seen.ack_ms
+        view.last_failure, view.consumers = seen.failure, seen.consumers
+        view.minute, view.recent = seen.minute, seen.recent
+        self._sums.attach(name, view.consumers)
+        return is_new
+
+    def _see_own(self, name: str) -> None:
+        """Keep what this node itself has seen."""
         window = self._windows.get(name)
         contact = self._broker.contacts.last(name)
         consumers = self._broker.contacts.consumers(name, self._broker.membership.name)
-        if contact is not None or window is not None or consumers:
+        if contact is not None or window is not None or consumers or self._sightings.is_own(name):
             own = self._sightings.own(name)
             own.contact = contact or own.contact
             own.consumers = consumers
             own.minute = Tally() if window is None else window.minute
             own.recent = Tally() if window is None else window.recent
-        seen = self._sightings.merged(name, self._alive)
-        if seen is not None:
-            view.last_contact, view.last_ack_ms = seen.contact, seen.ack_ms
-            view.last_failure, view.consumers = seen.failure, seen.consumers
-            view.minute, view.recent = seen.minute, seen.recent
 
     async def _age(self) -> None:
         """Let go of what is too old, and see who came and went meanwhile."""
         bucket = self._now_bucket()
         contacts = self._broker.contacts
-        lately = {*contacts.queues(), *self._broker.contacts.changed}
+        lately, contacts.moved = contacts.moved, set()
         if bucket != self._bucket:
             self._bucket = bucket
             lately |= self._windows.keys() - {ALL}
+            lately.update(contacts.queues())
+            self._windows[ALL].forget(bucket)
         for count, name in enumerate(lately, 1):
-            contacts.forget(name)
-            window = self._windows.get(name)
-            view = self._views.get(name)
-            left = window is not None and window.forget(bucket)
-            if view is not None:
-                self._tell(view)
-            if window is not None and not left:
-                del self._windows[name]
+            self._age_one(name, bucket)
             if not count % AT_ONCE:
                 await asyncio.sleep(0)
-        self._windows[ALL].forget(bucket)
+
+    def _age_one(self, name: str, bucket: int) -> None:
+        self._broker.contacts.forget(name)
+        window = self._windows.get(name)
+        left = window is not None and window.forget(bucket)
+        if window is not None and not left:
+            del self._windows[name]
+        view = self._views.get(name)
+        if view is not None and (self._tell(view) or window is not None):
+            view.version = self.version + 1
+            self._is_new = True
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -313,40 +350,38 @@ class Monitor:
 
     def _sum(self) -> Total:
         now = self._clock.wall_ms()
-        sums = dict.fromkeys(_SUMMED, 0)
-        oldest: float | None = None
-        consumers: dict[str, int] = {}
-        for view in self._views.values():
-            figures = view.figures
-            for name in _SUMMED:
-                sums[name] += getattr(figures, name)
-            age = view.oldest_age_seconds(now)
-            if age is not None and (oldest is None or age > oldest):
-                oldest = age
-            for consumer in view.consumers:
-                if consumer.attached:
-                    consumers[consumer.transport] = consumers.get(consumer.transport, 0) + 1
         minute, recent = self._windows[ALL].minute, self._windows[ALL].recent
         if self._shared:
-            minute, recent = Tally(), Tally()
-            for view in self._views.values():
-                minute.add(view.minute)
-                recent.add(view.recent)
+            seen = self._sightings.merged(ALL, self._alive)
+            if seen is not None:
+                minute, recent = seen.minute, seen.recent
         return Total(
-            figures=Figures(oldest_age_seconds=oldest, **sums),
+            figures=self._sums.figures(now),
             as_of_ms=now,
             minute=minute,
             recent=recent,
-            queues=len(self._views),
-            consumers=consumers,
+            queues=self._sums.queues,
+            consumers=self._sums.consumers(),
         )
 
     def _rise(self) -> None:
+        if not self._is_new:
+            return
+        self._is_new = False
         self.version += 1
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if not one.done():
                 one.set_result(None)
+
+
+def _are_same(before: tuple[Consumer, ...], after: tuple[Consumer, ...]) -> bool:
+    """Whether these are the same programs, attached or not as they were: when they were seen last is no news."""
+    return len(before) == len(after) and all(
+        (a.since_ms, a.attached, a.node, a.transport, a.address, a.agent)
+        == (b.since_ms, b.attached, b.node, b.transport, b.address, b.agent)
+        for a, b in zip(before, after, strict=True)
+    )
 
 
 def _batches(papers: Iterable[PutPaper]) -> Iterator[list[PutPaper]]:

@@ -62,6 +62,10 @@ class Sightings:
         """What this node has seen of the queue, to be added to."""
         return self._own.setdefault(queue, Seen())
 
+    def is_own(self, queue: str) -> bool:
+        """Whether this node has seen anything of the queue."""
+        return queue in self._own
+
     def merged(self, queue: str, alive: Collection[str]) -> Seen | None:
         """What all nodes have seen of it; None where none has. What goes on now is told by nodes ``alive`` only."""
         own, others = self._own.get(queue), self._others.get(queue)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.engine.house import turns
+from tests.unit.engine.house import SHOP, letter, turns
 
 from restante.desk import live
 from restante.model import SYSTEM
@@ -51,6 +51,12 @@ class Reader:
         ]
 
 
+async def happen(broker):
+    """Have something happen, and be seen."""
+    await broker.publish(letter(), SHOP)
+    await broker.monitor.refresh("acme")
+
+
 @pytest.fixture
 async def reader(site):
     browser = await site.signed_in("viewer")
@@ -67,7 +73,7 @@ async def reader(site):
 async def test_news_are_told_and_no_more_often_than_is_good(site, broker, clock, reader):
     assert (reader.status, reader.kinds()) == (200, ["open"])
     for _ in range(3):
-        await broker.monitor.refresh("acme")
+        await happen(broker)
         await turns(60)
     assert reader.kinds() == ["open", "changed"]
     clock.advance(live.PAUSE_SECONDS)
@@ -77,7 +83,7 @@ async def test_news_are_told_and_no_more_often_than_is_good(site, broker, clock,
 
 async def test_it_ends_with_the_visit(site, broker, reader):
     await site.operators.change("viewer", sign_out=True, actor=SYSTEM)
-    await broker.monitor.refresh("acme")
+    await happen(broker)
     await reader.task
     assert reader.kinds() == ["open", "over"]
 

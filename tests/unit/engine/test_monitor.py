@@ -15,6 +15,7 @@ from tests.unit.engine.neighbours import SharedStore
 from restante.changes import PutQueue, PutWebhook
 from restante.engine.broker import Broker
 from restante.engine.history import ALL
+from restante.engine.monitor import AT_ONCE
 from restante.engine.settling import Settle
 from restante.engine.windows import Window
 from restante.errors import StoreUnavailable
@@ -133,8 +134,92 @@ async def test_who_waits_for_a_change_is_told(broker, clock):
     await turns()
     assert not waiting.done()
     await look(clock)
+    assert not waiting.done()
+    await broker.publish(letter(), SHOP)
+    await look(clock)
     assert await waiting > before
     assert await broker.monitor.changed(before) > before
+
+
+async def test_looks_that_find_nothing_new_leave_the_version_but_for_one_round(broker, clock):
+    await broker.publish(letter(), SHOP)
+    await look(clock, 10, times=2)
+    versions = []
+    for _ in range(30):
+        await look(clock)
+        versions.append(broker.monitor.version)
+    # What waits grows older: each round says so, and the nine looks between do not.
+    assert len(set(versions)) <= 4
+    assert versions[-1] > versions[0]
+
+
+async def test_a_look_tells_which_queues_are_not_as_they_were(broker, clock):
+    await look(clock, 10, times=2)
+    before = broker.monitor.version
+    await broker.publish(letter(), SHOP)
+    await look(clock)
+    assert view(broker).version > before >= view(broker, "bob").version
+    session = await broker.session("bob", Actor("bob", Role.CLIENT, transport="http"))
+    await session.receive()
+    await look(clock)
+    assert view(broker, "bob").version == broker.monitor.version
+    await look(clock, 10)
+    before = broker.monitor.version
+    await look(clock, 10)
+    assert broker.monitor.version > before >= view(broker, "bob").version
+
+
+async def test_the_total_looks_at_no_queue(broker, clock, monkeypatch):
+    await broker.publish(letter(), SHOP)
+    await look(clock)
+    # Without a queue to look at, it tells the same.
+    monkeypatch.setattr(broker.monitor, "_views", {})
+    monkeypatch.setattr(broker.monitor, "_total", None)
+    seen = broker.monitor.total()
+    assert (seen.queues, seen.depth, seen.figures.oldest_age_seconds) == (2, 1, 1)
+
+
+async def test_who_only_waits_is_not_told_of_at_each_look(broker, clock, monkeypatch):
+    """Ten thousand long polls that wait cost a look nothing: their queues are gone over now and then."""
+    told: list[str] = []
+    tell = broker.monitor._tell
+
+    def telling(view):
+        told.append(view.queue.name)
+        return tell(view)
+
+    monkeypatch.setattr(broker.monitor, "_tell", telling)
+    with await broker.stream("acme", PROGRAM):
+        await look(clock)
+        assert "acme" in told
+        await look(clock, 10)
+        told.clear()
+        await look(clock, times=5)
+        assert told == []
+
+
+async def test_ten_thousand_queues_let_others_go_on_after_a_few_of_them(broker, clock, monkeypatch):
+    await turns()
+    done: list[str] = []
+    count = broker.monitor._count
+
+    def counting(queue, tally, bucket):
+        done.append(queue)
+        return count(queue, tally, bucket)
+
+    monkeypatch.setattr(broker.monitor, "_count", counting)
+    names = [f"q{n}" for n in range(300)]
+    taking = asyncio.create_task(
+        broker.monitor._take_in({name: Tally(published=1) for name in names})
+    )
+    between = []
+    while not taking.done():
+        before = len(done)
+        await asyncio.sleep(0)
+        between.append(len(done) - before)
+    await taking
+    assert len(done) == 301
+    assert max(between) <= AT_ONCE + 1
 
 
 async def test_a_store_that_fails_leaves_the_views_as_they_were(broker, clock, monkeypatch):
@@ -165,7 +250,9 @@ async def test_callbacks_are_called_after_each_look_and_may_fail(broker, clock):
 
     await turns()
     broker.monitor.after_look(callback)
-    await look(clock, times=2)
+    await look(clock)
+    await broker.publish(letter(), SHOP)
+    await look(clock)
     assert len(calls) == 2
     assert calls[1] > calls[0]
 

@@ -111,6 +111,7 @@ async def test_what_is_asked_for_is_checked(admin, query, error):
 
 
 async def test_the_same_in_xml(api, broker, clock):
+    await broker.publish(letter(), SHOP)
     await look(clock, broker)
     headers = {"Authorization": f"Bearer {ADMIN}", "Accept": "application/xml"}
     async with httpx.AsyncClient(
