@@ -30,10 +30,10 @@ class Row(NamedTuple):
 
 
 class _Assessed(NamedTuple):
-    """``made_of`` is what was looked at; the row is good until ``until_ms`` while that stays the same."""
+    """``version`` is the view's, of when it was looked at; the row is good until ``until_ms`` while it has that."""
 
     row: Row
-    made_of: tuple[object, ...]
+    version: int
     until_ms: int
 
 
@@ -119,25 +119,14 @@ class Board:
 
 
 def _assessed(view: QueueView, before: _Assessed | None, now_ms: int) -> _Assessed:
-    figures = view.figures
-    made_of = (
-        view.queue,
-        figures.dead,
-        view.depth,
-        view.recent,
-        view.last_contact,
-        view.last_ack_ms,
-        view.consumers,
-        view.webhook,
-    )
     if (
         before is not None
         and before.row.view is view
+        and before.version == view.version
         and now_ms < before.until_ms
-        and made_of == before.made_of
     ):
         return before
     health, sentence = assess(view, now_ms)
     spread_ms = zlib.crc32(view.queue.name.encode()) % STALE_MS
     row = Row(view.queue.name, view, health, sentence)
-    return _Assessed(row, made_of, now_ms + STALE_MS + spread_ms)
+    return _Assessed(row, view.version, now_ms + STALE_MS + spread_ms)
