@@ -72,7 +72,7 @@ class Pages:
         for queue in owned:
             view = await self._view(queue.name)
             if view is not None:
-                rows.append((view, assess(view, now_ms)))
+                rows.append((view, assess(view, now_ms, self._broker.alerts.limits)))
         return call.render("overview.html", rows=rows, now_ms=now_ms)
 
     async def samples(self, call: Call) -> Answer:
