@@ -14,9 +14,9 @@ from collections import Counter
 from typing import Final
 
 import pytest
-from playwright.async_api import Request, expect
-from tests.e2e.conftest import Mailbox
-from tests.e2e.windows import Window
+from playwright.async_api import Browser, Request, expect
+from tests.e2e.conftest import Mailbox, Service
+from tests.e2e.windows import Window, window_of
 
 from restante.desk import composition
 from restante.engine.broker import Broker
@@ -24,6 +24,7 @@ from restante.engine.operators import Operators
 from restante.engine.passwords import Passwords
 from restante.http.api import Routes
 from restante.http.authentication import Authenticator
+from restante.portal import composition as portal
 from restante.stores.memory import MemoryStore
 from restante.testing.clock import FakeClock
 
@@ -70,8 +71,10 @@ VISITS: Final = 4
 """So many pages of one kind are looked at: of one place, with the same parameters."""
 NAMED: Final = re.compile(r"\d")
 """Names of queues, ids and files of the day have a digit, and no word of an address has."""
-ELSEWHERE: Final = frozenset({"/sign-in", "/static/*"})
+ELSEWHERE: Final = frozenset({"/sign-in", "/static/*", "/portal/sign-in", "/portal/static/*"})
 """What has tests of its own, and shows nothing that somebody sent in."""
+BESIDE: Final = frozenset({"/docs", "/openapi.yaml", "/asyncapi.yaml", "/restante.proto"})
+"""What the clients' page leads to beside itself."""
 
 
 def fill(box: Mailbox) -> None:
@@ -111,9 +114,11 @@ def fill(box: Mailbox) -> None:
 class Crawler:
     """Follows every link of a site, to a few pages of each kind."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, at: str, root: str = "") -> None:
+        """``at`` is the listener's address, and the site is what is below ``root`` there."""
         self.page = window.page
-        self.at = window.at
+        self.at = at
+        self.root = root
         self.window = window
         self.kinds: Counter[str] = Counter()
         """Pages seen, by their kind."""
@@ -125,7 +130,7 @@ class Crawler:
 
     def _note(self, request: Request) -> None:
         """What a page asks for by itself, too."""
-        if request.url.startswith(self.at):
+        if request.url.startswith(f"{self.at}{self.root}/"):
             self.asked.add(_place(request.url.removeprefix(self.at)))
 
     async def crawl(self, begin: str) -> None:
@@ -164,13 +169,15 @@ class Crawler:
 
     async def _links(self) -> list[str]:
         found = await self.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
-        outward = [href for href in found if not href.startswith(f"{self.at}/")]
-        assert outward == [], "a link that leads elsewhere"
-        return [href.removeprefix(self.at).partition("#")[0] for href in found]
+        outward = [href for href in found if not href.startswith(f"{self.at}{self.root}/")]
+        assert {href.removeprefix(self.at) for href in outward} <= BESIDE, "a link leads elsewhere"
+        return [
+            href.removeprefix(self.at).partition("#")[0] for href in found if href not in outward
+        ]
 
     async def _is_harmless(self, path: str) -> None:
         assert await self.page.evaluate("window.pwned") is None, path
-        foreign = await self.page.evaluate(FOREIGN)
+        foreign = await self.page.evaluate(FOREIGN, f"{self.at}{self.root}/static/")
         assert foreign == [], path
         await self.window.is_well()
 
@@ -181,10 +188,10 @@ NEWS: Final = """() => new Promise(done => {
     document.body.addEventListener("htmx:afterSettle", () => --awaited || done());
     document.body.dispatchEvent(new Event("news"));
 })"""
-FOREIGN: Final = """() => [...document.querySelectorAll("*")].filter(one =>
-    (one.localName === "script" && !one.src.startsWith(location.origin + "/static/"))
+FOREIGN: Final = """ours => [...document.querySelectorAll("*")].filter(one =>
+    (one.localName === "script" && !one.src.startsWith(ours))
     || ["iframe", "object", "embed", "base", "style", "foreignobject"].includes(one.localName)
-    || (one.localName === "img" && !one.src.startsWith(location.origin + "/static/"))
+    || (one.localName === "img" && !one.src.startsWith(ours))
     || [...one.attributes].some(at => at.name.startsWith("on") || at.name.startsWith("hx-on")
         || /^\\s*javascript:/i.test(at.value))
 ).map(one => one.outerHTML.slice(0, 200))"""
@@ -202,14 +209,15 @@ def _place(path: str) -> str:
     )
 
 
-async def places_of_the_site() -> set[str]:
+async def places() -> set[str]:
     """Every place with a page, or what a page asks for; not those of acts, which lead back to one."""
     clock = FakeClock()
     async with MemoryStore(clock) as store:
         broker = Broker(store, clock)
         routes = Routes()
-        authenticator = Authenticator(broker, None)
-        composition.add_routes(routes, broker, Operators(broker, Passwords()), authenticator, "1")
+        keys = Authenticator(broker, None)
+        composition.add_routes(routes, broker, Operators(broker, Passwords()), keys, "1")
+        portal.add_routes(routes, broker, keys, "1")
     acts = {path for method, path in routes if method == "POST"}
     return {
         re.sub("{.*?}", "*", path)
@@ -218,11 +226,34 @@ async def places_of_the_site() -> set[str]:
     }
 
 
+async def unasked(crawler: Crawler) -> set[str]:
+    """Places of the site that nothing leads to."""
+    here = {path for path in await places() if path.startswith("/portal/") == bool(crawler.root)}
+    return here - crawler.asked - ELSEWHERE
+
+
 async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
     fill(box)
     await expect(window.page.locator("#table tbody tr").first).to_contain_text("bad")
-    crawler = Crawler(window)
+    crawler = Crawler(window, window.at)
     await crawler.crawl("/")
     await crawler.crawl(f"/notifications?id={box.name}~1")
-    assert await places_of_the_site() - crawler.asked - ELSEWHERE == set(), "nothing leads there"
+    assert await unasked(crawler) == set()
+    assert crawler.bodies >= VISITS
+
+
+async def test_nothing_of_it_runs_on_the_clients_page(
+    chromium: Browser, own_server: Service, box: Mailbox
+) -> None:
+    fill(box)
+    box.settings(client_may_redrive=True)
+    window = await window_of(await chromium.new_context(), own_server)
+    await window.page.goto(f"{own_server.url}/portal/")
+    await window.page.get_by_label("Key").fill(box.key)
+    await window.page.get_by_role("button", name="Sign in").click()
+    await expect(window.page.get_by_role("heading", level=1)).to_contain_text("Queues of")
+    crawler = Crawler(window, own_server.url, "/portal")
+    await crawler.crawl("/portal/")
+    await crawler.crawl(f"/portal/notifications?id={box.name}~1")
+    assert await unasked(crawler) == set()
     assert crawler.bodies >= VISITS

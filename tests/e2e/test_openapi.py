@@ -23,8 +23,16 @@ from restante import errors
 from restante.app import build_api
 from restante.certificates import SAN_CHARACTERS, SAN_PATTERN
 from restante.model import NAME, SETTING_BOUNDS, Figures, Outcome, Settings, State
+from restante.portal.composition import ROOT as PORTAL
 from restante.webhooks import BOUNDS, Webhook
-from restante.wire import messages, operator_messages, watching, webhook_messages
+from restante.wire import (
+    alert_messages,
+    job_messages,
+    messages,
+    operator_messages,
+    watching,
+    webhook_messages,
+)
 
 SPECIFICATION: Final = Path(restante.web.__file__).with_name("openapi.yaml")
 DOCUMENT: Final[dict[str, Any]] = yaml.safe_load(SPECIFICATION.read_text())
@@ -175,9 +183,12 @@ async def test_every_route_is_described_and_every_description_is_served() -> Non
     # Those are described in asyncapi.yaml, and those in restante.proto.
     sockets = {route for route in routes if route[0] == "WEBSOCKET"}
     calls = {route for route in routes if route[1].startswith("/restante.v1.Delivery/")}
-    assert routes - sockets - calls == operations()
+    # Pages for people are no interface for programs.
+    pages = {route for route in routes if route[1].startswith(f"{PORTAL}/")}
+    assert routes - sockets - calls - pages == operations()
     assert sockets
     assert calls
+    assert pages
 
 
 def test_operations_have_names_summaries_and_known_tags() -> None:
@@ -258,6 +269,11 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     {
+        "Act": messages.ActOut,
+        "ActPage": messages.ActPage,
+        "Alert": alert_messages.AlertOut,
+        "AlertList": alert_messages.AlertList,
+        "AlertPage": alert_messages.AlertPage,
         "Attention": watching.AttentionOut,
         "BulkDone": messages.BulkDone,
         "Consumer": watching.ConsumerOut,
@@ -266,10 +282,23 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "Contact": watching.ContactOut,
         "Failure": watching.FailureOut,
         "History": watching.HistoryOut,
+        "Holder": messages.HolderOut,
+        "Job": job_messages.JobOut,
+        "JobCounted": job_messages.JobCounted,
+        "JobPage": job_messages.JobPage,
+        "LinkMade": operator_messages.LinkMade,
+        "NewLink": operator_messages.NewLink,
+        "OpenDelivery": messages.OpenOut,
+        "OpenPage": messages.OpenPage,
+        "Opened": messages.OpenedOut,
         "Overview": watching.OverviewOut,
         "Pace": watching.PaceOut,
         "Point": watching.PointOut,
         "QueueView": watching.QueueSeen,
+        "ReasonCount": messages.ReasonOut,
+        "ReasonList": messages.ReasonList,
+        "ReceiptPage": messages.ReceiptPage,
+        "Way": messages.WayOut,
         "Rates": watching.RatesOut,
         "Standing": Figures,
         "Totals": watching.TotalsOut,

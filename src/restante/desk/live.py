@@ -10,9 +10,13 @@ from restante.errors import TooManyConnections
 from restante.http.answers import Header
 from restante.http.api import Routes
 from restante.http.request import SendMessage
+from restante.model import Role
+from restante.queries import Queues
 
 STREAMS: Final = 500
 """Open pages, on one node."""
+QUEUES: Final = 200
+"""A client hears of so many of its own."""
 HEARTBEAT_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.5
 """Between two words of news, however much happens."""
@@ -50,7 +54,8 @@ class Stream:
     def __init__(self, live: Live, call: Call) -> None:
         self._live = live
         self._request = call.request
-        self._visit = call.visitor.visit
+        self._visitor = call.visitor
+        self._owned: list[str] = []
 
     async def send(self, send: SendMessage) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -68,15 +73,18 @@ class Stream:
     async def _tell(self, send: SendMessage, ended: asyncio.Event) -> None:
         desk = self._live.desk
         monitor, clock = desk.broker.monitor, desk.broker.clock
-        version = monitor.version
-        await _put(send, b"retry: %d\nevent: open\ndata: %d\n\n" % (RETRY_MS, version))
+        if self._visitor.role is Role.CLIENT:
+            owned = await desk.broker.store.browse(Queues(limit=QUEUES, owner=self._visitor.name))
+            self._owned = [queue.name for queue in owned]
+        version, seen, told_at = monitor.version, self._seen(), clock.monotonic()
+        await _put(send, b"retry: %d\nevent: open\ndata: 0\n\n" % RETRY_MS)
         retiring = desk.broker.retiring
         while not ended.is_set():
             waits = {
                 asyncio.ensure_future(one)
                 for one in (
                     monitor.changed(version),
-                    clock.wait(HEARTBEAT_SECONDS),
+                    clock.wait(max(0.0, told_at + HEARTBEAT_SECONDS - clock.monotonic())),
                     ended.wait(),
                     retiring.wait(),
                 )
@@ -89,15 +97,25 @@ class Stream:
                 await asyncio.gather(*waits, return_exceptions=True)
             if ended.is_set() or retiring.is_set():
                 return
-            if await desk.visitors.level(self._visit) is None:
+            if await desk.visitors.level(self._visitor.visit) is None:
                 await _put(send, b"event: over\ndata: 0\n\n")
                 return
-            if monitor.version > version:
-                version = monitor.version
-                await _put(send, b"event: changed\ndata: %d\n\n" % version)
+            version, before, seen = monitor.version, seen, self._seen()
+            if seen != before:
+                told_at = clock.monotonic()
+                await _put(send, b"event: changed\ndata: 0\n\n")
                 await clock.wait(PAUSE_SECONDS)
-            else:
+            elif clock.monotonic() >= told_at + HEARTBEAT_SECONDS:
+                told_at = clock.monotonic()
                 await _put(send, b": still here\n\n")
+
+    def _seen(self) -> object:
+        """What changes with all that the visitor may know of, and with nothing else: a client hears of its own."""
+        monitor = self._live.desk.broker.monitor
+        if self._visitor.role is not Role.CLIENT:
+            return monitor.version
+        views = [monitor.view(queue) for queue in self._owned]
+        return [None if view is None else view.version for view in views]
 
 
 async def _put(send: SendMessage, data: bytes) -> None:

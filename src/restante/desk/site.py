@@ -162,7 +162,7 @@ class Site:
 
         routes.add("POST", f"{self.root}{path}", answer, None)
         if back:
-            self.page(routes, path, _lead_to(f"{self.root}{back}"), level)
+            self.page(routes, path, _lead_to(back), level)
 
     async def _answer(
         self, request: Request, handler: Handler, level: Level, *, act: bool, counts: bool

@@ -42,6 +42,8 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.Forbidden: Code.PERMISSION_DENIED,
     errors.NotFound: Code.NOT_FOUND,
     errors.BodyGone: Code.NOT_FOUND,
+    errors.LinkUsed: Code.NOT_FOUND,
+    errors.OpenIdFailed: Code.PERMISSION_DENIED,
     errors.MethodNotAllowed: Code.UNIMPLEMENTED,
     errors.UpgradeRequired: Code.UNIMPLEMENTED,
     errors.TooSlow: Code.DEADLINE_EXCEEDED,

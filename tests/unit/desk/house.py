@@ -1,5 +1,6 @@
 """The operators' page without a network: a browser that keeps cookies and sends the forms of the page it was on."""
 
+import asyncio
 import re
 
 import httpx
@@ -75,3 +76,45 @@ class Browser(httpx.AsyncClient):
 
     async def sign_in_by_key(self, key):
         return await self.post("/sign-in", data={"password": key})
+
+
+class Reader:
+    """Asks for the stream as a visitor, and keeps what comes."""
+
+    def __init__(self, site, cookies, path="/live"):
+        self.events = []
+        self.status = None
+        self._site = site
+        self._asked = False
+        self._leave = asyncio.Event()
+        cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        self._scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"cookie", cookie.encode()), (b"host", b"desk.test")],
+            "client": ("192.0.2.1", 1),
+            "scheme": "https",
+        }
+        self.task = asyncio.create_task(site.app(self._scope, self._receive, self._send))
+
+    async def _receive(self):
+        await self._leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message):
+        self.status = message.get("status", self.status)
+        if message.get("body"):
+            self.events.append(message["body"].decode())
+
+    def leave(self):
+        self._leave.set()
+
+    def kinds(self):
+        return [
+            line.removeprefix("event: ")
+            for event in self.events
+            for line in event.splitlines()
+            if line.startswith("event: ")
+        ]

@@ -3,9 +3,11 @@
 import re
 
 import pytest
+from tests.unit.desk.house import Reader
 from tests.unit.desk.test_pages import HOSTILE, POLICY, Markup
-from tests.unit.engine.house import ACME, BOB, SHOP, acts, bury, figures, letter, settings
+from tests.unit.engine.house import ACME, BOB, SHOP, acts, bury, figures, letter, settings, turns
 
+from restante.desk.live import HEARTBEAT_SECONDS, PAUSE_SECONDS
 from restante.engine.settling import Settle
 from restante.model import Verb
 from restante.portal.pages import SAMPLES, TEST_BODY, samples
@@ -137,3 +139,48 @@ async def test_samples_are_made_for_the_queue(acme, portal):
     assert "@URL@" not in page
     assert portal.keys["acme"] not in page
     assert len(samples("http://a.test", "q")) == len(SAMPLES)
+
+
+async def test_no_route_shows_another(acme, filled, portal):
+    """The matrix: whatever names a queue or a notification is not there for anybody but its owner."""
+    await acme.see("/portal/")
+    seen = 0
+    for method, path in sorted(portal.routes):
+        if "{queue}" not in path and "{id}" not in path:
+            continue
+        if method == "GET" and ("POST", path) in portal.routes:
+            continue  # it leads back to its page, which is among these
+        seen += 1
+        place = path.format(queue="bob", id=filled["bob"][0])
+        answer = await (acme.see(place) if method == "GET" else acme.send_form(place, seq="1"))
+        assert answer.status_code == 404, (method, path)
+        if method == "GET":
+            await acme.see("/portal/")
+    assert seen > 12
+
+
+async def test_what_was_loaded_again_leads_back_to_its_page(acme, filled, portal):
+    for method, path in sorted(portal.routes):
+        if method == "POST" and ("GET", path) in portal.routes and "enter" not in path:
+            place = path.format(queue="acme", id=filled["acme"][0])
+            answer = await acme.see(place, follow_redirects=True)
+            assert answer.status_code == 200, path
+
+
+async def test_one_hears_of_ones_own(portal, broker, acme, clock):
+    reader = Reader(portal, acme.cookies, "/portal/live")
+    await turns(60)
+    await broker.publish(letter(queue="bob"), SHOP)
+    await broker.monitor.refresh("bob")
+    await turns(60)
+    clock.advance(HEARTBEAT_SECONDS / 2)
+    await turns(60)
+    assert reader.kinds() == ["open"]
+    assert len(reader.events) == 1
+    await broker.publish(letter(), SHOP)
+    await broker.monitor.refresh("acme")
+    await turns(60)
+    assert reader.kinds() == ["open", "changed"]
+    broker.retire()
+    clock.advance(PAUSE_SECONDS)
+    await reader.task
