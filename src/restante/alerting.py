@@ -164,7 +164,8 @@ def judge(
     """What is to be raised and what to be cleared; what is in neither stays as it is.
 
     ``opened`` are the rules of the queue's open alerts. ``watched_seconds`` is how long the queue has been watched by
-    who asks: a client of whom nothing is known has been silent for that long.
+    who asks: a client of whom nothing is known has been silent for that long, or for as long as its oldest
+    notification has waited, which outlasts a restart.
     """
     verdicts: list[Verdict] = []
     for rule, limit in (
@@ -250,8 +251,8 @@ def silent_seconds(
     if any(consumer.attached for consumer in view.consumers):
         return 0.0
     silent = view.silent_seconds(now_ms)
-    if silent is None:
-        silent = watched_seconds
+    if silent is None and watched_seconds is not None:
+        silent = max(watched_seconds, view.oldest_age_seconds(now_ms) or 0.0)
     if silent is not None and view.webhook is not None and view.webhook.enabled:
         silent = min(silent, view.oldest_age_seconds(now_ms) or 0.0)
     return silent

@@ -8,7 +8,7 @@ backlog. Nothing here is durable: the watcher keeps what it drains.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -166,26 +166,30 @@ def total(tallies: Iterable[Tally]) -> Tally:
     return sum_of_all
 
 
-_Event = tuple[str, Outcome, State, int, str]
+Event = tuple[str, Outcome, State, int, str, int, int, str, str]
+"""A receipt that was written: the queue, the outcome, the delivery's state after it, its age in milliseconds since it
+was published, the reason; the receipt's number, the delivery's ``seq``, the notification's id, and who did it.
+"""
 
 
 class Meter:
     """A store's counter: told within a transaction, counting once that is committed.
 
     ``receipt`` and ``leased`` are called as things are written, then ``committed`` or ``undone`` says what became of
-    them.
+    them. ``journal`` is handed what was committed.
     """
 
-    __slots__ = ("_events", "_leases", "_tallies")
+    __slots__ = ("_events", "_leases", "_tallies", "journal")
 
     def __init__(self) -> None:
-        self._events: list[_Event] = []
+        self.journal: Callable[[Sequence[Event]], None] | None = None
+        self._events: list[Event] = []
         self._leases: list[tuple[str, int, int]] = []
         self._tallies: dict[str, Tally] = {}
 
-    def receipt(self, queue: str, outcome: Outcome, state: State, age_ms: int, reason: str) -> None:
-        """A receipt was written: the delivery's state after it, and its age since it was published."""
-        self._events.append((queue, outcome, state, age_ms, reason))
+    def receipt(self, event: Event) -> None:
+        """A receipt was written."""
+        self._events.append(event)
 
     def leased(self, queue: str, count: int, again: int) -> None:
         """So many deliveries were leased, ``again`` of them not for the first time."""
@@ -206,7 +210,9 @@ class Meter:
     def committed(self) -> None:
         """What was told since the last commit took place."""
         if self._events:
-            for queue, outcome, state, age_ms, reason in self._events:
+            if self.journal is not None:
+                self.journal(self._events)
+            for queue, outcome, state, age_ms, reason, *_ in self._events:
                 tally = self._tally(queue)
                 field = outcome.value
                 setattr(tally, field, getattr(tally, field) + 1)

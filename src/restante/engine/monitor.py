@@ -49,6 +49,8 @@ class Monitor:
         self._clock = broker.clock
         self._shared = broker.store.nodes is not None
         self.version = 0
+        self.is_complete = False
+        """Whether all queues and their webhooks have been seen since the start."""
         self.counters: dict[str, Tally] = {ALL: Tally()}
         """What happened through this node since it was started, by queue; ``ALL``: in all."""
         self._views: dict[str, QueueView] = {}
@@ -222,6 +224,7 @@ class Monitor:
             health = seen.get(name)
             if health != view.webhook:
                 view.webhook, view.version = health, self.version + 1
+        self.is_complete = True
 
     async def _take_in(self, drained: Mapping[str, Tally]) -> None:
         bucket, now = self._now_bucket(), self._clock.wall_ms()

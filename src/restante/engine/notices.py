@@ -107,7 +107,8 @@ class NoticePost:
             version = 0 if paper is None else paper.version
             sending = Sending() if paper is None else _decode_sending(paper.content)
             now_ms = self._clock.wall_ms()
-            claimed_ms = sending.until_ms - now_ms
+            # What is further off than it can have been put was put by a clock that has been set back since.
+            claimed_ms = _ahead(sending.until_ms, now_ms, CLAIM_SECONDS)
             # A store that one process owns has no other nodes: the claim is of one that has ended.
             if claimed_ms > 0 and sending.node != self._node and self._store.nodes is not None:
                 return min(LOOK_SECONDS, claimed_ms / 1_000)
@@ -116,8 +117,9 @@ class NoticePost:
                 waiting = await self._waiting()
                 if not waiting:
                     return LOOK_SECONDS
-            if sending.not_before_ms > now_ms:
-                return min(LOOK_SECONDS, (sending.not_before_ms - now_ms) / 1_000)
+            pause_ms = _ahead(sending.not_before_ms, now_ms, RETRY_SECONDS_MAXIMUM)
+            if pause_ms > 0:
+                return min(LOOK_SECONDS, pause_ms / 1_000)
             message = sending.message or bundle(
                 new_id(now_ms), now_ms, [_decode_notice(one.content) for one in waiting]
             )
@@ -179,7 +181,13 @@ class NoticePost:
 
 def after_message(claim: Sending, notices: int, now_ms: int) -> Sending:
     """Where a destination stands after a message of so many notices: in a storm, quiet for a minute."""
-    lately = [at for at in claim.sent_ms if now_ms - at < QUIET_SECONDS * 1_000]
+    lately = [at for at in claim.sent_ms if 0 <= now_ms - at < QUIET_SECONDS * 1_000]
     sent_ms = (*lately, now_ms)
     quiet = notices > MESSAGES or len(sent_ms) >= MESSAGES
     return Sending(sent_ms=sent_ms, not_before_ms=now_ms + QUIET_SECONDS * 1_000 if quiet else 0)
+
+
+def _ahead(at_ms: int, now_ms: int, most_seconds: int) -> int:
+    """How far off a time is; 0 where it is past, or further off than it can be."""
+    ahead_ms = at_ms - now_ms
+    return ahead_ms if 0 < ahead_ms <= most_seconds * 1_000 else 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import smtplib
+import contextlib
+import socket
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Final
 
+import aiosmtplib
 import structlog
 
 from restante.alerting import Message
@@ -39,8 +40,44 @@ class MailSender:
         self._tls = tls
 
     async def send(self, message: Message) -> str | None:
-        # The library blocks; its thread goes on to its end, whoever stops waiting.
-        return await asyncio.to_thread(self._send, self._mail(message))
+        client = self._client()
+        try:
+            await client.connect()
+            refused, _ = await client.send_message(
+                self._mail(message), sender=self._sender, recipients=self._recipients
+            )
+            with contextlib.suppress(aiosmtplib.SMTPException):
+                # It has the mail, whatever it says now.
+                await client.quit()
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            codes = sorted({one.code for one in error.recipients})
+            return f"recipients refused: SMTP {', '.join(map(str, codes))}"
+        except aiosmtplib.SMTPResponseException as error:
+            return f"SMTP {error.code}"
+        except (aiosmtplib.SMTPException, OSError) as error:
+            # Its class alone: a server's words may repeat what it was sent.
+            return type(error).__name__
+        finally:
+            client.close()
+        if refused:
+            _log.warning("alerts.mail_refused", recipients=sorted(refused))
+        return None
+
+    def _client(self) -> aiosmtplib.SMTP:
+        server = self._server
+        in_the_clear = server.scheme == "smtp+plain"
+        return aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.user or None,
+            password=server.password or None,
+            # Its default asks the name service, and keeps everybody waiting for it.
+            local_hostname=socket.gethostname(),
+            timeout=STEP_SECONDS,
+            use_tls=server.scheme == "smtps",
+            start_tls=server.scheme == "smtp",
+            tls_context=None if in_the_clear else self._tls or ssl.create_default_context(),
+        )
 
     def _mail(self, message: Message) -> EmailMessage:
         # This class folds and encodes; a header that held the end of a line it would refuse.
@@ -54,32 +91,3 @@ class MailSender:
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: holiday notes do not answer
         mail.set_content(alert_messages.to_lines(message))
         return mail
-
-    def _send(self, mail: EmailMessage) -> str | None:
-        try:
-            with self._connected() as smtp:
-                if self._server.scheme == "smtp":
-                    smtp.starttls(context=self._context())
-                if self._server.user:
-                    smtp.login(self._server.user, self._server.password)
-                refused = smtp.send_message(mail, self._sender, self._recipients)
-        except smtplib.SMTPResponseException as error:
-            return f"SMTP {error.smtp_code}"
-        except smtplib.SMTPRecipientsRefused as error:
-            codes = sorted({code for code, _ in error.recipients.values()})
-            return f"recipients refused: SMTP {', '.join(map(str, codes))}"
-        except (smtplib.SMTPException, OSError) as error:
-            # Its class alone: a server's words may repeat what it was sent.
-            return type(error).__name__
-        if refused:
-            _log.warning("alerts.mail_refused", recipients=sorted(refused))
-        return None
-
-    def _connected(self) -> smtplib.SMTP:
-        host, port = self._server.host, self._server.port
-        if self._server.scheme == "smtps":
-            return smtplib.SMTP_SSL(host, port, timeout=STEP_SECONDS, context=self._context())
-        return smtplib.SMTP(host, port, timeout=STEP_SECONDS)
-
-    def _context(self) -> ssl.SSLContext:
-        return self._tls or ssl.create_default_context()

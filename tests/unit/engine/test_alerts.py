@@ -10,12 +10,18 @@ from tests.unit.engine.neighbours import SharedStore
 from restante.alerting import GIVE_UP_SECONDS, Alerting, Limits, Rule
 from restante.engine import alerts as judging
 from restante.engine.alerts import Alerts
-from restante.engine.notices import CLAIM_SECONDS, MESSAGES, QUIET_SECONDS, NoticePost
+from restante.engine.notices import (
+    CLAIM_SECONDS,
+    MESSAGES,
+    QUIET_SECONDS,
+    RETRY_SECONDS,
+    NoticePost,
+)
 from restante.metering import Tally
 from restante.model import Figures, Queue
 from restante.stores.memory import MemoryStore
 from restante.testing.clock import FakeClock
-from restante.watching import RECENT_SECONDS, Contact, QueueView
+from restante.watching import RECENT_SECONDS, Contact, QueueView, WebhookHealth
 
 TO = "mail"
 
@@ -26,6 +32,7 @@ class Seen:
     def __init__(self, clock):
         self.clock = clock
         self.all = {}
+        self.is_complete = True
 
     def put(self, name="acme", contact_ms=None, **figures):
         contact = None if contact_ms is None else Contact(contact_ms)
@@ -146,6 +153,24 @@ async def test_a_restart_does_not_take_what_it_has_not_seen_for_well(store, cloc
     assert await rules(again) == []
 
 
+async def test_nothing_is_judged_before_everything_was_seen(store, clock, seen):
+    """A webhook that was not looked at yet is not one that is called again."""
+    off = WebhookHealth(
+        url="https://a.test/", enabled=False, reason="410", disabled_by_service=True
+    )
+    seen.put()
+    seen.all["acme"].webhook = off
+    await look(alerts_of(store, clock, seen), clock)
+    seen.put()
+    seen.is_complete = False
+    again = alerts_of(store, clock, seen)
+    await look(again, clock)
+    assert await rules(again) == [Rule.WEBHOOK_DISABLED]
+    seen.is_complete = True
+    await look(again, clock)
+    assert await rules(again) == []
+
+
 async def test_a_limit_that_is_gone_is_heeded_at_once(store, clock, seen):
     seen.put()
     seen.all["acme"].recent = Tally(nacked=30, acked=10)
@@ -186,6 +211,38 @@ async def test_one_that_was_never_seen_is_silent_once_it_was_watched_for_that_lo
     seen.put(contact_ms=clock.wall_ms())
     await look(alerts, clock)
     assert await rules(alerts) == []
+
+
+async def test_one_that_never_came_is_silent_though_the_server_starts_again_and_again(
+    store, clock, seen
+):
+    """What waits for it tells for how long, and outlasts each start."""
+    for hours in range(4):
+        seen.put(ready=1, oldest_age_seconds=hours * 3_600.0 + 1)
+        alerts = alerts_of(store, clock, seen, silence_seconds=7_200)
+        await look(alerts, clock)
+        assert await rules(alerts) == ([Rule.SILENCE] if hours >= 2 else [])
+
+
+async def test_a_clock_that_was_set_back_silences_nobody(clock, seen):
+    async with SharedStore(clock) as store:
+        alerts, sender = alerts_of(store, clock, seen), Sender()
+        sender.why = "HTTP 503"
+        seen.put(ready=10)
+        await look(alerts, clock)
+        async with delivering(store, clock, alerts, sender):
+            assert len(sender.sent) == 1
+        async with delivering(store, clock, alerts, Hanging()):
+            clock.advance(RETRY_SECONDS)
+            await turns()
+        clock.jump_wall(-86_400)
+        sender.why = None
+        async with delivering(store, clock, alerts, sender, "another"):
+            assert len(sender.sent) == 2
+        seen.put()
+        await look(alerts, clock)
+        async with delivering(store, clock, alerts, sender, "another"):
+            assert [(one.raised, one.cleared) for one in sender.sent] == [(1, 0), (1, 0), (0, 1)]
 
 
 async def test_what_fails_is_sent_again_under_its_id(store, clock, seen):

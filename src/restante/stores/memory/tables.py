@@ -179,7 +179,8 @@ class Tables:
         table.entries[table.receipts] = written
         table.history.setdefault(row.seq, []).append(written)
         age_ms = at - notification.published_at_ms
-        self.meter.receipt(table.queue.name, outcome, state, age_ms, reason)
+        what = (table.queue.name, outcome, state, age_ms, reason)
+        self.meter.receipt((*what, table.receipts, row.seq, notification.id, actor.name))
         return table.receipts
 
 

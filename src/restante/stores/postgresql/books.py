@@ -137,5 +137,8 @@ class Pen:
         self.told.setdefault((book.id, seq), []).append(written)
         book.receipts, book.chain = number, digest
         book.dirty = True
-        self._meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
+        age_ms = at_ms - subject.published_at_ms
+        self._meter.receipt(
+            (book.name, outcome, state, age_ms, reason, number, seq, subject.id, actor.name)
+        )
         return number

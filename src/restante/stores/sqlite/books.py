@@ -182,7 +182,10 @@ class Books:
         if not book.dirty:
             book.dirty = True
             self._dirty.append(book)
-        self.meter.receipt(book.name, outcome, state, at_ms - subject.published_at_ms, reason)
+        age_ms = at_ms - subject.published_at_ms
+        self.meter.receipt(
+            (book.name, outcome, state, age_ms, reason, number, seq, subject.id, actor.name)
+        )
         return number
 
     def has_room(self) -> bool:
