@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -64,6 +64,7 @@ COUNTED: Final = 100_000
 CLAIM_SECONDS: Final = 10.0
 JOB_RETENTION_SECONDS: Final = 90 * 86_400
 _LOOK_SECONDS: Final = 2.0
+_RELEASE_SECONDS: Final = 2.0
 _STEP_SECONDS: Final = 0.5
 """With a rate, a step is what may be done in that time."""
 _PAGES: Final = 50
@@ -218,9 +219,13 @@ class Jobs:
                 finally:
                     cancel()
         finally:
-            for work in self._running.values():
+            running = dict(self._running)
+            for work in running.values():
                 work.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+            await asyncio.gather(*running.values(), return_exceptions=True)
+            with contextlib.suppress(StoreError, PaperChanged, ShuttingDown, TimeoutError):
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await self._release(running)
 
     def hurry(self) -> None:
         """There may be something to take up."""
@@ -263,6 +268,15 @@ class Jobs:
             return False
         mine = self._store.nodes is None or job.node in ("", self._broker.membership.id)
         return mine or job.claimed_until_ms <= self._clock.wall_ms()
+
+    async def _release(self, ids: Iterable[str]) -> None:
+        """Let another node go on at once, and not when this one's claims have run out."""
+        if self._store.nodes is None:
+            return
+        for id in ids:
+            kept = await self._find(id)
+            if kept is not None and kept.job.node == self._broker.membership.id:
+                await self._put(kept, msgspec.structs.replace(kept.job, claimed_until_ms=0))
 
     def _left(self, id: str, _: asyncio.Task[None]) -> None:
         self._running.pop(id, None)

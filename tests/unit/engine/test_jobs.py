@@ -283,13 +283,17 @@ async def test_a_claim_is_another_nodes_until_it_runs_out(store, clock, monkeypa
 
 async def test_a_node_takes_over_from_one_that_is_silent(store, clock, monkeypatch):
     """Not before the claim has run out."""
+
+    async def dead():
+        return True
+
     monkeypatch.setattr(type(store), "nodes", property(lambda _: Together()))
     async with Broker(store, clock) as one:
         await bury(one, 3)
         job = await ask(one, rate_per_second=1)
         await turns()
+        monkeypatch.setattr(one.jobs, "_take_up", dead)
         one.jobs._running[job.id].cancel()
-        monkeypatch.setattr(one.jobs, "hurry", lambda: None)
         async with Broker(store, clock) as two:
             clock.advance(8)
             await turns()
@@ -300,6 +304,22 @@ async def test_a_node_takes_over_from_one_that_is_silent(store, clock, monkeypat
             ended = await two.jobs.ended(job.id)
             assert (ended.done, ended.node) == (3, two.membership.id)
             assert await redriven(two) == [1, 2, 3]
+
+
+async def test_a_node_that_stops_leaves_its_jobs_to_the_others(store, clock, monkeypatch):
+    """At their next look, and not when its claim would have run out."""
+    monkeypatch.setattr(type(store), "nodes", property(lambda _: Together()))
+    async with Broker(store, clock) as two:
+        async with Broker(store, clock) as one:
+            await bury(one, 3)
+            job = await ask(one, rate_per_second=1)
+            await turns()
+        for _ in range(5):
+            clock.advance(1)
+            await turns()
+        ended = await two.jobs.ended(job.id)
+        assert (ended.done, ended.node) == (3, two.membership.id)
+        assert await redriven(two) == [1, 2, 3]
 
 
 class Together:
