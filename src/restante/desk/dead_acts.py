@@ -142,8 +142,11 @@ def _queue(call: Call) -> str:
 
 
 def _back(call: Call, done: str, count: int) -> Answer:
+    """To the page that it was done on, with the same filter."""
     name = urllib.parse.quote(_queue(call), safe="")
-    return call.go(f"/dead-letters/{name}", done=done, count=str(count))
+    chosen = dict(urllib.parse.parse_qsl(call.form.text("chosen", 16_384), keep_blank_values=True))
+    kept = {field: chosen[field] for field in ("reason", "topic") if field in chosen}
+    return call.go(f"/dead-letters/{name}", **kept, done=done, count=str(count))
 
 
 def _ticked(form: Form) -> Selection:

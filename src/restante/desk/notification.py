@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -14,9 +16,15 @@ from restante.engine.broker import Broker
 from restante.errors import BodyGone, QueueNotFound, ReceiptNotFound
 from restante.http.answers import Answer
 from restante.http.api import Routes
-from restante.model import Actor, Role
+from restante.model import Actor, Outcome, Role, State
 from restante.operators import Level
-from restante.queries import DeliveryRecord, ReceiptByNumber, ReceiptsOf
+from restante.queries import (
+    DeliveryRecord,
+    OpenDeliveries,
+    OpenDelivery,
+    ReceiptByNumber,
+    ReceiptsOf,
+)
 from restante.way import Step, steps_of
 from restante.wire.receipts import decode_entry, parse_receipt_id
 
@@ -24,15 +32,21 @@ RECEIPTS: Final = 500
 """So many are told of one notification."""
 QUEUES: Final = 50
 """What was published to a topic may have gone to thousands: a page tells of so many, by name."""
+_REPLACED: Final = re.compile("replaced by ([0-9a-f-]{36})")
 _ENDINGS: Final = {"xml": "xml", "json": "json", "text": "txt"}
 
 
 class Way(NamedTuple):
-    """What became of it in one queue. ``reply`` is what the client signed with, if it said something."""
+    """What became of it in one queue. ``reply`` is what the client signed with, if it said something.
+
+    ``lease`` is where it stands while somebody has it, and ``replaced_by`` the notification that came in its place.
+    """
 
     delivery: DeliveryRecord
     steps: list[Step]
     reply: Shown | None
+    lease: OpenDelivery | None
+    replaced_by: str
 
 
 def add_routes(routes: Routes, desk: Site) -> None:
@@ -97,12 +111,19 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
     found = await find_notification(broker, id, actor)
     owner = actor.name if actor.role is Role.CLIENT else None
     receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
-    steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
+    all_steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
     taken = {
-        place: list(some) for place, some in groupby(steps, key=lambda one: (one.queue, one.seq))
+        place: list(some)
+        for place, some in groupby(all_steps, key=lambda one: (one.queue, one.seq))
     }
     ways = [
-        Way(one, taken.get((one.queue, one.seq), []), _reply(one))
+        Way(
+            one,
+            steps := taken.get((one.queue, one.seq), []),
+            _reply(one),
+            await _lease(broker, one),
+            _replaced_by(steps),
+        )
         for one in found.deliveries[:QUEUES]
     ]
     return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
@@ -115,3 +136,19 @@ def _reply(delivery: DeliveryRecord) -> Shown | None:
     if last.reply is None:
         return None
     return show(last.reply_content_type, last.reply.encode())
+
+
+async def _lease(broker: Broker, delivery: DeliveryRecord) -> OpenDelivery | None:
+    if delivery.state is not State.LEASED:
+        return None
+    asked = OpenDeliveries(delivery.queue, State.LEASED, delivery.seq - 1, 1)
+    found = await broker.store.browse(asked)
+    return found[0] if found and found[0].seq == delivery.seq else None
+
+
+def _replaced_by(steps: Sequence[Step]) -> str:
+    """The id that the reason for discarding it names; empty where it was not replaced."""
+    found = None
+    if steps and steps[-1].what == Outcome.DISCARDED:
+        found = _REPLACED.fullmatch(steps[-1].reason)
+    return "" if found is None else found[1]

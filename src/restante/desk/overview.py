@@ -50,7 +50,8 @@ class Overview:
     def __init__(self, desk: Desk) -> None:
         self._monitor = desk.broker.monitor
         self._clock = desk.broker.clock
-        self._board = Board(self._monitor, self._clock, desk.broker.alerts.limits)
+        self._alerts = desk.broker.alerts
+        self._board = Board(self._monitor, self._clock, self._alerts.limits)
         self._sparklines: dict[str, tuple[int, Markup]] = {}
 
     async def page(self, call: Call) -> Answer:
@@ -74,7 +75,12 @@ class Overview:
 
     def _now(self) -> dict[str, Any]:
         attention, needing = self._board.needing_attention(ATTENTION)
-        return {"attention": attention, "needing": needing, "total": self._monitor.total()}
+        return {
+            "attention": attention,
+            "needing": needing,
+            "total": self._monitor.total(),
+            "alerts": self._alerts.number_open(),
+        }
 
     async def _table(self, call: Call) -> dict[str, Any]:
         wanted = _wanted(call)

@@ -94,7 +94,8 @@ def _figures(call: Call, view: QueueView) -> dict[str, Any]:
     broker = call.desk.broker
     now_ms = broker.clock.wall_ms()
     assessment = assess(view, now_ms, broker.alerts.limits)
-    return {"view": view, "assessment": assessment, "now_ms": now_ms}
+    alerts = broker.alerts.open_in(view.queue.name)
+    return {"view": view, "assessment": assessment, "alerts": alerts, "now_ms": now_ms}
 
 
 async def _waiting(call: Call, view: QueueView) -> dict[str, Any]:

@@ -288,6 +288,15 @@ class Alerts:
                     found.append(Opened(alert, view, words))
         return found
 
+    def open_in(self, queue: str) -> list[Alert]:
+        """The open alerts of a queue, by rule, as far as this node has heard of them."""
+        kept = self._kept.get(queue, {})
+        return [kept[rule].alert for rule in sorted(kept) if kept[rule].is_open]
+
+    def number_open(self) -> int:
+        """How many are open, as far as this node has heard."""
+        return sum(one.is_open for kept in self._kept.values() for one in kept.values())
+
     async def history(
         self, *, queue: str | None = None, owner: str | None = None, after: str = "", limit: int
     ) -> HistoryPage:

@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import html
 import re
+import urllib.parse
 
 import pytest
 from tests.unit.desk.test_pages import HOSTILE, Markup
@@ -92,6 +94,21 @@ async def test_the_ticked_are_redriven_and_discarded(broker, operator):
         assert (await operator.send_form(f"{PLACE}/redrive", seq=seqs)).status_code == 400
 
 
+async def test_what_was_done_leads_back_to_those_of_the_same_reason(broker, operator):
+    await bury(broker, 3, reason=HOSTILE)
+    await bury(broker, 2, reason="")
+    for reason, seq, left in ((HOSTILE, "1", 2), ("rejected", "4", 1)):
+        chosen = urllib.parse.urlencode({"reason": reason})
+        page = (await operator.see(f"{PLACE}?{chosen}")).text
+        (kept,) = {html.unescape(one) for one in re.findall('name="chosen" value="([^"]*)"', page)}
+        answer = await operator.send_form(f"{PLACE}/redrive", seq=[seq], chosen=kept)
+        assert answer.headers["location"] == f"{PLACE}?{chosen}&done=redriven&count=1"
+        page = (await operator.see(answer.headers["location"])).text
+        assert len(re.findall('class="letter"', page)) == left
+    answer = await operator.send_form(f"{PLACE}/redrive", seq=["2"], chosen="done=x&next=//evil")
+    assert answer.headers["location"] == f"{PLACE}?done=redriven&count=1"
+
+
 async def test_all_of_a_reason_is_a_job_after_a_preview(broker, operator):
     await bury(broker, 3, reason=HOSTILE)
     await bury(broker, 2, reason="other")
@@ -178,6 +195,8 @@ async def test_a_body_is_replaced(broker, operator):
     assert new.body == b"\n<order>\n</order>"
     page = (await operator.see(f"/notifications/{new.id}")).text
     assert f'<a href="/notifications/{one.id}">' in page
+    page = (await operator.see(f"/notifications/{one.id}")).text
+    assert f'In its place came <a class="id" href="/notifications/{new.id}">' in page
     told = [
         act.what for act in await acts(broker, queue="acme") if act.what != "operator.signed_in"
     ]

@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import msgspec
 import pytest
 from tests.unit.desk.test_pages import HOSTILE, Markup
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, acts, bury, letter
@@ -46,6 +47,19 @@ async def test_the_way_of_a_notification(site, signed):
     assert "Operators may see it." in words
     assert Markup(page).handlers == set()
     assert (await browser.see("/notifications/nothing")).status_code == 404
+
+
+async def test_who_has_it_now_is_told(site, broker):
+    appended = await broker.publish(letter(), SHOP)
+    browser = await site.signed_in("viewer")
+    assert "Now leased" not in (await browser.see(f"/notifications/{appended.id}")).text
+    over = msgspec.structs.replace(ACME, transport="websocket", remote_address="192.0.2.7:1")
+    session = await broker.session("acme", over)
+    await session.receive()
+    words = Markup((await browser.see(f"/notifications/{appended.id}")).text).words
+    assert (
+        "Now leased, attempt 1, by acme over websocket from 192.0.2.7:1; the lease ends in" in words
+    )
 
 
 async def test_a_body_is_shown_and_the_look_recorded(site, broker, signed):

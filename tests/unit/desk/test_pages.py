@@ -252,6 +252,9 @@ async def test_alerts_are_shown_while_they_are_open_and_afterwards(site, broker,
     page = (await browser.see("/alerts")).text
     assert "1 open alert" in page
     assert "acme" in (await browser.see("/alerts/now")).text
+    assert '<a id="alerts" href="/alerts">1</a>' in (await browser.see("/overview/now")).text
+    assert "acme has 3 waiting (limit 2)" in (await browser.see("/queues/acme")).text
+    assert "limit 2" not in (await browser.see("/queues/bob")).text
     await drained(broker)
     for _ in range(10):
         await looked_at(broker, clock)
