@@ -259,3 +259,20 @@ async def test_a_stream_of_overviews_comes_as_things_change(server: Service, mai
                 published = True
             elif queue is not None and queue["depth"] == 1:
                 break
+
+
+def test_a_queue_tells_of_its_last_minute(server: Service, mailbox: Mailbox) -> None:
+    """At once, on the node that was asked: the figures of a queue are looked at when they are asked for."""
+    for _ in range(3):
+        mailbox.publish()
+    first, second, third = mailbox.receive(max=3)
+    mailbox.settle(first["lease"], "ack")
+    mailbox.settle(second["lease"], "nack", reason="HTTP 500")
+    mailbox.settle(third["lease"], "reject", reason="no such article")
+    found = mailbox.client.get(f"/v1/queues/{mailbox.name}").json()["figures"]
+    assert found["rates"] == {"published": 0.05, "acked": 0.017, "failed": 0.033}
+    assert {one["reason"]: one["count"] for one in found["errors"]} == {
+        "HTTP 500": 1,
+        "no such article": 1,
+    }
+    assert (found["acked"], found["dead"], found["published"]) == (1, 1, 3)

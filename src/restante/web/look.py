@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ from restante.errors import (
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.request import Request
+from restante.metering import Tally
 from restante.model import Actor, Figures, Outcome, Queue, Role, Selection, State
 from restante.queries import (
     ClientByName,
@@ -30,8 +30,8 @@ from restante.queries import (
     Queues,
     ReceiptByNumber,
     Receipts,
-    StoredReceipt,
 )
+from restante.watching import MINUTE_SECONDS
 from restante.wire import times
 from restante.wire.messages import (
     ClientOut,
@@ -51,16 +51,15 @@ from restante.wire.messages import (
     ReasonOut,
     ReceiptPage,
 )
-from restante.wire.receipts import decode_entry, parse_receipt_id, to_json
+from restante.wire.receipts import parse_receipt_id, to_json
 
 PAGE: Final = 100
 PAGE_MAXIMUM: Final = 1_000
 SCANNED: Final = 10_000
 """Of so many dead letters the reasons are counted."""
-RATE_SECONDS: Final = 60.0
-RATE_RECEIPTS: Final = 1_000
+ERRORS: Final = 10
+"""Of the reasons of failures, the most frequent."""
 _OPEN: Final = (State.READY, State.LEASED, State.SCHEDULED, State.HELD, State.DEAD)
-_FAILURES: Final = (Outcome.NACKED, Outcome.REJECTED, Outcome.LEASE_EXPIRED)
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
@@ -97,14 +96,14 @@ class Look:
 
     async def queue(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
-        figures = await self._browse(FiguresOf(queue.name))
-        recent = await self._browse(Receipts(queue.name, limit=RATE_RECEIPTS, newest_first=True))
-        now = self._broker.clock.wall_ms()
+        view = await self._broker.monitor.refresh(queue.name)
+        if view is None:
+            raise QueueNotFound(f"there is no queue {queue.name} here")
         out = QueueWithFigures(
             name=queue.name,
             owner=queue.owner,
             settings=queue.settings,
-            figures=_figures(figures or Figures(), recent.receipts, now),
+            figures=_figures(view.figures, view.minute),
         )
         return envelope(request, out, "queue")
 
@@ -278,28 +277,14 @@ def _open_delivery(one: OpenDelivery, now_ms: int) -> OpenOut:
     )
 
 
-def _figures(figures: Figures, newest: list[StoredReceipt], now_ms: int) -> FiguresOut:
-    """Rates and errors are read off the ledger's end, so that the way of a notification pays nothing for them."""
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    span = RATE_SECONDS
-    for receipt in newest:
-        entry = decode_entry(receipt.entry)
-        age = (now_ms - times.to_ms(entry.at)) / 1_000
-        if age > RATE_SECONDS:
-            break
-        counts[entry.outcome] += 1
-        if entry.outcome in _FAILURES:
-            reasons[entry.reason or entry.outcome] += 1
-        if len(newest) == RATE_RECEIPTS:
-            # The newest thousand span less than a minute: the rate is over what they span.
-            span = max(age, 0.001)
+def _figures(figures: Figures, minute: Tally) -> FiguresOut:
+    reasons = sorted(minute.reasons.items(), key=lambda item: -item[1])
     return FiguresOut(
         **{name: getattr(figures, name) for name in figures.__struct_fields__},
         rates=Rates(
-            published=round(counts[Outcome.PUBLISHED] / span, 3),
-            acked=round(counts[Outcome.ACKED] / span, 3),
-            failed=round(sum(counts[outcome] for outcome in _FAILURES) / span, 3),
+            published=round(minute.published / MINUTE_SECONDS, 3),
+            acked=round(minute.acked / MINUTE_SECONDS, 3),
+            failed=round(minute.failed / MINUTE_SECONDS, 3),
         ),
-        errors=[ErrorCount(reason=reason, count=n) for reason, n in reasons.most_common(10)],
+        errors=[ErrorCount(reason=reason, count=count) for reason, count in reasons[:ERRORS]],
     )

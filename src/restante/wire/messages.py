@@ -183,7 +183,7 @@ class ErrorCount(Answered, kw_only=True, omit_defaults=False):
 
 
 class Rates(Answered, kw_only=True, omit_defaults=False):
-    """Events a second over the last minute (or over the newest 1,000 receipts, if those span less)."""
+    """Events a second over the last minute, on all nodes."""
 
     published: float
     acked: float
