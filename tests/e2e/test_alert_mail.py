@@ -133,6 +133,17 @@ async def test_what_the_server_says_is_told_by_its_code_alone(
     assert await right.send(message()) == "SMTPConnectError"
 
 
+async def test_a_greeting_signs_in_and_sends_nothing(
+    served: ssl.SSLContext, trusted: ssl.SSLContext
+) -> None:
+    async with postmaster(served, login=True) as office:
+        assert await sender(office, office.port, "smtp", trusted, PASSWORD).greet() is None
+        wrong = sender(office, office.port, "smtp", trusted, "wrong")
+        assert await wrong.greet() == "SMTP 535"
+        assert office.mails.empty()
+    assert await wrong.greet() == "SMTPConnectError"
+
+
 async def test_a_clients_words_end_no_header() -> None:
     async with postmaster() as office:
         words = "acme: last error: \r\nBcc: eve@evil.test\r\n.\r\nMAIL FROM:<eve@evil.test>"

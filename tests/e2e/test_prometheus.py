@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -70,7 +71,10 @@ def watch(node: Service) -> Iterator[Watch]:
     quick = config.replace("15s", "1s").replace(
         "127.0.0.1:7071", node.admin_url.removeprefix("http://")
     )
-    files = {"prometheus.yml": quick, "restante.rules.yml": rules.replace("for: 1m", "for: 1s")}
+    files = {
+        "prometheus.yml": quick,
+        "restante.rules.yml": re.sub(r"for: \d+[ms]", "for: 1s", rules),
+    }
     assert quick != config
     assert files["restante.rules.yml"] != rules
     with PrometheusServer(files) as server:
@@ -117,6 +121,42 @@ def test_a_client_that_falls_silent_is_told_of(watch: Watch, mailbox: Mailbox) -
     mailbox.settings(silence_limit_seconds=1)
     assert mailbox.client.post(f"{queue}/next?wait=0").status_code == 204
     until(lambda: "RestanteClientSilent" in watch.firing())
+
+
+def test_a_backlog_is_told_of_by_its_depth_and_by_its_age(watch: Watch, mailbox: Mailbox) -> None:
+    until(lambda: watch.value("restante_ready") == 1)
+    mailbox.settings(depth_limit=2, oldest_age_limit_seconds=1)
+    for _ in range(2):
+        mailbox.publish()
+    until(lambda: {"RestanteBacklogDeep", "RestanteBacklogOld"} <= watch.firing())
+    for one in mailbox.receive(max=2):
+        mailbox.settle(one["lease"], "ack")
+    until(lambda: not {"RestanteBacklogDeep", "RestanteBacklogOld"} & watch.firing())
+
+
+def test_attempts_that_fail_are_told_of(watch: Watch, mailbox: Mailbox) -> None:
+    until(lambda: watch.value("restante_ready") == 1)
+    mailbox.settings(max_attempts=1_000, backoff_base_seconds=0)
+    mailbox.publish()
+
+    def fails() -> bool:
+        for one in mailbox.receive():
+            mailbox.settle(one["lease"], "nack", reason="HTTP 500")
+        return {"RestanteErrorRateHigh", "RestanteQueueErrorRateHigh"} <= watch.firing()
+
+    until(fails)
+    for one in mailbox.receive(wait=5):
+        mailbox.settle(one["lease"], "ack")
+
+
+def test_a_webhook_that_is_off_is_told_of(watch: Watch, mailbox: Mailbox) -> None:
+    until(lambda: watch.value("restante_ready") == 1)
+    hook = f"/v1/queues/{mailbox.name}/webhook"
+    assert mailbox.client.put(hook, json={"url": "https://127.0.0.1:1024/"}).status_code == 201
+    assert mailbox.client.post(f"{hook}/disable").is_success
+    until(lambda: "RestanteWebhookDisabled" in watch.firing())
+    assert mailbox.client.delete(hook).is_success
+    until(lambda: "RestanteWebhookDisabled" not in watch.firing())
 
 
 def test_a_node_that_is_gone_is_told_of(watch: Watch, node: Service) -> None:

@@ -40,12 +40,23 @@ class MailSender:
         self._tls = tls
 
     async def send(self, message: Message) -> str | None:
+        return await self._with_server(self._mail(message))
+
+    async def greet(self) -> str | None:
+        """Connect and sign in as for a message, and send none; why it cannot be done, or None."""
+        return await self._with_server(None)
+
+    async def _with_server(self, mail: EmailMessage | None) -> str | None:
         client = self._client()
+        refused: dict[str, aiosmtplib.SMTPResponse] = {}
         try:
             await client.connect()
-            refused, _ = await client.send_message(
-                self._mail(message), sender=self._sender, recipients=self._recipients
-            )
+            if mail is None:
+                await client.ehlo()
+            else:
+                refused, _ = await client.send_message(
+                    mail, sender=self._sender, recipients=self._recipients
+                )
             with contextlib.suppress(aiosmtplib.SMTPException):
                 # It has the mail, whatever it says now.
                 await client.quit()

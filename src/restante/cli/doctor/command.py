@@ -108,6 +108,7 @@ async def examine(
         folder,
         machine,
         network,
+        outward,
         proxy,
         server,
         sqlite,
@@ -120,7 +121,7 @@ async def examine(
     findings = [read]
     if config is not None:
         case = Case(config=config, environment=environment, url=url)
-        for subject in (configuration, machine, folder, sqlite, network):
+        for subject in (configuration, machine, folder, sqlite, network, outward):
             findings += await carry_out(subject.CHECKS, case)
         if not case.on_sqlite and machine.installed("asyncpg"):
             from restante.cli.doctor import postgresql

@@ -94,6 +94,10 @@ class Provider:
             self._metadata = now, told
         return self._metadata[1]
 
+    async def check(self) -> None:
+        """Ask for what it says of itself and for its keys. Raises ``OpenIdFailed``."""
+        await self._key_set(await self.metadata())
+
     async def claims(self, code: str, verifier: str, nonce: str) -> dict[str, Any]:
         """What the provider says of who has signed in there, for the code that it gave. Raises ``OpenIdFailed``."""
         metadata = await self.metadata()

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 import pytest
 
-from restante.cli.doctor import clock, postgresql, proxy, server, waker
+from restante.cli.doctor import clock, outward, postgresql, proxy, server, waker
 from restante.cli.doctor.clock import Instant
-from restante.cli.doctor.findings import Level
+from restante.cli.doctor.findings import Case, Level
+from restante.config import Config
 from restante.stores.postgresql.schema import VERSION
 
 BEFORE, AFTER = Instant(1_000.0, 10.0), Instant(1_001.0, 11.0)
@@ -246,3 +247,59 @@ async def test_a_stream_of_events(monkeypatch, status, stream, level, words):
         found = await proxy.events(asking, THROUGH._replace(wait_seconds=0.05))
     assert found.level is level
     assert words in found.what
+
+
+@pytest.mark.parametrize(
+    ("issuer", "level", "words"),
+    [
+        ("https://id.test", Level.OK, "register https://desk.test/sign-in/openid/return there"),
+        ("https://id.test/", Level.FAILURE, "says that it is another"),
+        ("https://away.test", Level.FAILURE, "HTTP 404"),
+    ],
+)
+async def test_a_provider(issuer, level, words):
+    told = {
+        "https://id.test/.well-known/openid-configuration": {
+            "issuer": "https://id.test",
+            "authorization_endpoint": "https://id.test/authorize",
+            "token_endpoint": "https://id.test/token",
+            "jwks_uri": "https://id.test/keys",
+        },
+        "https://id.test/keys": {
+            "keys": [
+                {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "kid": "1",
+                    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                }
+            ]
+        },
+    }
+
+    async def fetch(url, headers, form=None):
+        return (200, msgspec.json.encode(told[url])) if url in told else (404, b"")
+
+    config = Config(
+        openid_issuer=issuer, openid_client_id="desk", openid_page_url="https://desk.test"
+    )
+    found = await outward.provider(Case(config=config), fetch)
+    assert (found.level, words in found.what) == (level, True), found
+
+
+async def test_nothing_outward_is_looked_at_where_nothing_is_called():
+    assert await outward.provider(Case(config=Config())) is None
+    assert await outward.mail(Case(config=Config())) is None
+
+
+async def test_a_mail_server_that_is_away(unused_tcp_port):
+    config = Config(
+        smtp_url=f"smtp+plain://127.0.0.1:{unused_tcp_port}",
+        alert_mail_from="a@b.test",
+        alert_mail_to=("c@d.test",),
+    )
+    found = await outward.mail(Case(config=config))
+    assert (found.level, found.what) == (
+        Level.FAILURE,
+        f"127.0.0.1:{unused_tcp_port} does not let the service in: SMTPConnectError",
+    )
