@@ -16,6 +16,7 @@ from restante import __version__
 from restante.addresses import parse_networks
 from restante.clock import SystemClock
 from restante.config import Address, Config
+from restante.engine import journal
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
 from restante.engine.tracing import Tracer
@@ -228,6 +229,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
             _calling(broker, config.shutdown_seconds),
             telling(broker, config, _AGENT),
         ):
+            # Not where a broker is embedded: what is logged there is its owner's to say.
+            broker.store.meter.journal = journal.write
             trusted = TrustedProxies(config.trusted_proxies) if config.trusted_proxies else None
             operators = operators_of(broker)
             api = build_api(broker, config.admin_key, trusted, operators)

@@ -14,7 +14,6 @@ from restante.addresses import Network
 from restante.admission import admit, check_body
 from restante.alerting import Alerting
 from restante.changes import Change
-from restante.engine import journal
 from restante.engine.acts import ACT_RETENTION_SECONDS, Acts
 from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
@@ -110,7 +109,6 @@ class Broker:
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
         self.monitor.after_look(self.alerts.look)
-        store.meter.journal = journal.write
         self._kept: set[asyncio.Task[Any]] = set()
         self._endless: list[asyncio.Task[Any]] = []
 

@@ -17,8 +17,9 @@ from restante.changes import OpenOrderingKey
 from restante.engine.acts import What
 from restante.engine.broker import Broker
 from restante.engine.ids import new_id
+from restante.engine.job import JobState
 from restante.engine.jobs import STEP
-from restante.errors import DeadLetterNotFound, RestanteError
+from restante.errors import DeadLetterNotFound, JobEnded, RestanteError
 from restante.model import (
     Actor,
     Appended,
@@ -46,7 +47,10 @@ class DeadLetterDesk:
     async def redrive(
         self, queue: str, selection: Selection, *, preview: bool = False
     ) -> tuple[int, int]:
-        """Give selected dead letters new attempts: ``(how many matched, how many were redriven)``."""
+        """Give selected dead letters new attempts: ``(how many matched, how many were redriven)``.
+
+        ``JobEnded`` where what goes by a filter was cancelled or given up before its end; so does ``discard``.
+        """
         return await self._bulk(Task.REDRIVE, queue, selection, "", preview)
 
     async def discard(
@@ -65,6 +69,9 @@ class DeadLetterDesk:
         if selection.seqs is None:
             job = await broker.jobs.ask(task, (queue,), selection, self._actor, reason=reason)
             ended = await broker.jobs.ended(job.id)
+            if ended.state is not JobState.DONE:
+                stands = f"at least {ended.done:,} of {ended.total:,} were done"
+                raise JobEnded(f"job {ended.id} is {ended.state.value}: {stands}")
             return ended.total, ended.done
         matched = await broker.store.browse(CountDead(queue, selection))
         seqs = ", ".join(str(seq) for seq in selection.seqs)

@@ -24,6 +24,7 @@ from restante.errors import (
     DeadLetterNotFound,
     IdempotencyKeyReused,
     InvalidHeader,
+    JobEnded,
     QueueNotFound,
 )
 from restante.model import Selection, State, Verb
@@ -47,6 +48,19 @@ async def test_many_are_redriven_in_steps(desk, broker):
 async def test_exactly_one_steps_worth(desk, broker):
     await bury(broker, STEP)
     assert await desk.redrive("acme", Selection()) == (STEP, STEP)
+
+
+async def test_what_was_cancelled_on_the_way_is_not_told_as_done(desk, broker, clock, monkeypatch):
+    await bury(broker, 2 * STEP)
+    slow(monkeypatch, broker.store, "redrive")
+    asked = asyncio.create_task(desk.redrive("acme", Selection()))
+    while not (found := (await broker.jobs.page()).jobs) or not found[0].hand:
+        await turns(1)
+    await broker.jobs.cancel(found[0].id, OPERATOR)
+    await turns(50)
+    clock.advance(10)
+    with pytest.raises(JobEnded, match="is cancelled: at least 0 of 200 were done"):
+        await asked
 
 
 async def test_some_are_discarded(desk, broker):

@@ -2,12 +2,20 @@
 
 import logging
 
+import pytest
 import structlog
 from tests.unit.engine.house import ACME, SHOP, letter, settings
 
+from restante.engine import journal
 from restante.engine.journal import REASON_CHARACTERS
 from restante.engine.settling import Settle
 from restante.model import Verb
+
+
+@pytest.fixture
+def broker(broker):
+    broker.store.meter.journal = journal.write
+    return broker
 
 
 async def settle(broker, verb, **fields):
