@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, expect
+from standardwebhooks import Webhook
 from tests.e2e.conftest import Mailbox, Service
+from tests.e2e.hooks import receiving
 from tests.e2e.windows import AXE, MILLISECONDS, Window, serious, window_of
 
 from restante.portal.pages import SAMPLES
@@ -98,6 +100,26 @@ async def test_a_vendors_day(
     await page.get_by_role("button", name="Redrive number").click()
     await expect(page.get_by_role("status").filter(has_text="new attempts")).to_be_visible()
     assert [one["attempt"] for one in box.receive(max=1)] == [1]
+    # They have an endpoint by now: they set it, and try it, and know the call for ours by its signature.
+    async with receiving() as (receiver, url):
+        await visitor.see(f"/queues/{box.name}")
+        await page.get_by_role("link", name="Set a webhook").click()
+        await page.get_by_label("Address").fill(url)
+        await page.get_by_role("button", name="Save").click()
+        secret = await page.locator("#secret").text_content()
+        assert secret is not None
+        await page.get_by_role("link", name="Done: back to the queue").click()
+        await page.get_by_role("button", name="Test call").click(no_wait_after=True)
+        call = await receiver.requests.get()
+        Webhook(secret).verify(call.body, dict(call.headers))
+        await receiver.answer(call, 204)
+        await expect(page.get_by_text("went well (HTTP 204)")).to_be_visible()
+        page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+        await page.get_by_role("button", name="Remove").click()
+        await expect(page.get_by_text("The webhook is gone")).to_be_visible()
+    visitor.window.wrong = [
+        one for one in visitor.window.wrong if "Take the webhook away" not in one
+    ]
     await visitor.window.is_well()
     # The link is used up.
     await page.context.clear_cookies()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.metering import ACK_BOUNDS_SECONDS, COUNTS, OTHER, REASONS, Meter, Tally, total
+from restante.metering import ACK_BOUNDS_SECONDS, COUNTS, OTHER, REASONS, Event, Meter, Tally, total
 from restante.model import Outcome, State
 
 
@@ -24,7 +24,8 @@ EVENTS = st.lists(
 
 
 def test_what_is_undone_did_not_take_place():
-    meter, journal = Meter(), []
+    meter = Meter()
+    journal: list[Event] = []
     meter.journal = journal.extend
     told(meter, "a", Outcome.PUBLISHED)
     meter.leased("a", 3, 1)

@@ -17,6 +17,7 @@ from restante.desk import (
     queue_acts,
     receipts,
     signing,
+    webhook_acts,
 )
 from restante.desk.openid import flow
 from restante.desk.openid.provider import Provider
@@ -45,7 +46,7 @@ def add_routes(
     desk = Desk(broker, operators, authenticator, version, openid)
     desk.static.add_routes(routes)
     for page in (
-        *(signing, live, charts, overview, queue, queue_acts),
+        *(signing, live, charts, overview, queue, queue_acts, webhook_acts),
         *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
     ):
         page.add_routes(routes, desk)

@@ -27,6 +27,8 @@ NOTICES: Final = {
     "settings": "The settings are changed.",
     "revoked": "The key is revoked. Who was connected with it is disconnected.",
     "paused": "The webhook is paused: what comes in waits.",
+    "webhook": "The webhook is changed.",
+    "removed": "The webhook is gone: nobody is called any more, and what comes in waits to be collected.",
     "resumed": "The webhook is called again, and what has waited is sent.",
 }
 """What a page says was done, by what its address says."""

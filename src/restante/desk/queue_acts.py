@@ -1,4 +1,4 @@
-"""What is done on a queue's page: settings changed, keys made and revoked, its webhook tried, paused and resumed."""
+"""What is done on a queue's page: settings changed, keys made and revoked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 
-from restante.desk import queue as queue_page
 from restante.desk.forms import Form
 from restante.desk.site import Call, Site
 from restante.engine.administration import Administration
@@ -41,19 +40,6 @@ def add_routes(routes: Routes, desk: Site) -> None:
     desk.act(routes, f"{place}/settings", acts.change_settings, Level.OPERATOR)
     desk.act(routes, f"{place}/keys", acts.make_key, Level.ADMIN, back=place)
     desk.act(routes, f"{place}/keys/{{id}}/revoke", acts.revoke_key, Level.ADMIN, back=place)
-    add_webhook_routes(routes, desk)
-
-
-def add_webhook_routes(routes: Routes, site: Site) -> None:
-    """Attach what is done to its webhook, which is its owner's too."""
-    acts = QueueActs(site)
-    for what, act in (
-        ("test", acts.test_webhook),
-        ("pause", acts.pause_webhook),
-        ("resume", acts.resume_webhook),
-    ):
-        place = "/queues/{queue}"
-        site.act(routes, f"{place}/webhook/{what}", act, Level.OPERATOR, back=place)
 
 
 class QueueActs:
@@ -109,24 +95,6 @@ class QueueActs:
             raise KeyNotFound(f"{queue.owner} has no key {id[:40]}")
         await self._administration(call).revoke_key(id)
         return call.go(f"/queues/{queue.name}", done="revoked")
-
-    # -- webhook --------------------------------------------------------------------------------
-
-    async def test_webhook(self, call: Call) -> Answer:
-        queue = await call.queue()
-        pinged = await self._desk.broker.webhooks.ping(queue.name, call.visitor.actor)
-        return call.render("queue.html", **(await queue_page.told(call) | {"pinged": pinged}))
-
-    async def pause_webhook(self, call: Call) -> Answer:
-        queue = await call.queue()
-        reason = call.form.text("reason", 500) or f"paused by {call.visitor.name}"
-        await self._desk.broker.webhooks.disable(queue.name, reason, call.visitor.actor)
-        return call.go(f"/queues/{queue.name}", done="paused")
-
-    async def resume_webhook(self, call: Call) -> Answer:
-        queue = await call.queue()
-        await self._desk.broker.webhooks.enable(queue.name, call.visitor.actor)
-        return call.go(f"/queues/{queue.name}", done="resumed")
 
     def _administration(self, call: Call) -> Administration:
         return Administration(self._desk.broker, call.visitor.actor)

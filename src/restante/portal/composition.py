@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from restante.desk import charts, live, notification, queue, queue_acts, receipts
+from restante.desk import charts, live, notification, queue, receipts, webhook_acts
 from restante.desk.site import Site
 from restante.engine.broker import Broker
 from restante.http.api import Routes
@@ -26,6 +26,6 @@ def add_routes(routes: Routes, broker: Broker, keys: Authenticator, version: str
     signing.add_routes(routes, site, visits, keys)
     pages.add_routes(routes, site)
     charts.add_queue_routes(routes, site)
-    queue_acts.add_webhook_routes(routes, site)
+    webhook_acts.add_routes(routes, site)
     for page in (live, queue, notification, receipts):
         page.add_routes(routes, site)

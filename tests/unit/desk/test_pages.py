@@ -193,47 +193,6 @@ async def test_charts_have_a_number_for_each_step(site):
             assert {len(column) for column in numbers.values()} == {points}
 
 
-async def test_the_webhook_is_paused_and_resumed(site, broker, courier):
-    browser = await site.signed_in("operator")
-    await broker.webhooks.put("acme", "https://hooks.acme.example/hook", None, {})
-    await browser.see("/queues/acme")
-    assert "https://hooks.acme.example/hook" in browser.page
-    answer = await browser.send_form("/queues/acme/webhook/pause", reason=HOSTILE)
-    assert answer.headers["location"] == "/queues/acme?done=paused"
-    page = (await browser.see("/queues/acme")).text
-    assert "paused: &lt;script&gt;" in page
-    assert (await broker.webhooks.get("acme")).enabled is False
-    await browser.send_form("/queues/acme/webhook/resume")
-    assert (await broker.webhooks.get("acme")).enabled is True
-    answer = await browser.send_form("/queues/acme/webhook/test")
-    assert "The test call failed: &lt;script&gt;" in answer.text
-
-
-@pytest.fixture
-def courier(broker):
-    """Calls nothing, and says that it went badly."""
-    from restante.engine.webhooks import Pinged
-
-    class Courier:
-        count = 0
-        done = False
-
-        def refresh(self, queue):
-            pass
-
-        def refresh_all(self):
-            pass
-
-        def circuit(self, queue):
-            return None
-
-        async def ping(self, webhook):
-            return Pinged(ok=False, status=500, reason=HOSTILE, seconds=0.25)
-
-    broker.webhooks.courier = Courier()
-    return broker.webhooks.courier
-
-
 async def test_the_theme_is_the_visitors(site):
     browser = await site.signed_in("viewer")
     assert '<html lang="en">' in (await browser.see("/")).text

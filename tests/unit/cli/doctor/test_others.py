@@ -284,6 +284,7 @@ async def test_a_provider(issuer, level, words):
         openid_issuer=issuer, openid_client_id="desk", openid_page_url="https://desk.test"
     )
     found = await outward.provider(Case(config=config), fetch)
+    assert found is not None
     assert (found.level, words in found.what) == (level, True), found
 
 
@@ -299,6 +300,7 @@ async def test_a_mail_server_that_is_away(unused_tcp_port):
         alert_mail_to=("c@d.test",),
     )
     found = await outward.mail(Case(config=config))
+    assert found is not None
     assert (found.level, found.what) == (
         Level.FAILURE,
         f"127.0.0.1:{unused_tcp_port} does not let the service in: SMTPConnectError",
