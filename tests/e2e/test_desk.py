@@ -189,6 +189,7 @@ async def test_axe_finds_nothing_serious(
         place,
         f"{place}?state=leased&span=7d",
         f"{place}/settings",
+        f"{place}/webhook",
         "/queues/none",
     )
     paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
@@ -198,6 +199,19 @@ async def test_axe_finds_nothing_serious(
         if await window.page.locator(".charts").count():
             await expect(window.page.locator(".charts canvas")).to_have_count(3)
         found[path] = await serious(window.page)
+    # Pages that a form leads to.
+    box.settle(box.receive(max=1)[0]["lease"], "reject", reason="no such order")
+    letters = f"/dead-letters/{box.name}"
+    for begin, button in (
+        (letters, "Preview"),
+        (letters, "Replace the body of number"),
+        (place, "Make a link for the client"),
+        (place, "Make a key"),
+    ):
+        await window.see(begin)
+        await window.page.get_by_role("button", name=button).first.click()
+        await expect(window.page).not_to_have_url(f"{window.at}{begin}")
+        found[button] = await serious(window.page)
     assert found == {path: [] for path in found}
 
 
