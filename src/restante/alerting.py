@@ -361,7 +361,7 @@ def in_words_cleared(verdict: Clear, alert: Alert, view: QueueView, now_ms: int)
 
 def duration(seconds: float) -> str:
     """A duration for people: its largest unit, and the next below where it is less than ten."""
-    whole = max(0, round(seconds))
+    whole = max(0, int(seconds))
     for (unit, size), (lower, part) in (
         (("d", 86_400), ("h", 3_600)),
         (("h", 3_600), ("min", 60)),

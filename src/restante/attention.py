@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from restante.alerting import Limits, last_error, limits_of
+from restante.alerting import Limits, duration, last_error, limits_of
 from restante.metering import Tally
 from restante.watching import QueueView, WebhookHealth
 from restante.webhooks import Circuit
@@ -18,7 +18,6 @@ FAILING_SHARE: Final = 0.1
 BROKEN_SHARE: Final = 0.5
 FAILURES: Final = 5
 """Fewer failures within what is recent say nothing yet."""
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Health(enum.IntEnum):
@@ -185,7 +184,11 @@ def _of_age(view: QueueView, limit: int, now_ms: int) -> list[Concern]:
     oldest = view.oldest_age_seconds(now_ms)
     if oldest is None or oldest < limit:
         return []
-    return [Concern(Health.BAD, lambda: f"the oldest is {age(oldest)} old (limit {age(limit)})")]
+    return [
+        Concern(
+            Health.BAD, lambda: f"the oldest is {duration(oldest)} old (limit {duration(limit)})"
+        )
+    ]
 
 
 def _of_dead(dead: int, limit: int) -> Concern:
@@ -213,26 +216,14 @@ def _of_silence(view: QueueView, limit: int, now_ms: int) -> list[Concern]:
     silent = view.silent_seconds(now_ms)
     if limit and silent is not None and silent >= limit:
         words = "has neither come nor signed for"
-        return [Concern(Health.BAD, lambda: f"{words} {age(silent)} (agreed: {age(limit)})")]
+        return [
+            Concern(Health.BAD, lambda: f"{words} {duration(silent)} (agreed: {duration(limit)})")
+        ]
     if not view.depth or view.webhook is not None:
         return []
     oldest = view.oldest_age_seconds(now_ms) or 0.0
     if silent is None and oldest > UNANSWERED_SECONDS:
         return [Concern(Health.WARNING, lambda: "nobody has come for it yet")]
     if silent is not None and min(silent, oldest) > UNANSWERED_SECONDS:
-        return [Concern(Health.WARNING, lambda: f"has signed nothing for {age(silent)}")]
+        return [Concern(Health.WARNING, lambda: f"has signed nothing for {duration(silent)}")]
     return []
-
-
-def age(seconds: float) -> str:
-    """``3 h``, ``1 d 4 h``, ``12 s``: the two largest units where the second counts."""
-    left = int(seconds)
-    for index, (size, unit) in enumerate(_UNITS):
-        if left >= size:
-            whole, rest = divmod(left, size)
-            if whole < 10 and index + 1 < len(_UNITS):
-                smaller, name = _UNITS[index + 1]
-                if rest >= smaller:
-                    return f"{whole} {unit} {rest // smaller} {name}"
-            return f"{whole} {unit}"
-    return "0 s"

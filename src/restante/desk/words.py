@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-from restante import attention
+from restante.alerting import duration
 
 _BYTES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 NONE: Final = "–"  # noqa: RUF001  # an en dash, as tables have it where there is nothing
@@ -26,7 +26,7 @@ def compact(number: float) -> str:
 
 def age(seconds: float | None) -> str:
     """``3 h``, ``1 d 4 h``, ``12 s``."""
-    return NONE if seconds is None else attention.age(seconds)
+    return NONE if seconds is None else duration(seconds)
 
 
 def instant(ms: int | None) -> str:

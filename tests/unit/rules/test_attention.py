@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from restante.alerting import Limits
-from restante.attention import Health, Order, Sort, age, assess, find, neediest
+from restante.attention import Health, Order, Sort, assess, find, neediest
 from restante.metering import Tally
 from restante.model import Figures, Queue, Settings
 from restante.watching import Consumer, Contact, Failure, QueueView, WebhookHealth
@@ -191,11 +191,3 @@ def test_a_page_of_what_is_searched_for():
     assert find(FOUR, search="owner-of-c", limit=9, now_ms=NOW).number == 1
     assert find(FOUR, search="nobody", limit=9, now_ms=NOW) == (0, [])
     assert find(FOUR, offset=4, limit=9, now_ms=NOW) == (4, [])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3_700, "1 h 1 min"), (11 * 3_600 + 60, "11 h")],
-)
-def test_ages(seconds, words):
-    assert age(seconds) == words
