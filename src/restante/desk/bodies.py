@@ -40,7 +40,9 @@ _KNOWN: Final = re.compile(
 )
 """Encodings of text. Python knows others that are none, or can be made to take long."""
 _ODD: Final = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+    "|\r(?!\n)"
 )
 """What is not seen, or turns the reading order of what is."""
 _TAG: Final = re.compile(

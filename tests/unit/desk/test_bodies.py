@@ -135,6 +135,8 @@ def test_what_is_no_text_is_shown_in_hexadecimal():
 def test_what_is_not_seen_is_named():
     found = words(show("text/plain", "a\u202eb\x07c\u200bd\te".encode()))
     assert found == "aU+202EbU+0007cU+200Bd\te"
+    found = words(show("text/plain", "pay\xadpal\U000e0041\rover\r\nnext".encode()))
+    assert found == "payU+00ADpalU+E0041U+000Dover\r\nnext"
 
 
 def test_a_part_is_shown_of_what_is_large():
