@@ -82,7 +82,7 @@ async def test_a_queues_page(window: Window, box: Mailbox) -> None:
     await expect(page.locator("#deliveries tbody tr")).to_contain_text(f"{box.name} over http")
     await expect(page.locator("#consumers-title ~ .scroll")).to_contain_text("python-httpx")
     await expect(page.locator(".charts canvas")).to_have_count(3)
-    await page.get_by_role("link", name="7d").click()
+    await page.get_by_role("link", name="7d", exact=True).click()
     await expect(page.locator(".charts canvas")).to_have_count(3)
     await window.is_well()
 

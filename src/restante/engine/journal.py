@@ -20,6 +20,8 @@ _NO_DEATHS: Final = frozenset({Outcome.LATE_ACK, Outcome.PUBLISHED})
 def write(events: Sequence[Event]) -> None:
     """A ``Meter``'s journal. A line has no body and no reply; the reason is the client's own words, cut short."""
     every = _log.is_enabled_for(logging.DEBUG)
+    if not every:
+        events = [event for event in events if event[2] is State.DEAD]
     for queue, outcome, state, age_ms, reason, number, seq, notification, by in events:
         if every:
             _log.debug(
