@@ -28,7 +28,7 @@ import msgspec
 
 from restante.app import open_broker
 from restante.bench.processes import raise_file_limit
-from restante.bench.server import RestanteServer
+from restante.bench.server import Keys, RestanteServer
 from restante.changes import AddClient, PutQueue
 from restante.cli.logs import configure
 from restante.engine.history import Period
@@ -389,7 +389,10 @@ def main() -> int:
                 flush=True,
             )
         command = (sys.executable, "-m", "restante", "serve")
-        server = RestanteServer(command, folder)
+        keys = Keys()
+        # Nothing is done here by a client, and a store that is used again has one.
+        keys.client = "none"
+        server = RestanteServer(command, folder, keys=keys)
         started = server.start()
         print(f"start to ready: {started:.2f} s", flush=True)
         try:

@@ -33,11 +33,11 @@ FAILURES: Final = frozenset({Outcome.NACKED, Outcome.REJECTED, Outcome.LEASE_EXP
 """The outcomes that say that a client could not do its part."""
 
 
-class Tally(msgspec.Struct, omit_defaults=True):
+class Tally(msgspec.Struct, omit_defaults=True, gc=False):
     """What happened in one queue, or in all, over some time.
 
     ``delivered`` counts leases, ``redelivered`` those of them that were not a delivery's first attempt; ``died`` the
-    dead letters, whatever they died of. ``ack_classes`` is the histogram over ``ACK_BOUNDS_SECONDS`` (empty: no ack),
+    dead letters, whatever they died of. ``ack_classes`` is the histogram over ``ACK_BOUNDS_SECONDS`` (None: no ack),
     ``ack_ms`` the sum of all times from publish to ack. ``reasons`` are those of ``FAILURES``.
     """
 
@@ -56,7 +56,7 @@ class Tally(msgspec.Struct, omit_defaults=True):
     late_ack: int = 0
     died: int = 0
     ack_ms: int = 0
-    ack_classes: list[int] = []
+    ack_classes: list[int] | None = None
     reasons: dict[str, int] = {}
 
     @property
@@ -126,8 +126,8 @@ class Tally(msgspec.Struct, omit_defaults=True):
         self.died -= other.died
         self.ack_ms -= other.ack_ms
         if other.ack_classes:
-            pairs = zip(self.ack_classes, other.ack_classes, strict=True)
-            self.ack_classes = [a - b for a, b in pairs]
+            classes = self.ack_classes or [0] * len(other.ack_classes)
+            self.ack_classes = [a - b for a, b in zip(classes, other.ack_classes, strict=True)]
         for reason, count in other.reasons.items():
             # One that there was no room for when it was added was counted under another name.
             name = reason if reason in self.reasons else OTHER
@@ -142,11 +142,12 @@ class Tally(msgspec.Struct, omit_defaults=True):
 
         What took longer than every bound is told as the last bound.
         """
-        total = sum(self.ack_classes)
+        classes = self.ack_classes or []
+        total = sum(classes)
         if not total:
             return None
         wanted, below = share * total, 0
-        for index, count in enumerate(self.ack_classes):
+        for index, count in enumerate(classes):
             if count and below + count >= wanted:
                 if index == len(ACK_BOUNDS_SECONDS):
                     break

@@ -150,7 +150,7 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-class Queue(msgspec.Struct, frozen=True):
+class Queue(msgspec.Struct, frozen=True, gc=False):
     name: str
     owner: str
     settings: Settings = Settings()

@@ -62,7 +62,7 @@ class WebhookHealth(msgspec.Struct, frozen=True, kw_only=True):
     disabled_by_service: bool = False
 
 
-class QueueView(msgspec.Struct, kw_only=True):
+class QueueView(msgspec.Struct, kw_only=True, gc=False):
     """How a queue stands, as of ``as_of_ms``. ``minute`` and ``recent`` are what happened in it over
     ``MINUTE_SECONDS`` and ``RECENT_SECONDS``, on all nodes. ``version`` is the monitor's since which it is as it is.
     """

@@ -31,6 +31,8 @@ class Tally:
         self.published = 0
         self.completed = 0
         self.running = True
+        self.paused = False
+        """Consumers wait meanwhile, and nobody publishes."""
         self.confirm_seconds: list[float] = []
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -59,6 +61,12 @@ class Lane:
         self._sent_at = time.perf_counter()
         self.publish()
 
+    def go_on(self) -> None:
+        """Publish again after a pause."""
+        if self._parked:
+            self._parked = False
+            self.begin()
+
     def confirmed(self) -> None:
         """The publisher's connection has the confirm in hand."""
         tally = self.tally
@@ -66,7 +74,7 @@ class Lane:
         tally.confirm_seconds.append(time.perf_counter() - self._sent_at)
         if not tally.running:
             return
-        if self._open < LANE_BACKLOG:
+        if self._open < LANE_BACKLOG and not tally.paused:
             self.begin()
         else:
             self._parked = True
@@ -75,7 +83,7 @@ class Lane:
         """The consumer's connection knows that one notification is acked."""
         self.tally.completed += 1
         self._open -= 1
-        if self._parked and self.tally.running:
+        if self._parked and self.tally.running and not self.tally.paused:
             self._parked = False
             self.begin()
 

@@ -33,7 +33,7 @@ class _LaneEnd(Collecting):
         return self._lane.tally.running
 
 
-async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes, way: Way) -> None:
+async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes, way: Way) -> list[Lane]:
     """Make the queues, connect everyone, and begin.
 
     Of several nodes each publishes to each: of two, half of the queues are collected where they are not published.
@@ -48,6 +48,7 @@ async def open_lanes(target: Target, tally: Tally, lanes: int, body: bytes, way:
         await way.connect_consumer(there, queue, _LaneEnd(lane))
     for lane in opened:
         lane.begin()
+    return opened
 
 
 class HttpClient:

@@ -6,9 +6,13 @@ merely gets older only now and then, a few at a time.
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from restante.alerting import Limits
 from restante.attention import Health, assess
@@ -17,11 +21,13 @@ from restante.ports import Clock
 from restante.watching import QueueView
 
 PAGE: Final = 50
+AT_ONCE: Final = 200
+"""Assessed without letting others go on: some two milliseconds' worth."""
 STALE_MS: Final = 5_000
 """What has not changed is assessed anew after so long, or up to twice that: each queue at another time."""
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One queue. ``view`` is as the monitor has it now, the rest as of when it was assessed."""
 
     name: str
@@ -30,7 +36,7 @@ class Row(NamedTuple):
     sentence: str
 
 
-class _Assessed(NamedTuple):
+class _Assessed(msgspec.Struct, frozen=True, gc=False):
     """``version`` is the view's, of when it was looked at; the row is good until ``until_ms`` while it has that."""
 
     row: Row
@@ -78,31 +84,39 @@ class Board:
         self._defaults = defaults
         self._monitor = monitor
         self._clock = clock
+        self._lock = asyncio.Lock()
         self._version = -1
         self._assessed: dict[str, _Assessed] = {}
         self._rows: list[Row] = []
 
-    def rows(self) -> list[Row]:
+    async def rows(self) -> list[Row]:
         """All of them, by name. Not to be changed."""
-        if self._version != self._monitor.version:
-            self._version = self._monitor.version
-            now_ms = self._clock.wall_ms()
-            before, self._assessed = self._assessed, {}
-            for view in self._monitor.views():
-                name = view.queue.name
-                self._assessed[name] = _assessed(view, before.get(name), now_ms, self._defaults)
-            self._rows = [self._assessed[name].row for name in sorted(self._assessed)]
+        async with self._lock:
+            if self._version != self._monitor.version:
+                await self._assess()
         return self._rows
 
-    def needing_attention(self, most: int) -> tuple[list[Row], int]:
-        """The worst, so many at most, and how many there are."""
-        found = [row for row in self.rows() if row.health >= Health.WARNING]
-        found.sort(key=lambda row: (-row.health, -row.view.depth))
-        return found[:most], len(found)
+    async def _assess(self) -> None:
+        version, now_ms = self._monitor.version, self._clock.wall_ms()
+        before, assessed = self._assessed, dict[str, _Assessed]()
+        for count, view in enumerate(list(self._monitor.views()), 1):
+            name = view.queue.name
+            assessed[name] = _assessed(view, before.get(name), now_ms, self._defaults)
+            if not count % AT_ONCE:
+                # After a while in which nobody looked, all of them have to be assessed.
+                await asyncio.sleep(0)
+        self._version, self._assessed = version, assessed
+        self._rows = [assessed[name].row for name in sorted(assessed)]
 
-    def page(self, wanted: Wanted) -> Shown:
+    async def needing_attention(self, most: int) -> tuple[list[Row], int]:
+        """The worst, so many at most, and how many there are."""
+        found = [row for row in await self.rows() if row.health >= Health.WARNING]
+        worst = heapq.nsmallest(most, found, key=lambda row: (-row.health, -row.view.depth))
+        return worst, len(found)
+
+    async def page(self, wanted: Wanted) -> Shown:
         """A page of the table; the last one where there are fewer."""
-        rows = self.rows()
+        rows = await self.rows()
         words = wanted.words.lower()
         if words:
             rows = [
@@ -112,12 +126,13 @@ class Board:
             ]
         if wanted.health is not None:
             rows = [row for row in rows if row.health is wanted.health]
-        key, _ = SORTS[wanted.sort]
-        now_ms = self._clock.wall_ms()
-        rows = sorted(rows, key=lambda row: key(row, now_ms), reverse=wanted.down)
         pages = max(1, -(-len(rows) // PAGE))
         page = min(wanted.page, pages)
-        return Shown(rows[(page - 1) * PAGE : page * PAGE], len(rows), page, pages)
+        key, _ = SORTS[wanted.sort]
+        now_ms = self._clock.wall_ms()
+        first = heapq.nlargest if wanted.down else heapq.nsmallest
+        ordered = first(page * PAGE, rows, key=lambda row: key(row, now_ms))
+        return Shown(ordered[(page - 1) * PAGE :], len(rows), page, pages)
 
 
 def _assessed(

@@ -59,7 +59,7 @@ class Overview:
         points = await self._monitor.history("", span)
         return call.render(
             "overview.html",
-            **self._now(),
+            **await self._now(),
             **await self._table(call),
             charts="/charts",
             points=points,
@@ -68,13 +68,13 @@ class Overview:
         )
 
     async def now(self, call: Call) -> Answer:
-        return call.render("overview_now.html", **self._now())
+        return call.render("overview_now.html", **await self._now())
 
     async def queues(self, call: Call) -> Answer:
         return call.render("overview_queues.html", **await self._table(call))
 
-    def _now(self) -> dict[str, Any]:
-        attention, needing = self._board.needing_attention(ATTENTION)
+    async def _now(self) -> dict[str, Any]:
+        attention, needing = await self._board.needing_attention(ATTENTION)
         return {
             "attention": attention,
             "needing": needing,
@@ -84,7 +84,7 @@ class Overview:
 
     async def _table(self, call: Call) -> dict[str, Any]:
         wanted = _wanted(call)
-        shown = self._board.page(wanted)
+        shown = await self._board.page(wanted)
         return {
             "wanted": wanted,
             "shown": shown,

@@ -22,7 +22,7 @@ _ALONE: Final = "-"
 """The node's place in the key where no other shares the store: started again, it goes on with what is there."""
 
 
-class Seen(msgspec.Struct, kw_only=True):
+class Seen(msgspec.Struct, kw_only=True, gc=False):
     """What one node has seen of one queue, as of ``at_ms``."""
 
     at_ms: int = 0

@@ -275,7 +275,7 @@ class Stage:
                 for receipt in ledger
             )
             assert tally.died == dead - late, "each death is counted once"
-            assert sum(tally.ack_classes) == tally.acked, "each ack has its time"
+            assert sum(tally.ack_classes or ()) == tally.acked, "each ack has its time"
 
 
 def check_chain(receipts: list[StoredReceipt]) -> None:
