@@ -181,27 +181,23 @@ was published, the reason; the receipt's number, the delivery's ``seq``, the not
 class Meter:
     """A store's counter: told within a transaction, counting once that is committed.
 
-    ``receipt`` and ``leased`` are called as things are written, then ``committed`` or ``undone`` says what became of
-    them. ``journal`` is handed what was committed. What was is counted together when it is drained, or when there is
-    much of it: that costs the way of a notification a third of counting each.
+    ``receipt`` is told each receipt as it is written, and ``leased`` the queue, how many deliveries were leased, and
+    how many of them not for the first time; then ``committed`` or ``undone`` says what became of them. ``journal`` is
+    handed what was committed. That is counted together when it is drained, or when there is much of it: it costs the
+    way of a notification a third of counting each.
     """
 
-    __slots__ = ("_committed", "_events", "_leases", "_tallies", "journal")
+    __slots__ = ("_committed", "_events", "_leases", "_tallies", "journal", "leased", "receipt")
 
     def __init__(self) -> None:
         self.journal: Callable[[Sequence[Event]], None] | None = None
         self._events: list[Event] = []
         self._leases: list[tuple[str, int, int]] = []
+        # The lists' own, since a call of ours would cost more than what it does.
+        self.receipt: Final = self._events.append
+        self.leased: Final = self._leases.append
         self._committed: list[Event] = []
         self._tallies: dict[str, Tally] = {}
-
-    def receipt(self, event: Event) -> None:
-        """A receipt was written."""
-        self._events.append(event)
-
-    def leased(self, queue: str, count: int, again: int) -> None:
-        """So many deliveries were leased, ``again`` of them not for the first time."""
-        self._leases.append((queue, count, again))
 
     def take_over(self, other: Meter) -> None:
         """What another was told took place: it counts here."""
@@ -226,7 +222,7 @@ class Meter:
                 self._count()
         if self._leases:
             for queue, count, again in self._leases:
-                tally = self._tally(queue)
+                tally = self._tallies.get(queue) or self._tally(queue)
                 tally.delivered += count
                 tally.redelivered += again
             self._leases.clear()

@@ -28,13 +28,13 @@ def test_what_is_undone_did_not_take_place():
     journal: list[Event] = []
     meter.journal = journal.extend
     told(meter, "a", Outcome.PUBLISHED)
-    meter.leased("a", 3, 1)
+    meter.leased(("a", 3, 1))
     assert meter.drain() == {}
     meter.undone()
     meter.committed()
     assert (meter.drain(), journal) == ({}, [])
     told(meter, "a", Outcome.PUBLISHED)
-    meter.leased("a", 3, 1)
+    meter.leased(("a", 3, 1))
     meter.committed()
     assert meter.drain() == {"a": Tally(published=1, delivered=3, redelivered=1)}
     assert len(journal) == 1

@@ -264,7 +264,7 @@ class Broker:
             content_type=publication.content_type,
             actor=actor,
             topic=publication.topic,
-            attributes=carried(publication.attributes),
+            attributes=carried(publication.attributes) if publication.attributes else {},
             ordering_key=publication.ordering_key,
             collapse_key=publication.collapse_key,
             deliver_after_seconds=publication.deliver_after_seconds,

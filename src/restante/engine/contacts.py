@@ -18,6 +18,8 @@ SEEN_SECONDS: Final = 60
 """How long a program that came and went is taken to be there: a long poll may be that long."""
 OURS: Final = frozenset({"webhook", "internal"})
 """Transports that this service collects over by itself: no client came."""
+_REMEMBERED: Final = 10_000
+"""Remote addresses whose host is known."""
 _Name = tuple[str, str, str, str, str]
 
 
@@ -43,6 +45,7 @@ class Contacts:
         self._wall_ms = wall_ms
         self._of_queue: dict[str, dict[_Name, Visit]] = {}
         self._last: dict[str, Visit] = {}
+        self._hosts: dict[str, str] = {}
         self.changed: set[str] = set()
         self.moved: set[str] = set()
 
@@ -50,9 +53,13 @@ class Contacts:
         """Somebody begins to collect; None where that is no program of a client's. ``leave`` must follow."""
         if actor.transport in OURS:
             return None
-        address = _host(actor.remote_address)
+        address = self._hosts.get(actor.remote_address)
+        if address is None:
+            address = self._host(actor.remote_address)
         name = (actor.transport, address, actor.agent, actor.consumer, actor.name)
-        visits = self._of_queue.setdefault(queue.name, {})
+        visits = self._of_queue.get(queue.name)
+        if visits is None:
+            visits = self._of_queue[queue.name] = {}
         visit = visits.get(name)
         now = self._wall_ms()
         if visit is None:
@@ -64,10 +71,9 @@ class Contacts:
                 visits[name] = visit
         visit.open += 1
         visit.last_ms = now
-        self.moved.add(queue.name)
         if visit.is_owner:
             self._last[queue.name] = visit
-            self.changed.add(queue.name)
+        self._note(queue.name, visit)
         return visit
 
     def leave(self, queue: Queue, visit: Visit | None) -> None:
@@ -75,9 +81,19 @@ class Contacts:
         if visit is not None:
             visit.open -= 1
             visit.last_ms = self._wall_ms()
-            self.moved.add(queue.name)
-            if visit.is_owner:
-                self.changed.add(queue.name)
+            self._note(queue.name, visit)
+
+    def _note(self, queue: str, visit: Visit) -> None:
+        if queue not in self.moved:
+            self.moved.add(queue)
+        if visit.is_owner and queue not in self.changed:
+            self.changed.add(queue)
+
+    def _host(self, remote_address: str) -> str:
+        if len(self._hosts) >= _REMEMBERED:
+            self._hosts.clear()
+        host = self._hosts[remote_address] = _host(remote_address)
+        return host
 
     def queues(self) -> list[str]:
         """Those that somebody came for lately."""

@@ -21,6 +21,8 @@ ENVIRONMENT: str = "environment"
 """The id, in receipts, of the administrator's key that the environment gives."""
 CERTIFICATES: Final = 2_000
 """So many are remembered as they were read."""
+AGENTS: Final = 1_000
+"""So many programs' words about themselves are remembered as they are shown."""
 
 
 class Authenticator:
@@ -131,6 +133,7 @@ class Authenticator:
         return cookies.unseal(self._secret, value, self._clock.wall_ms() // 1_000)
 
 
+@functools.lru_cache(maxsize=AGENTS)
 def agent_of(text: str | None) -> str:
     """What a program says it is, cut short; nothing where it cannot be shown."""
     text = (text or "")[:AGENT_CHARACTERS]

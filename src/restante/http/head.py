@@ -38,12 +38,11 @@ class Head:
 
     def trace_context(self) -> dict[str, str]:
         """The W3C trace context that came with it, as attributes; empty where there is none."""
-        found = [
+        return context_of(
             (key.decode("ascii"), value.decode("latin-1"))
             for key, value in self.headers
             if key in _TRACE
-        ]
-        return context_of(found) if found else {}
+        )
 
     @property
     def wants_xml(self) -> bool:

@@ -91,6 +91,7 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
     deliver_after_seconds = 0.0
     expires_after_seconds: float | None = None
     attributes: dict[str, str] = {}
+    traced = False
     for raw_name, raw_value in request.headers:
         if raw_name == b"content-type":
             content_type = raw_value.decode("latin-1")
@@ -112,12 +113,16 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
                 attributes[name.removeprefix(_ATTRIBUTE)] = value
             else:
                 raise InvalidHeader(f"there is no header {name[:100]}")
+        elif raw_name == b"traceparent":
+            traced = True
+    if traced:
+        attributes = with_context(attributes, request.trace_context())
     return Publication(
         body=body,
         queue=queue,
         topic=topic,
         content_type=content_type,
-        attributes=with_context(attributes, request.trace_context()),
+        attributes=attributes,
         idempotency_key=idempotency_key,
         ordering_key=ordering_key,
         collapse_key=collapse_key,

@@ -193,8 +193,8 @@ class Deliveries:
                 else:
                     out.append(self._hand_out(table, row, body, request))
         if out:
-            again = sum(one.attempt > 1 for one in out)
-            self._tables.meter.leased(request.queue, len(out), again)
+            again = len([one for one in out if one.attempt > 1])
+            self._tables.meter.leased((request.queue, len(out), again))
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and table.counts[State.READY] > 0)
 

@@ -67,8 +67,8 @@ class Lease(Operation):
                     out.append(self._hand_out(unit, row))
             candidates.popleft()
         if out:
-            again = sum(one.attempt > 1 for one in out)
-            unit.meter.leased(book.name, len(out), again)
+            again = len([one for one in out if one.attempt > 1])
+            unit.meter.leased((book.name, len(out), again))
         elif free > 0 and book.counts[State.READY]:
             # Not where nothing has happened since it was read: then what is ready is past its expiry.
             unread = book.id in unit.beyond and (

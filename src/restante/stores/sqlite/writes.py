@@ -260,8 +260,8 @@ class Writes:
             # Damaged, every one of them, and buried now: look at what is behind them.
             return self.lease(request)
         if out:
-            again = sum(delivery.attempt > 1 for delivery in out)
-            self._books.meter.leased(book.name, len(out), again)
+            again = len([one for one in out if one.attempt > 1])
+            self._books.meter.leased((book.name, len(out), again))
         at_limit = len(out) == free
         return Leased(out, at_limit=at_limit, more=not at_limit and book.counts[State.READY] > 0)
 
