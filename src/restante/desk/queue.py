@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from restante.alerting import words_now
 from restante.attention import assess
 from restante.desk.charts import SPANS, span_of
 from restante.desk.site import Call, Site
@@ -96,7 +97,9 @@ def _figures(call: Call, view: QueueView) -> dict[str, Any]:
     broker = call.desk.broker
     now_ms = broker.clock.wall_ms()
     assessment = assess(view, now_ms, broker.alerts.limits)
-    alerts = broker.alerts.open_in(view.queue.name)
+    alerts = [
+        (alert, words_now(alert, view, now_ms)) for alert in broker.alerts.open_in(view.queue.name)
+    ]
     return {"view": view, "assessment": assessment, "alerts": alerts, "now_ms": now_ms}
 
 
