@@ -65,8 +65,9 @@ async def run(servers: list[RestanteServer], options: argparse.Namespace) -> Non
         await asyncio.sleep(options.warmup)
         load.pause()
     gc.freeze()
-    for _ in range(options.windows):
-        for load in loads:
+    for number in range(options.windows):
+        # Who has its turn first changes too: what a window leaves behind is for the next.
+        for load in loads[:: 1 if number % 2 else -1]:
             await load.window(options.warmup, options.seconds)
             await asyncio.sleep(options.warmup)
     before, after = loads

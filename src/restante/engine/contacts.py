@@ -71,9 +71,12 @@ class Contacts:
                 visits[name] = visit
         visit.open += 1
         visit.last_ms = now
+        if queue.name not in self.moved:
+            self.moved.add(queue.name)
         if visit.is_owner:
             self._last[queue.name] = visit
-        self._note(queue.name, visit)
+            if queue.name not in self.changed:
+                self.changed.add(queue.name)
         return visit
 
     def leave(self, queue: Queue, visit: Visit | None) -> None:
@@ -81,13 +84,11 @@ class Contacts:
         if visit is not None:
             visit.open -= 1
             visit.last_ms = self._wall_ms()
-            self._note(queue.name, visit)
-
-    def _note(self, queue: str, visit: Visit) -> None:
-        if queue not in self.moved:
-            self.moved.add(queue)
-        if visit.is_owner and queue not in self.changed:
-            self.changed.add(queue)
+            # Most often they are in there since it came, and looking costs less than putting.
+            if queue.name not in self.moved:
+                self.moved.add(queue.name)
+            if visit.is_owner and queue.name not in self.changed:
+                self.changed.add(queue.name)
 
     def _host(self, remote_address: str) -> str:
         if len(self._hosts) >= _REMEMBERED:

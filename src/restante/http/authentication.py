@@ -46,8 +46,7 @@ class Authenticator:
         client's certificate stands for, as ASGI's TLS extension has it. ``TooManyRequests`` where it asks too often.
         """
         remote = remote_of(head)
-        text = _presented(head)
-        agent = agent_of(head.header(b"user-agent"))
+        text, agent = _presented(head)
         if text is not None:
             return await self.by_key(text, transport, remote, agent)
         key_id = self._of_cookie(head) if by_cookie else None
@@ -168,12 +167,19 @@ def _shown(head: Head) -> str | None:
     return str(chain[0])
 
 
-def _presented(head: Head) -> str | None:
-    header = head.header(b"authorization")
+def _presented(head: Head) -> tuple[str | None, str]:
+    """The key that it shows, if any, and what the program says it is."""
+    header = agent = None
+    # Once over all of them, and not by name: this is done for each request.
+    for name, value in head.headers:
+        if name == b"authorization" and header is None:
+            header = value.decode("latin-1")
+        elif name == b"user-agent" and agent is None:
+            agent = value.decode("latin-1")
     if header is None:
-        return head.key if isinstance(head, Socket) else None
+        return head.key if isinstance(head, Socket) else None, agent_of(agent)
     scheme, _, text = header.partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated("send Authorization: Bearer <key>")
-    return text
+    return text, agent_of(agent)
