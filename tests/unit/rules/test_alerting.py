@@ -131,6 +131,7 @@ def test_without_a_limit_nothing_is_raised_and_what_is_open_is_cleared(rule):
     )
     assert judge(worst, Limits(), NOW, ()) == []
     (verdict,) = judge(worst, Limits(), NOW, (rule,))
+    assert isinstance(verdict, Clear)
     assert (verdict.rule, verdict.limit) == (rule, 0)
     words = in_words_cleared(verdict, alert(rule), worst, NOW)
     assert words == f"acme has no limit for {rule.value.replace('_', ' ')} any more"
