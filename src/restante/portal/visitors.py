@@ -1,4 +1,7 @@
-"""A client's people: let in by the client's key, for as long as it opens, or by a one-time link."""
+"""A client's people: let in by the client's key, for as long as it opens, or by a one-time link.
+
+Who was let in by a link is out when a key of the client is revoked.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from restante.desk.visitors import Visitor, Visits
 from restante.engine.broker import Broker
 from restante.model import Actor, Role
 from restante.operators import Level
+from restante.queries import KeysOf
 from restante.wire.visits import Visit
 
 TRANSPORT: Final = "portal"
@@ -36,4 +40,12 @@ class ClientVisits(Visits):
                 return None
             if not key.active(self._broker.clock.wall_ms()):
                 return None
+        elif await self._is_shut_out(visit):
+            return None
         return Visitor(visit, Level.OPERATOR, remote, Role.CLIENT, TRANSPORT)
+
+    async def _is_shut_out(self, visit: Visit) -> bool:
+        """Whether one of the client's keys was revoked since: who does that means everybody who came before."""
+        keys = await self._broker.store.browse(KeysOf(Role.CLIENT, visit.name))
+        began_ms = visit.began * 1_000
+        return any(key.revoked_at_ms is not None and key.revoked_at_ms >= began_ms for key in keys)

@@ -91,6 +91,22 @@ async def test_a_link_opens_once(portal, broker):
     assert token not in str(made)
 
 
+async def test_a_visit_by_a_link_ends_when_a_key_of_the_client_is_revoked(portal, broker, clock):
+    """Whoever shuts the client out shuts out everybody who came before; not who is let in after that."""
+    visitors = []
+    for _ in range(2):
+        browser = portal.browser()
+        token = await Links(broker).make("acme", LIFE_SECONDS, OPERATOR)
+        assert (await browser.post(f"/portal/enter/{token}")).status_code == 303
+        visitors.append(browser)
+        clock.advance(2)
+        if len(visitors) == 1:
+            await Administration(broker, OPERATOR).revoke_key(portal.keys["acme"].split("_")[1])
+            clock.advance(2)
+    codes = [(await browser.see("/portal/")).status_code for browser in visitors]
+    assert codes == [303, 200]
+
+
 async def test_a_link_is_good_for_its_time(portal, broker, clock):
     token = await Links(broker).make("acme", 60, OPERATOR)
     clock.advance(60)
