@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,11 +44,13 @@ class Watch:
         return float(told["result"][0]["value"][1]) if told and told["result"] else None
 
 
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "prometheus"
+
+
 def until(true: Callable[[], Any]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not true():
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +125,13 @@ def test_a_node_that_is_gone_is_told_of(watch: Watch, node: Service) -> None:
     until(lambda: "RestanteNodeDown" in watch.firing())
     node.start()
     until(lambda: "RestanteNodeDown" not in watch.firing())
+
+
+@pytest.mark.parametrize(
+    ("what", "file"), [("config", "prometheus.yml"), ("rules", "restante.rules.yml")]
+)
+def test_prometheus_takes_the_files(what: str, file: str) -> None:
+    done = subprocess.run(
+        ["promtool", "check", what, DEPLOYED / file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
