@@ -320,12 +320,13 @@ def _reasons(verdict: Raise, view: QueueView, now_ms: int) -> list[str]:
 
 
 def last_error(view: QueueView) -> str:
-    """``last error: HTTP 500 x 38``, as often as it came lately; empty where nothing has failed."""
-    if view.last_failure is None:
-        return ""
-    reason = view.last_failure.reason
-    count = view.recent.reasons.get(reason, 0)
-    return f"last error: {reason} x {count:,}" if count > 1 else f"last error: {reason}"
+    """``last error: HTTP 500 x 38``: what failed most often lately, else what failed last; empty where nothing did."""
+    if view.recent.reasons:
+        reason, count = max(view.recent.reasons.items(), key=lambda item: item[1])
+        return f"last error: {reason} x {count:,}" if count > 1 else f"last error: {reason}"
+    if view.last_failure is not None and view.last_failure.reason:
+        return f"last error: {view.last_failure.reason}"
+    return ""
 
 
 def in_words_cleared(verdict: Clear, alert: Alert, view: QueueView, now_ms: int) -> str:

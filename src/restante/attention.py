@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from restante.alerting import Limits, last_error, limits_of
 from restante.metering import Tally
 from restante.watching import QueueView, WebhookHealth
 from restante.webhooks import Circuit
@@ -72,9 +73,9 @@ class Found(NamedTuple):
     views: list[QueueView]
 
 
-def assess(view: QueueView, now_ms: int) -> Assessment:
-    """How a queue fares at that time (wall clock)."""
-    concerns = _concerns(view, now_ms)
+def assess(view: QueueView, now_ms: int, defaults: Limits) -> Assessment:
+    """How a queue fares at that time (wall clock); ``defaults`` are the server's limits, for those it leaves open."""
+    concerns = _concerns(view, now_ms, defaults)
     if not concerns:
         recent = view.recent
         busy = view.depth or recent.published or recent.acked or recent.failed or view.consumers
@@ -83,23 +84,23 @@ def assess(view: QueueView, now_ms: int) -> Assessment:
     words = [concern.say() for concern in concerns]
     if view.depth and not any("waiting" in one for one in words):
         words.append(f"{view.depth:,} waiting")
-    if error := _last_error(view):
+    if error := last_error(view):
         words.append(error)
     return Assessment(concerns[0].health, "; ".join(words))
 
 
 def neediest(
-    views: Iterable[QueueView], now_ms: int, limit: int
+    views: Iterable[QueueView], now_ms: int, limit: int, defaults: Limits
 ) -> list[tuple[QueueView, Assessment]]:
     """The queues that need a person first: the worst, and of these the deepest; at most ``limit``."""
     needy: list[tuple[int, int, str, QueueView]] = []
     for view in views:
-        concerns = _concerns(view, now_ms)
+        concerns = _concerns(view, now_ms, defaults)
         if concerns:
             worst = max(concern.health for concern in concerns)
             needy.append((-worst, -view.depth, view.queue.name, view))
     first = heapq.nsmallest(limit, needy)
-    return [(view, assess(view, now_ms)) for *_, view in first]
+    return [(view, assess(view, now_ms, defaults)) for *_, view in first]
 
 
 def find(
@@ -153,21 +154,21 @@ def _measure(sort: Sort, view: QueueView, now_ms: int) -> float | None:
             return view.minute.acked
 
 
-def _concerns(view: QueueView, now_ms: int) -> list[Concern]:
+def _concerns(view: QueueView, now_ms: int, defaults: Limits) -> list[Concern]:
     found: list[Concern] = []
-    settings, depth = view.queue.settings, view.depth
+    limits, depth = limits_of(view.queue.settings, defaults), view.depth
     if view.webhook is not None:
         found += _of_webhook(view.webhook)
-    if depth or settings.silence_limit_seconds:
-        found += _of_silence(view, now_ms)
-    limit = settings.depth_limit
+    if depth or limits.silence_seconds:
+        found += _of_silence(view, limits.silence_seconds, now_ms)
+    limit = limits.depth
     if limit and depth >= limit:
         found.append(Concern(Health.BAD, lambda: f"{depth:,} waiting (limit {limit:,})"))
-    if settings.oldest_age_limit_seconds:
-        found += _of_age(view, settings.oldest_age_limit_seconds, now_ms)
-    found += _of_failures(view.recent)
-    if dead := view.figures.dead:
-        found.append(Concern(Health.WARNING, lambda: f"{dead:,} dead letter{'s' * (dead > 1)}"))
+    if limits.oldest_age_seconds:
+        found += _of_age(view, limits.oldest_age_seconds, now_ms)
+    found += _of_failures(view.recent, limits.error_rate)
+    if view.figures.dead:
+        found.append(_of_dead(view.figures.dead, limits.dead))
     return found
 
 
@@ -187,22 +188,28 @@ def _of_age(view: QueueView, limit: int, now_ms: int) -> list[Concern]:
     return [Concern(Health.BAD, lambda: f"the oldest is {age(oldest)} old (limit {age(limit)})")]
 
 
-def _of_failures(recent: Tally) -> list[Concern]:
+def _of_dead(dead: int, limit: int) -> Concern:
+    words = f"{dead:,} dead letter{'s' * (dead > 1)}"
+    if limit and dead >= limit:
+        return Concern(Health.BAD, lambda: f"{words} (limit {limit:,})")
+    return Concern(Health.WARNING, lambda: words)
+
+
+def _of_failures(recent: Tally, limit: float) -> list[Concern]:
     failed = recent.failed
     if failed < FAILURES:
         return []
     ended = failed + recent.acked
-    if failed < FAILING_SHARE * ended:
+    if failed < min(FAILING_SHARE, limit or FAILING_SHARE) * ended:
         return []
-    health = Health.BAD if failed >= BROKEN_SHARE * ended else Health.WARNING
+    health = Health.BAD if failed >= (limit or BROKEN_SHARE) * ended else Health.WARNING
     return [Concern(health, lambda: f"{failed:,} of {ended:,} attempts failed")]
 
 
-def _of_silence(view: QueueView, now_ms: int) -> list[Concern]:
+def _of_silence(view: QueueView, limit: int, now_ms: int) -> list[Concern]:
     for consumer in view.consumers:
         if consumer.attached:
             return []
-    limit = view.queue.settings.silence_limit_seconds
     silent = view.silent_seconds(now_ms)
     if limit and silent is not None and silent >= limit:
         words = "has neither come nor signed for"
@@ -215,15 +222,6 @@ def _of_silence(view: QueueView, now_ms: int) -> list[Concern]:
     if silent is not None and min(silent, oldest) > UNANSWERED_SECONDS:
         return [Concern(Health.WARNING, lambda: f"has signed nothing for {age(silent)}")]
     return []
-
-
-def _last_error(view: QueueView) -> str:
-    if view.recent.reasons:
-        reason, number = max(view.recent.reasons.items(), key=lambda item: item[1])
-        return f"last error: {reason}" + (f" x {number:,}" if number > 1 else "")
-    if view.last_failure is not None and view.last_failure.reason:
-        return f"last error: {view.last_failure.reason}"
-    return ""
 
 
 def age(seconds: float) -> str:

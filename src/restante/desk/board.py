@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from restante.alerting import Limits
 from restante.attention import Health, assess
 from restante.engine.monitor import Monitor
 from restante.ports import Clock
@@ -71,9 +72,10 @@ SORTS: Final[Mapping[str, tuple[Callable[[Row, int], Any], bool]]] = {
 
 
 class Board:
-    """The rows of one node's monitor."""
+    """The rows of one node's monitor. ``defaults`` are the server's limits, for queues that leave one open."""
 
-    def __init__(self, monitor: Monitor, clock: Clock) -> None:
+    def __init__(self, monitor: Monitor, clock: Clock, defaults: Limits) -> None:
+        self._defaults = defaults
         self._monitor = monitor
         self._clock = clock
         self._version = -1
@@ -88,7 +90,7 @@ class Board:
             before, self._assessed = self._assessed, {}
             for view in self._monitor.views():
                 name = view.queue.name
-                self._assessed[name] = _assessed(view, before.get(name), now_ms)
+                self._assessed[name] = _assessed(view, before.get(name), now_ms, self._defaults)
             self._rows = [self._assessed[name].row for name in sorted(self._assessed)]
         return self._rows
 
@@ -118,7 +120,9 @@ class Board:
         return Shown(rows[(page - 1) * PAGE : page * PAGE], len(rows), page, pages)
 
 
-def _assessed(view: QueueView, before: _Assessed | None, now_ms: int) -> _Assessed:
+def _assessed(
+    view: QueueView, before: _Assessed | None, now_ms: int, defaults: Limits
+) -> _Assessed:
     figures = view.figures
     made_of = (
         view.queue,
@@ -137,7 +141,7 @@ def _assessed(view: QueueView, before: _Assessed | None, now_ms: int) -> _Assess
         and made_of == before.made_of
     ):
         return before
-    health, sentence = assess(view, now_ms)
+    health, sentence = assess(view, now_ms, defaults)
     spread_ms = zlib.crc32(view.queue.name.encode()) % STALE_MS
     row = Row(view.queue.name, view, health, sentence)
     return _Assessed(row, made_of, now_ms + STALE_MS + spread_ms)

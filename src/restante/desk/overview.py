@@ -50,7 +50,7 @@ class Overview:
     def __init__(self, desk: Desk) -> None:
         self._monitor = desk.broker.monitor
         self._clock = desk.broker.clock
-        self._board = Board(self._monitor, self._clock)
+        self._board = Board(self._monitor, self._clock, desk.broker.alerts.limits)
         self._sparklines: dict[str, tuple[int, Markup]] = {}
 
     async def page(self, call: Call) -> Answer:

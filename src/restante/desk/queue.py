@@ -91,8 +91,10 @@ async def _view(call: Call) -> QueueView:
 
 
 def _figures(call: Call, view: QueueView) -> dict[str, Any]:
-    now_ms = call.desk.broker.clock.wall_ms()
-    return {"view": view, "assessment": assess(view, now_ms), "now_ms": now_ms}
+    broker = call.desk.broker
+    now_ms = broker.clock.wall_ms()
+    assessment = assess(view, now_ms, broker.alerts.limits)
+    return {"view": view, "assessment": assessment, "now_ms": now_ms}
 
 
 async def _waiting(call: Call, view: QueueView) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from restante.alerting import (
     Alert,
     Alerting,
     Clear,
+    Limits,
     Message,
     Notice,
     Raise,
@@ -35,7 +36,7 @@ from restante.errors import PaperChanged, ShuttingDown, StoreError
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf, Papers
-from restante.watching import QueueView
+from restante.watching import RECENT_SECONDS, QueueView
 
 _log = structlog.get_logger(__name__)
 
@@ -112,10 +113,16 @@ class Alerts:
         self._alerting = alerting or Alerting()
         self._kept: dict[str, dict[Rule, _Kept]] = {}
         self._loaded_at: float | None = None
-        self._looked_at = clock.monotonic() - LOOK_SECONDS
+        self._began = clock.monotonic()
+        self._looked_at = self._began - LOOK_SECONDS
         self._next = 0
         self._first_seen: dict[str, float] = {}
         self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def limits(self) -> Limits:
+        """The server's own, for queues that leave one open."""
+        return self._alerting.limits
 
     @property
     def destinations(self) -> tuple[str, ...]:
@@ -161,8 +168,19 @@ class Alerts:
             found += [
                 _Found(view, verdict)
                 for verdict in judge(view, limits, now_ms, opened, watched_seconds)
+                if not self._is_too_soon(verdict, now)
             ]
         return found
+
+    def _is_too_soon(self, verdict: Verdict, now: float) -> bool:
+        """Nothing has failed because nothing was counted yet: a node that was just started has seen no attempts."""
+        return (
+            isinstance(verdict, Clear)
+            and verdict.rule is Rule.ERROR_RATE
+            and verdict.value is None
+            and bool(verdict.limit)
+            and now - self._began < RECENT_SECONDS
+        )
 
     async def _heed(self, found: list[_Found]) -> None:
         tries = _TRIES

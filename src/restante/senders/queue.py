@@ -20,6 +20,11 @@ class QueueSender:
         self._publish = publish
 
     async def send(self, message: Message) -> str | None:
+        if {notice.alert.queue for notice in message.notices} == {
+            self._queue
+        } and not message.left_out:
+            # Of this queue itself alone: what is published here of it could raise the next one, without end.
+            return None
         publication = Publication(
             queue=self._queue,
             body=alert_messages.to_json(message),

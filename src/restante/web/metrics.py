@@ -25,6 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
+from restante.alerting import Limits, limits_of, silent_seconds
 from restante.engine.broker import Broker
 from restante.engine.history import ALL
 from restante.http.answers import Answer
@@ -94,6 +95,7 @@ class Look(NamedTuple):
     available: bool
     connections: int
     total: Total
+    limits: Limits
     views: Collection[QueueView]
     counted: Tally
     reasons: Mapping[str, int]
@@ -111,6 +113,7 @@ def look(broker: Broker, version: str) -> Look:
         available=broker.store.available,
         connections=len(broker.attachments),
         total=monitor.total(),
+        limits=broker.alerts.limits,
         views=list(monitor.views()),
         counted=counted,
         reasons=dict(counted.reasons),
@@ -190,21 +193,22 @@ class Figures(Collector):
         yield _by("restante_webhooks", "Webhooks, by whether they are called", "state", webhooks)
         yield _by(
             "restante_queues_over_limit",
-            "Queues that are beyond a limit that their settings name",
+            "Queues that have reached a limit, their own or the server's",
             "limit",
             over,
         )
 
     def _limits(self, view: QueueView) -> Iterator[tuple[str, bool]]:
-        settings, now_ms = view.queue.settings, self._seen.now_ms
-        if settings.depth_limit is not None:
-            yield "depth", view.depth > settings.depth_limit
-        if settings.oldest_age_limit_seconds is not None:
-            age = view.oldest_age_seconds(now_ms) or 0.0
-            yield "oldest_age", age > settings.oldest_age_limit_seconds
-        if settings.silence_limit_seconds is not None:
-            silent = view.silent_seconds(now_ms) or 0.0
-            yield "silence", silent > settings.silence_limit_seconds
+        """As alerts have it: whether the limit is reached, where there is one."""
+        limits, now_ms = limits_of(view.queue.settings, self._seen.limits), self._seen.now_ms
+        if limits.depth:
+            yield "depth", view.depth >= limits.depth
+        if limits.oldest_age_seconds:
+            age = view.oldest_age_seconds(now_ms)
+            yield "oldest_age", age is not None and age >= limits.oldest_age_seconds
+        if limits.silence_seconds:
+            silent = silent_seconds(view, now_ms)
+            yield "silence", silent is not None and silent >= limits.silence_seconds
 
     def _chosen(self) -> Sequence[QueueView]:
         """Those with the deepest backlog, and of equal ones the busiest; all in the order of their names."""

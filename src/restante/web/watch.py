@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from restante import auth
+from restante.alerting import Limits
 from restante.attention import Order, Sort, find, neediest
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
@@ -90,6 +91,10 @@ class Watch:
         self._broker = broker
         self._neediest: tuple[int, list[AttentionOut]] = (-1, [])
 
+    @property
+    def _limits(self) -> Limits:
+        return self._broker.alerts.limits
+
     async def overview(self, request: Request) -> Answer:
         auth.require(request.actor, Role.ADMIN)
         return envelope(request, self._look(Wanted.by(request)), "overview")
@@ -103,7 +108,9 @@ class Watch:
 
     async def view(self, request: Request) -> Answer:
         view = await self._view(await self._own_queue(request))
-        return envelope(request, queue_seen(view, self._broker.clock.wall_ms()), "queue")
+        return envelope(
+            request, queue_seen(view, self._broker.clock.wall_ms(), self._limits), "queue"
+        )
 
     async def history(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
@@ -146,14 +153,14 @@ class Watch:
             ),
             attention=self._attention(now),
             found=found.number,
-            queues=[queue_seen(view, now) for view in found.views],
+            queues=[queue_seen(view, now, self._limits) for view in found.views],
         )
 
     def _attention(self, now_ms: int) -> list[AttentionOut]:
         # It looks at every queue: once for all who ask between two looks of the monitor.
         monitor = self._broker.monitor
         if self._neediest[0] != monitor.version:
-            first = neediest(monitor.views(), now_ms, ATTENTION)
+            first = neediest(monitor.views(), now_ms, ATTENTION, self._limits)
             self._neediest = monitor.version, [attention_out(*one) for one in first]
         return self._neediest[1]
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from restante.alerting import Limits
 from restante.attention import Assessment, assess
 from restante.metering import Tally
 from restante.model import Figures
@@ -165,9 +166,9 @@ class HistoryOut(Answered, kw_only=True, omit_defaults=False):
     points: list[PointOut]
 
 
-def queue_seen(view: QueueView, now_ms: int) -> QueueSeen:
-    """How a queue fares, at that time."""
-    assessment = assess(view, now_ms)
+def queue_seen(view: QueueView, now_ms: int, defaults: Limits) -> QueueSeen:
+    """How a queue fares, at that time; ``defaults`` are the server's limits."""
+    assessment = assess(view, now_ms, defaults)
     attached = Counter(one.transport for one in view.consumers if one.attached)
     return QueueSeen(
         name=view.queue.name,

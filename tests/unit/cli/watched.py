@@ -1,5 +1,6 @@
 """Answers of a server about a queue that somebody is needed for."""
 
+from restante.alerting import Limits
 from restante.metering import Tally
 from restante.model import Figures, Queue, Settings
 from restante.watching import (
@@ -56,7 +57,7 @@ def view(name="acme", **fields):
 
 
 def seen(name="acme", **fields):
-    return queue_seen(view(name, **fields), NOW)
+    return queue_seen(view(name, **fields), NOW, Limits())
 
 
 def overview(*queues, attention=()):

@@ -11,10 +11,11 @@ from restante.alerting import GIVE_UP_SECONDS, Alerting, Limits, Rule
 from restante.engine import alerts as judging
 from restante.engine.alerts import Alerts
 from restante.engine.notices import CLAIM_SECONDS, MESSAGES, QUIET_SECONDS, NoticePost
+from restante.metering import Tally
 from restante.model import Figures, Queue
 from restante.stores.memory import MemoryStore
 from restante.testing.clock import FakeClock
-from restante.watching import Contact, QueueView
+from restante.watching import RECENT_SECONDS, Contact, QueueView
 
 TO = "mail"
 
@@ -127,6 +128,30 @@ async def test_a_restart_neither_raises_again_nor_forgets(store, clock, seen):
     assert await rules(again) == [Rule.DEPTH]
     assert len((await again.history(limit=10)).alerts) == 1
     seen.put()
+    await look(again, clock)
+    assert await rules(again) == []
+
+
+async def test_a_restart_does_not_take_what_it_has_not_seen_for_well(store, clock, seen):
+    """After it no attempt is counted: that none has failed says nothing yet."""
+    seen.put()
+    seen.all["acme"].recent = Tally(nacked=30, acked=10)
+    await look(alerts_of(store, clock, seen, error_rate=0.5), clock)
+    seen.put()
+    again = alerts_of(store, clock, seen, error_rate=0.5)
+    await look(again, clock)
+    assert await rules(again) == [Rule.ERROR_RATE]
+    clock.advance(RECENT_SECONDS)
+    await look(again, clock)
+    assert await rules(again) == []
+
+
+async def test_a_limit_that_is_gone_is_heeded_at_once(store, clock, seen):
+    seen.put()
+    seen.all["acme"].recent = Tally(nacked=30, acked=10)
+    await look(alerts_of(store, clock, seen, error_rate=0.5), clock)
+    seen.put()
+    again = alerts_of(store, clock, seen, depth=10)
     await look(again, clock)
     assert await rules(again) == []
 

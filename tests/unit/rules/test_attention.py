@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from restante.alerting import Limits
 from restante.attention import Health, Order, Sort, age, assess, find, neediest
 from restante.metering import Tally
 from restante.model import Figures, Queue, Settings
@@ -91,7 +92,40 @@ def view(name="acme", **fields):
     ],
 )
 def test_what_is_wrong_is_said_with_numbers(seen, health, words):
-    assert assess(seen, NOW) == (health, words)
+    assert assess(seen, NOW, Limits()) == (health, words)
+
+
+@pytest.mark.parametrize(
+    ("limits", "seen", "words"),
+    [
+        ({"depth": 5}, view(ready=5), "5 waiting (limit 5)"),
+        (
+            {"oldest_age_seconds": 60},
+            view(ready=1, oldest_age_seconds=90.0),
+            "the oldest is 1 min 30 s old (limit 1 min); 1 waiting",
+        ),
+        (
+            {"silence_seconds": 3_600},
+            view(last_contact=CONTACT),
+            "has neither come nor signed for 3 h (agreed: 1 h)",
+        ),
+        ({"dead": 3}, view(dead=3), "3 dead letters (limit 3)"),
+        ({"error_rate": 0.05}, view(recent=Tally(nacked=5, acked=90)), "5 of 95 attempts failed"),
+    ],
+)
+def test_the_servers_limits_count_where_a_queue_has_none(limits, seen, words):
+    """As they do for alerts: the page does not call well what somebody is told of by mail."""
+    assert assess(seen, NOW, Limits(**limits)) == (Health.BAD, words)
+    none = Settings(
+        depth_limit=0,
+        oldest_age_limit_seconds=0,
+        silence_limit_seconds=0,
+        dead_limit=0,
+        error_rate_limit=0,
+    )
+    own = msgspec.structs.replace(seen.queue, settings=none)
+    without = msgspec.structs.replace(seen, queue=own)
+    assert assess(without, NOW, Limits(**limits)).health is not Health.BAD
 
 
 @pytest.mark.parametrize(
@@ -105,7 +139,7 @@ def test_what_is_wrong_is_said_with_numbers(seen, health, words):
     ],
 )
 def test_what_is_as_it_should_be_needs_nobody(seen):
-    assert assess(seen, NOW).health is Health.GOOD
+    assert assess(seen, NOW, Limits()).health is Health.GOOD
 
 
 def test_the_worst_come_first_and_then_the_deepest():
@@ -116,9 +150,9 @@ def test_the_worst_come_first_and_then_the_deepest():
         view("deeper", ready=70, settings=Settings(depth_limit=50)),
         view("dead-and-deep", dead=1, ready=3),
     ]
-    found = [one.queue.name for one, _ in neediest(views, NOW, 20)]
+    found = [one.queue.name for one, _ in neediest(views, NOW, 20, Limits())]
     assert found == ["deeper", "deep", "dead-and-deep", "dead-small"]
-    assert len(neediest(views, NOW, 2)) == 2
+    assert len(neediest(views, NOW, 2, Limits())) == 2
 
 
 FOUR = [
