@@ -71,7 +71,9 @@ class Signing:
         remote = remote_of(request)
         client = request.scope.get("client")
         address = client[0] if client else ""
-        self._attempts.begin(address, name)
+        # Keys have no name that guesses at all of them could use up: those at one key are counted together, by its id.
+        guessed = name or secret.strip().rpartition("_")[0][:64] or address
+        self._attempts.begin(address, guessed)
         try:
             visit = (
                 await self._by_account(name, secret) if name else await self._by_key(secret, remote)
@@ -79,7 +81,7 @@ class Signing:
         except Unauthenticated:
             _log.warning("operator.not_signed_in", operator=name, address=remote)
             raise
-        self._attempts.succeeded(address, name)
+        self._attempts.succeeded(address, guessed)
         who = Actor(visit.name, Role.ADMIN, visit.key_id, TRANSPORT, remote)
         await self._desk.broker.acts.record(who, What.OPERATOR_SIGNED_IN, subject=visit.name)
         _log.info("operator.signed_in", operator=visit.name, key_id=visit.key_id, address=remote)

@@ -4,6 +4,7 @@ import pytest
 from tests.unit.desk.house import ADMIN_KEY, PASSWORD
 from tests.unit.engine.house import OPERATOR
 
+from restante.desk.attempts import BY_NAME
 from restante.engine.acts import Wanted, What
 from restante.engine.administration import Administration
 from restante.model import SYSTEM, Role
@@ -185,3 +186,12 @@ async def test_the_page_of_another_site_signs_nobody_in(site):
 async def test_htmx_is_told_to_load_the_page_anew(site):
     answer = await site.browser().see("/overview/now", headers={"hx-request": "true"})
     assert (answer.status_code, answer.headers["hx-refresh"]) == (401, "true")
+
+
+async def test_guesses_at_keys_shut_nobody_else_out(site):
+    """From however many addresses: they have no name in common, as guesses at an account's password have."""
+    for number in range(2 * BY_NAME):
+        guesser = site.browser(address=f"198.51.100.{number}")
+        assert (await guesser.sign_in_by_key("rst_guess_x")).status_code in (401, 429)
+        assert (await guesser.sign_in_by_key(f"guess-{number}")).status_code == 401
+    assert (await site.browser().sign_in_by_key(ADMIN_KEY)).status_code == 303
