@@ -18,13 +18,16 @@ from restante.http.answers import Answer
 from restante.http.api import Routes, Sendable
 from restante.http.request import Request, SendMessage
 from restante.model import NAME, Outcome, Receipt
-from restante.queries import Queues, Receipts, StoredReceipt
+from restante.queries import Queues, ReceiptByNumber, Receipts, StoredReceipt
+from restante.wire import times
 from restante.wire.receipts import decode_entry, receipt_id, to_json
 
 PAGE: Final = 50
 EXPORTED: Final = 500
 """An export reads so many at a time, and sends them before it reads more."""
 EXPORTS: Final = 8
+CLOCKS_APART_MS: Final = 3_600_000
+"""As much earlier and later receipts are looked for: one node's clock may be behind another's, or be set back."""
 QUEUES: Final = 200
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS: Final = ("id", *Receipt.__struct_fields__, "digest")
@@ -63,14 +66,15 @@ async def page(call: Call) -> Answer:
     rows: list[Row] = []
     after = None
     if queue:
-        before = call.request.integer("before", 0, 0, 2**62) or None
+        begin, end = await bounds_of(broker, queue, wanted)
+        before = call.request.integer("before", 0, 0, 2**62) or end
         found = await broker.store.browse(
             Receipts(queue, before, PAGE, newest_first=True, **_conditions(wanted))
         )
         rows = [
             Row(receipt_id(queue, one.number), decode_entry(one.entry)) for one in found.receipts
         ]
-        after = found.next
+        after = found.next if found.next is not None and found.next > begin else None
     return call.render(
         "receipts.html",
         wanted=wanted,
@@ -168,8 +172,9 @@ class Export:
 
     async def _pages(self) -> AsyncIterator[list[StoredReceipt]]:
         for queue in self._queues:
-            after: int | None = 0
-            while after is not None:
+            begin, end = await bounds_of(self._call.desk.broker, queue, self._wanted)
+            after: int | None = begin - 1
+            while after is not None and (end is None or after < end - 1):
                 found = await self._call.desk.broker.store.browse(
                     Receipts(queue, after, EXPORTED, **_conditions(self._wanted))
                 )
@@ -204,6 +209,34 @@ def _moment(request: Request, name: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return round(moment.timestamp() * 1_000)
+
+
+async def bounds_of(broker: Broker, queue: str, wanted: Wanted) -> tuple[int, int | None]:
+    """The number of the first receipt that can be of the time wanted, and the first that can be no more; None: no end.
+
+    Receipts have rising numbers and, but for clocks, rising times: so they are found by halves, not by walking there.
+    """
+    begin, end = 1, None
+    if wanted.since_ms is not None:
+        begin = await _first_from(broker, queue, wanted.since_ms - CLOCKS_APART_MS)
+    if wanted.until_ms is not None:
+        end = await _first_from(broker, queue, wanted.until_ms + CLOCKS_APART_MS)
+    return begin, end
+
+
+async def _first_from(broker: Broker, queue: str, at_ms: int) -> int:
+    """The number of the queue's first receipt from that time on; one more than the last where there is none."""
+    newest = await broker.store.browse(Receipts(queue, limit=1, newest_first=True))
+    low, high = 1, 1 + (newest.receipts[0].number if newest.receipts else 0)
+    while low < high:
+        middle = (low + high) // 2
+        found = await broker.store.browse(ReceiptByNumber(queue, middle))
+        # Those that are past their retention are the oldest.
+        if found is None or times.to_ms(decode_entry(found.entry).at) < at_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _conditions(wanted: Wanted) -> dict[str, Any]:

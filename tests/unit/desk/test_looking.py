@@ -197,6 +197,46 @@ def gone_after_the_first():
     return level
 
 
+async def test_a_time_is_looked_up_and_not_walked_to(site, broker, clock, monkeypatch):
+    """Of a day in the middle of four, some receipts are read, and all of that day are told."""
+    clock.advance(43_200)
+    for _ in range(4):
+        await bury(broker, EXPORTED)
+        clock.advance(86_400)
+    browser = await site.signed_in("viewer")
+    browse, pages = broker.store.browse, []
+
+    def watched(query):
+        if isinstance(query, Receipts) and query.limit > 1:
+            pages.append(query)
+        return browse(query)
+
+    monkeypatch.setattr(broker.store, "browse", watched)
+    day = "since=2026-01-02T00:00&until=2026-01-03T00:00"
+    answer = await browser.get(f"/receipts/export?name=acme&{day}")
+    told = [row["id"] for row in csv.DictReader(io.StringIO(answer.text))]
+    assert told == [f"acme~{n}" for n in range(2 * EXPORTED + 1, 4 * EXPORTED + 1)]
+    assert len(pages) == 2
+    page = (await browser.see(f"/receipts?name=acme&{day}")).text
+    assert ids(page)[0] == f"acme~{4 * EXPORTED}"
+    page = (await browser.see(f"/receipts?name=acme&{day}&before={2 * EXPORTED + 11}")).text
+    assert (len(ids(page)), 'rel="next"' in page) == (10, False)
+    for none in ("since=2027-01-01", "until=2025-01-01"):
+        answer = await browser.get(f"/receipts/export?name=acme&{none}")
+        assert answer.text.count("\n") == 1
+
+
+async def test_what_a_clock_that_was_set_back_has_written_is_found(site, broker, clock):
+    await bury(broker, 1)
+    clock.jump_wall(-1_800)
+    await bury(broker, 1)
+    browser = await site.signed_in("viewer")
+    answer = await browser.get("/receipts/export?name=acme&until=2025-12-31T23:45")
+    assert answer.text.count("acme~") == 2
+    answer = await browser.get("/receipts/export?name=acme&since=2026-01-01T00:00")
+    assert answer.text.count("acme~") == 2
+
+
 async def test_exports_are_bounded(site, broker, monkeypatch):
     monkeypatch.setattr("restante.desk.receipts.EXPORTS", 0)
     browser = await site.signed_in("viewer")
