@@ -38,6 +38,8 @@ class Kind(enum.StrEnum):
     """Bulk work, by the time it was asked for."""
     OPERATOR = "operator"
     """Who may sign in to the operators' page, by name."""
+    SHUT_OUT = "shut_out"
+    """Changes whenever a key of a client is revoked, by the client's name: links and visits are of one such time."""
     CLIENT_LINK = "client_link"
     """What lets a client's people in once, by the hash of its token."""
     SIGNED_OUT = "signed_out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from restante.desk.site import Call, Site
@@ -15,6 +16,10 @@ from restante.queries import Queues
 
 STREAMS: Final = 500
 """Open pages, on one node."""
+STREAMS_EACH: Final = 50
+"""Of them one visitor's."""
+LOOK_SECONDS: Final = 5.0
+"""How often at least it is seen whether the visit goes on; with each word of news, too."""
 QUEUES: Final = 200
 """A client hears of so many of its own."""
 HEARTBEAT_SECONDS: Final = 15.0
@@ -40,10 +45,10 @@ class Live:
 
     def __init__(self, desk: Site) -> None:
         self.desk = desk
-        self.open = 0
+        self.open = Counter[str]()
 
     async def stream(self, call: Call) -> Stream:
-        if self.open >= STREAMS:
+        if self.open.total() >= STREAMS or self.open[call.visitor.name] >= STREAMS_EACH:
             raise TooManyConnections("too many pages are open")
         return Stream(self, call)
 
@@ -61,11 +66,14 @@ class Stream:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         ended = asyncio.Event()
         unwatch = self._request.watch(ended.set)
-        self._live.open += 1
+        name = self._visitor.name
+        self._live.open[name] += 1
         try:
             await self._tell(send, ended)
         finally:
-            self._live.open -= 1
+            self._live.open[name] -= 1
+            if not self._live.open[name]:
+                del self._live.open[name]
             unwatch()
         if not self._request.gone():
             await send({"type": "http.response.body", "body": b""})
@@ -76,7 +84,8 @@ class Stream:
         if self._visitor.role is Role.CLIENT:
             owned = await desk.broker.store.browse(Queues(limit=QUEUES, owner=self._visitor.name))
             self._owned = [queue.name for queue in owned]
-        version, seen, told_at = monitor.version, self._seen(), clock.monotonic()
+        version, seen = monitor.version, self._seen()
+        told_at = looked_at = clock.monotonic()
         await _put(send, b"retry: %d\nevent: open\ndata: 0\n\n" % RETRY_MS)
         retiring = desk.broker.retiring
         while not ended.is_set():
@@ -97,25 +106,32 @@ class Stream:
                 await asyncio.gather(*waits, return_exceptions=True)
             if ended.is_set() or retiring.is_set():
                 return
-            if await desk.visitors.level(self._visitor.visit) is None:
-                await _put(send, b"event: over\ndata: 0\n\n")
-                return
             version, before, seen = monitor.version, seen, self._seen()
+            now = clock.monotonic()
+            if seen != before or now >= looked_at + LOOK_SECONDS:
+                looked_at = now
+                if await desk.visitors.level(self._visitor.visit) is None:
+                    await _put(send, b"event: over\ndata: 0\n\n")
+                    return
             if seen != before:
-                told_at = clock.monotonic()
+                told_at = now
                 await _put(send, b"event: changed\ndata: 0\n\n")
-                await clock.wait(PAUSE_SECONDS)
-            elif clock.monotonic() >= told_at + HEARTBEAT_SECONDS:
-                told_at = clock.monotonic()
+            elif now >= told_at + HEARTBEAT_SECONDS:
+                told_at = now
                 await _put(send, b": still here\n\n")
+            await clock.wait(PAUSE_SECONDS)
 
     def _seen(self) -> object:
         """What changes with all that the visitor may know of, and with nothing else: a client hears of its own."""
-        monitor = self._live.desk.broker.monitor
+        broker = self._live.desk.broker
         if self._visitor.role is not Role.CLIENT:
-            return monitor.version
-        views = [monitor.view(queue) for queue in self._owned]
-        return [None if view is None else view.version for view in views]
+            return broker.monitor.version
+        found: list[object] = []
+        for queue in self._owned:
+            view = broker.monitor.view(queue)
+            found.append(None if view is None else view.version)
+            found += [alert.id for alert in broker.alerts.open_in(queue)]
+        return found
 
 
 async def _put(send: SendMessage, data: bytes) -> None:

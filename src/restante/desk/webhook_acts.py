@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final, get_args
+from urllib.parse import urlsplit
 
 from restante.desk import queue as queue_page
 from restante.desk.forms import Form
@@ -55,8 +56,12 @@ class WebhookActs:
         given = {name: call.form.text(name, URL_CHARACTERS) for name in ("url", "payload", *BOUNDS)}
         try:
             settings = _settings(call.form)
+            before = await self._store.browse(WebhookOf(queue.name))
+            # What is sent along may be another place's password, which whoever sets a new place need not know.
+            stays = before is None or _is_same_place(before.url, given["url"])
+            headers: dict[str, str] | None = None if stays else {}
             _, secret = await self._webhooks.put(
-                queue.name, given["url"], None, settings, call.visitor.actor
+                queue.name, given["url"], headers, settings, call.visitor.actor
             )
         except RestanteError as error:
             webhook = await self._store.browse(WebhookOf(queue.name))
@@ -133,5 +138,11 @@ def _settings(form: Form) -> dict[str, Any]:
     return given
 
 
+def _is_same_place(one: str, other: str) -> bool:
+    """Whether both are at one scheme, host and port."""
+    return urlsplit(one)[:2] == urlsplit(other)[:2]
+
+
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    """As the form has it: whole numbers without a point, and none rounded."""
+    return "" if value is None else str(int(value)) if value == int(value) else repr(value)

@@ -23,6 +23,7 @@ from restante.changes import (
 )
 from restante.engine.acts import What, difference
 from restante.engine.broker import Broker
+from restante.engine.links import ended_era
 from restante.engine.webhooks import disabled_for
 from restante.model import (
     Actor,
@@ -133,9 +134,14 @@ class Administration:
         """
         key = await self._broker.store.browse(KeyById(id))
         whose = {} if key is None else {"role": key.role.value, "name": key.name}
+        now_ms = self._broker.clock.wall_ms()
+        shut_out = []
+        if key is not None and key.role is Role.CLIENT:
+            shut_out.append(ended_era(key.name, now_ms))
         await self._broker.configure(
-            RevokeKey(id, self._broker.clock.wall_ms()),
+            RevokeKey(id, now_ms),
             self._act(What.KEY_REVOKED, subject=id, **whose),
+            *shut_out,
         )
         self._broker.dismiss(id)
 

@@ -194,7 +194,8 @@ class Alerts:
         try:
             while found and tries:
                 try:
-                    await self._write(found[:_BATCH])
+                    # A page may have had what other nodes did read meanwhile.
+                    await self._write([one for one in found[:_BATCH] if self._applies(one)])
                     found = found[_BATCH:]
                 except PaperChanged:
                     # Another node was faster with one of them: what it has not done is left.

@@ -223,7 +223,7 @@ class Jobs:
             for work in running.values():
                 work.cancel()
             await asyncio.gather(*running.values(), return_exceptions=True)
-            with contextlib.suppress(StoreError, PaperChanged, ShuttingDown, TimeoutError):
+            with contextlib.suppress(StoreError, ShuttingDown, TimeoutError):
                 async with asyncio.timeout(_RELEASE_SECONDS):
                     await self._release(running)
 
@@ -276,7 +276,8 @@ class Jobs:
         for id in ids:
             kept = await self._find(id)
             if kept is not None and kept.job.node == self._broker.membership.id:
-                await self._put(kept, msgspec.structs.replace(kept.job, claimed_until_ms=0))
+                with contextlib.suppress(PaperChanged):
+                    await self._put(kept, msgspec.structs.replace(kept.job, claimed_until_ms=0))
 
     def _left(self, id: str, _: asyncio.Task[None]) -> None:
         self._running.pop(id, None)

@@ -1,13 +1,15 @@
 """One-time links, by which an operator lets a client's people in to their page without a key.
 
 What is kept is a paper by the hash of the token. It is used up in its place: of two who use it at once one is let in.
+Whoever revokes a key of the client shuts out everybody who came before: links that were made until then open nothing
+any more, and visits by them are over. An ``era`` ends with each of these, and links and visits are of one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Final
+from typing import Final, NamedTuple
 
 from restante.changes import PutPaper
 from restante.engine.acts import What
@@ -20,6 +22,33 @@ from restante.queries import ClientByName, PaperOf
 LIFE_SECONDS: Final = 86_400
 LIFE_SECONDS_MAXIMUM: Final = 7 * 86_400
 _TOKEN_BYTES: Final = 32
+_ERA_BYTES: Final = 8
+
+
+class Opened(NamedTuple):
+    """Whose page a link opens, and of which era the visit is."""
+
+    client: str
+    era: str
+
+
+async def era_of(broker: Broker, client: str) -> str:
+    """The one that it is now. Empty where no key of the client was revoked lately."""
+    paper = await broker.store.browse(PaperOf(Kind.SHUT_OUT, client))
+    return "" if paper is None else paper.content.decode()
+
+
+def ended_era(client: str, now_ms: int) -> PutPaper:
+    """What ends a client's era, together with whatever is the reason for it."""
+    return PutPaper(
+        Paper(
+            kind=Kind.SHUT_OUT,
+            key=client,
+            content=secrets.token_hex(_ERA_BYTES).encode(),
+            # No link and no visit of before lasts that long.
+            expires_at_ms=now_ms + 2 * LIFE_SECONDS_MAXIMUM * 1_000,
+        )
+    )
 
 
 class Links:
@@ -38,7 +67,8 @@ class Links:
             raise ClientNotFound(f"there is no client {client[:128]} here")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         expires = self._broker.clock.wall_ms() + life_seconds * 1_000
-        paper = _paper(token, client.encode(), 1, expires)
+        era = await era_of(self._broker, client)
+        paper = _paper(token, f"{client} {era}".encode(), 1, expires)
         act = self._broker.acts.paper(
             actor, What.CLIENT_LINK_MADE, subject=client, details={"life_seconds": life_seconds}
         )
@@ -47,24 +77,28 @@ class Links:
 
     async def client_of(self, token: str) -> str:
         """Whose page it opens, without using it. ``LinkUsed`` where it opens none, or none any more."""
-        return (await self._find(token)).content.decode()
+        _, opened = await self._find(token)
+        return opened.client
 
-    async def use(self, token: str) -> str:
-        """Use it up; the client. ``LinkUsed``."""
-        paper = await self._find(token)
+    async def use(self, token: str) -> Opened:
+        """Use it up. ``LinkUsed``."""
+        paper, opened = await self._find(token)
         used = _paper(token, b"", paper.version + 1, paper.expires_at_ms)
         try:
             await self._broker.configure(PutPaper(used))
         except PaperChanged as error:
             raise LinkUsed from error
-        return paper.content.decode()
+        return opened
 
-    async def _find(self, token: str) -> Paper:
+    async def _find(self, token: str) -> tuple[Paper, Opened]:
         paper = await self._broker.store.browse(PaperOf(Kind.CLIENT_LINK, _key(token)))
         now = self._broker.clock.wall_ms()
         if paper is None or not paper.content or now >= (paper.expires_at_ms or now):
             raise LinkUsed
-        return paper
+        client, _, era = paper.content.decode().partition(" ")
+        if era != await era_of(self._broker, client):
+            raise LinkUsed
+        return paper, Opened(client, era)
 
 
 def _paper(token: str, content: bytes, version: int, expires_at_ms: int | None) -> Paper:

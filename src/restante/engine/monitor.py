@@ -33,6 +33,8 @@ ROUND_SECONDS: Final = 10.0
 HISTORY_SECONDS: Final = 60.0
 """How often what happened is written down. A crash loses as much of the charts, and nothing else."""
 PAGE: Final = 500
+OVER: Final = 50_000
+"""So many periods are kept for a store that is away; of more the oldest are let go."""
 AT_ONCE: Final = 50
 """Queues done without letting others go on, and papers in one transaction: some two milliseconds' worth."""
 
@@ -63,6 +65,8 @@ class Monitor:
         self._history = History(self._store, self._clock.wall_ms, node)
         self._touched: set[str] = set()
         """Queues to be looked at."""
+        self._over: list[PutPaper] = []
+        """Periods that have ended, to be written."""
         self._untold: set[str] = set()
         """Queues of which something was seen that has not been written yet."""
         self._alive: set[str] = set()
@@ -107,8 +111,7 @@ class Monitor:
         """Ask the store now; None where there is no such queue. Raises ``StoreError``."""
         await self._take_in(self._store.meter.drain())
         for found in await self._store.browse(FiguresOfQueues((queue,))):
-            if self._see(found):
-                self._is_new = True
+            self._see(found)
         self._rise()
         return self._views.get(queue)
 
@@ -148,14 +151,24 @@ class Monitor:
         """Write down what was seen and not written yet, as far as the store still takes it."""
         try:
             await self._take_in(self._store.meter.drain())
+            await self._write_over()
             untold = self._untold | self._broker.contacts.changed
             await self._write(self._sightings.papers(untold))
             await self._write(self._history.flush(self._standing))
         except StoreError as error:
             _log.warning("monitor.not_written", error=str(error))
 
+    async def _write_over(self) -> None:
+        over, self._over = self._over, []
+        try:
+            await self._write(over)
+        except StoreError:
+            self._over = (over + self._over)[-OVER:]
+            raise
+
     async def _look(self) -> None:
         await self._take_in(self._store.meter.drain())
+        await self._write_over()
         now = self._clock.monotonic()
         if self._shared:
             self._alive = {node.id for node in self._broker.membership.nodes()}
@@ -228,11 +241,10 @@ class Monitor:
 
     async def _take_in(self, drained: Mapping[str, Tally]) -> None:
         bucket, now = self._now_bucket(), self._clock.wall_ms()
-        over: list[PutPaper] = []
         everything = Tally()
         for count, (queue, tally) in enumerate(drained.items(), 1):
             everything.add(tally)
-            over += self._count(queue, tally, bucket)
+            self._over += self._count(queue, tally, bucket)
             seen = self._sightings.own(queue)
             if tally.acked:
                 seen.ack_ms = now
@@ -244,11 +256,10 @@ class Monitor:
                 await asyncio.sleep(0)
         if drained:
             self._is_new = True
-            over += self._count(ALL, everything, bucket)
+            self._over += self._count(ALL, everything, bucket)
             if self._shared:
                 self._untold.add(ALL)
                 self._see_own(ALL)
-        await self._write(over)
 
     def _count(self, queue: str, tally: Tally, bucket: int) -> Iterable[PutPaper]:
         counted = self.counters.get(queue)
@@ -273,6 +284,8 @@ class Monitor:
         is_new = self._tell(view) or is_new
         if is_new:
             view.version = self.version + 1
+            # Here and not by who asked: somebody else may raise the version in the middle of a look.
+            self._is_new = True
         return is_new
 
     def _tell(self, view: QueueView) -> bool:

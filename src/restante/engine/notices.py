@@ -35,6 +35,8 @@ RETRY_SECONDS_MAXIMUM: Final = 900
 MESSAGES: Final = 10
 """So many messages go to a destination within a minute, and one with more notices than that makes up a minute."""
 QUIET_SECONDS: Final = 60
+CLOCKS_APART_MS: Final = 300_000
+"""Nodes' clocks are no further apart; what is further ahead was put by a clock that has been set back since."""
 BUNDLED: Final = 5_000
 """So many notices are made into one message, at most."""
 
@@ -181,13 +183,13 @@ class NoticePost:
 
 def after_message(claim: Sending, notices: int, now_ms: int) -> Sending:
     """Where a destination stands after a message of so many notices: in a storm, quiet for a minute."""
-    lately = [at for at in claim.sent_ms if 0 <= now_ms - at < QUIET_SECONDS * 1_000]
+    lately = [at for at in claim.sent_ms if -CLOCKS_APART_MS <= now_ms - at < QUIET_SECONDS * 1_000]
     sent_ms = (*lately, now_ms)
     quiet = notices > MESSAGES or len(sent_ms) >= MESSAGES
     return Sending(sent_ms=sent_ms, not_before_ms=now_ms + QUIET_SECONDS * 1_000 if quiet else 0)
 
 
 def _ahead(at_ms: int, now_ms: int, most_seconds: int) -> int:
-    """How far off a time is; 0 where it is past, or further off than it can be."""
+    """How far off a time is; 0 where it is past, or further off than any node's clock can have put it."""
     ahead_ms = at_ms - now_ms
-    return ahead_ms if 0 < ahead_ms <= most_seconds * 1_000 else 0
+    return ahead_ms if 0 < ahead_ms <= most_seconds * 1_000 + CLOCKS_APART_MS else 0

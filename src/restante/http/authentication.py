@@ -134,9 +134,8 @@ class Authenticator:
 
 @functools.lru_cache(maxsize=AGENTS)
 def agent_of(text: str | None) -> str:
-    """What a program says it is, cut short; nothing where it cannot be shown."""
-    text = (text or "")[:AGENT_CHARACTERS]
-    return text if text.isprintable() else ""
+    """What a program says it is, in up to ``AGENT_CHARACTERS``; nothing where it cannot be shown."""
+    return text if text is not None and text.isprintable() else ""
 
 
 def remote_of(head: Head) -> str:
@@ -175,7 +174,7 @@ def _presented(head: Head) -> tuple[str | None, str]:
         if name == b"authorization" and header is None:
             header = value.decode("latin-1")
         elif name == b"user-agent" and agent is None:
-            agent = value.decode("latin-1")
+            agent = value[:AGENT_CHARACTERS].decode("latin-1")
     if header is None:
         return head.key if isinstance(head, Socket) else None, agent_of(agent)
     scheme, _, text = header.partition(" ")

@@ -82,10 +82,10 @@ class Signing:
         try:
             check_own(request)
             self._check_private(request)
-            client = await self._links.use(request.parameters["token"])
+            opened = await self._links.use(request.parameters["token"])
         except RestanteError as error:
             return self._page(request, self._there(""), error)
-        visit = self._visits.by_link(client)
+        visit = self._visits.by_link(opened)
         await self._note(request, visit, "link")
         return to(f"{self._site.root}/", self._visits.cookie(visit))
 

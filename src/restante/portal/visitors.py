@@ -9,9 +9,9 @@ from typing import Final
 
 from restante.desk.visitors import Visitor, Visits
 from restante.engine.broker import Broker
+from restante.engine.links import Opened, era_of
 from restante.model import Actor, Role
 from restante.operators import Level
-from restante.queries import KeysOf
 from restante.wire.visits import Visit
 
 TRANSPORT: Final = "portal"
@@ -29,9 +29,9 @@ class ClientVisits(Visits):
         """A visit that begins now, by a client's key."""
         return self._begin(actor.name, actor.key_id, "")
 
-    def by_link(self, client: str) -> Visit:
+    def by_link(self, opened: Opened) -> Visit:
         """A visit that begins now, by a one-time link."""
-        return self._begin(client, "", "link")
+        return self._begin(opened.client, "", f"link {opened.era}")
 
     async def admitted(self, visit: Visit, remote: str) -> Visitor | None:
         if visit.key_id:
@@ -40,12 +40,6 @@ class ClientVisits(Visits):
                 return None
             if not key.active(self._broker.clock.wall_ms()):
                 return None
-        elif await self._is_shut_out(visit):
+        elif visit.stamp != f"link {await era_of(self._broker, visit.name)}":
             return None
         return Visitor(visit, Level.OPERATOR, remote, Role.CLIENT, TRANSPORT)
-
-    async def _is_shut_out(self, visit: Visit) -> bool:
-        """Whether one of the client's keys was revoked since: who does that means everybody who came before."""
-        keys = await self._broker.store.browse(KeysOf(Role.CLIENT, visit.name))
-        began_ms = visit.began * 1_000
-        return any(key.revoked_at_ms is not None and key.revoked_at_ms >= began_ms for key in keys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -82,8 +81,6 @@ class MailSender:
             port=server.port,
             username=server.user or None,
             password=server.password or None,
-            # Its default asks the name service, and keeps everybody waiting for it.
-            local_hostname=socket.gethostname(),
             timeout=STEP_SECONDS,
             use_tls=server.scheme == "smtps",
             start_tls=server.scheme == "smtp",

@@ -105,6 +105,12 @@ async def test_what_was_done_leads_back_to_those_of_the_same_reason(broker, oper
         assert answer.headers["location"] == f"{PLACE}?{chosen}&done=redriven&count=1"
         page = (await operator.see(answer.headers["location"])).text
         assert len(re.findall('class="letter"', page)) == left
+    chosen = urllib.parse.urlencode({"reason": HOSTILE})
+    answer = await operator.send_form(f"{PLACE}/3/edit", chosen=chosen)
+    (kept,) = {
+        html.unescape(one) for one in re.findall('name="chosen" value="([^"]*)"', answer.text)
+    }
+    assert kept == chosen
     answer = await operator.send_form(f"{PLACE}/redrive", seq=["2"], chosen="done=x&next=//evil")
     assert answer.headers["location"] == f"{PLACE}?done=redriven&count=1"
 

@@ -101,6 +101,18 @@ async def test_what_is_wrong_is_said_and_stays_in_the_form(site, broker, operato
     assert (await operator.send_form(PLACE, **FIELDS)).status_code == 201
 
 
+async def test_what_is_sent_along_does_not_follow_to_another_place(site, broker, operator):
+    """An operator who sets another host is not sent the password that the client's own is sent."""
+    kept = {"authorization": "Bearer of-the-client"}
+    await broker.webhooks.put("acme", FIELDS["url"], kept, {"rate_per_second": 1_234.567})
+    page = (await operator.see(PLACE)).text
+    assert 'value="1234.567"' in page
+    await operator.send_form(PLACE, **FIELDS | {"url": "https://hooks.acme.example/another"})
+    assert (await broker.webhooks.get("acme")).header_names == ("authorization",)
+    await operator.send_form(PLACE, **FIELDS | {"url": "https://elsewhere.example/hook"})
+    assert (await broker.webhooks.get("acme")).header_names == ()
+
+
 async def test_a_viewer_sees_it_and_changes_nothing(site, broker):
     await broker.webhooks.put("acme", FIELDS["url"], None, {})
     viewer = await site.signed_in("viewer")

@@ -245,6 +245,20 @@ async def test_a_clock_that_was_set_back_silences_nobody(clock, seen):
             assert [(one.raised, one.cleared) for one in sender.sent] == [(1, 0), (1, 0), (0, 1)]
 
 
+@pytest.mark.parametrize("seconds", [-2, 2])
+async def test_clocks_that_are_somewhat_apart_have_nothing_told_twice(clock, seen, seconds):
+    async with SharedStore(clock) as store:
+        alerts, sender = alerts_of(store, clock, seen), Sender()
+        seen.put(ready=10)
+        await look(alerts, clock)
+        async with delivering(store, clock, alerts, Hanging()):
+            clock.jump_wall(seconds)
+            async with delivering(store, clock, alerts, sender, "another"):
+                clock.advance(2)
+                await turns()
+                assert sender.sent == []
+
+
 async def test_what_fails_is_sent_again_under_its_id(store, clock, seen):
     alerts, sender = alerts_of(store, clock, seen), Sender()
     sender.why = "SMTP 451"

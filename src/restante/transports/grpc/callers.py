@@ -11,7 +11,7 @@ import grpc
 from restante.errors import Unauthenticated
 from restante.http.authentication import Authenticator, agent_of
 from restante.http.proxies import TrustedProxies, certificate_of
-from restante.model import Actor
+from restante.model import AGENT_CHARACTERS, Actor
 
 TRANSPORT: Final = "grpc"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -71,7 +71,7 @@ def _agent(metadata: Metadata) -> str:
     """What the client's program says it is."""
     for name, value in metadata:
         if name == "user-agent" and isinstance(value, str):
-            return agent_of(value)
+            return agent_of(value[:AGENT_CHARACTERS])
     return ""
 
 
