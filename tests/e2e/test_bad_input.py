@@ -217,7 +217,7 @@ HANDSHAKE = {
 
 def _routes() -> list[tuple[str, str]]:
     class Nothing:
-        directory = clock = rates = retiring = jobs = alerts = monitor = acts = None
+        directory = clock = rates = retiring = jobs = alerts = monitor = acts = webhooks = None
 
         class store:  # noqa: N801
             browse = None
