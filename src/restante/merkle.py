@@ -1,4 +1,4 @@
-"""An append-only Merkle tree: hashes, roots and proofs as RFC 9162 (Certificate Transparency 2.0, section 2.1) has them.
+"""An append-only Merkle tree: hashes, roots and proofs as RFC 9162 (Certificate Transparency 2.0), section 2.1.
 
 Pure. What is stored of a tree are the hashes of its complete subtrees, which never change: in tiles of up to 256 hashes
 of one level, one level in eight. Every other hash is made of those of a tile. A tree of ten million leaves so has some
