@@ -104,10 +104,13 @@ async def test_a_relay_that_ends_before_its_connections_reports_nothing():
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
+    left = asyncio.Event()
+
     async def hold(reader, writer):
         writer.write(await reader.readexactly(1))
         await reader.read()
         writer.close()
+        left.set()
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
     async with server:
@@ -118,6 +121,7 @@ async def test_a_relay_that_ends_before_its_connections_reports_nothing():
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
+        await left.wait()
     assert reported == []
 
 

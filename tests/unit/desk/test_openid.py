@@ -368,23 +368,28 @@ async def test_a_plain_connection_is_not_enough(site):
 async def test_what_is_asked_of_a_provider_is_bounded(unused_tcp_port):
     """No redirect is followed, and an answer without an end is not read to it."""
 
+    left = asyncio.Event()
+
     async def answer(reader, writer):
         line = await reader.readline()
         if b"/moved" in line:
             writer.write(b"HTTP/1.1 302 Found\r\nlocation: /endless\r\ncontent-length: 0\r\n\r\n")
-        else:
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
-            with contextlib.suppress(ConnectionError):
-                for _ in range(100):
-                    writer.write(bytes(65_536))
-                    await writer.drain()
-        writer.close()
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65_536))
+                await writer.drain()
+        writer.transport.abort()
+        left.set()
 
     async with await asyncio.start_server(answer, "127.0.0.1", unused_tcp_port):
         url = f"http://127.0.0.1:{unused_tcp_port}"
         assert await providers.fetch(f"{url}/moved", {}) == (302, b"")
         with pytest.raises(OpenIdFailed, match="more than is read"):
             await providers.fetch(f"{url}/endless", {})
+        await left.wait()
 
 
 async def test_a_provider_that_is_away(unused_tcp_port_factory):
