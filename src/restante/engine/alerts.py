@@ -195,7 +195,8 @@ class Alerts:
             while found and tries:
                 try:
                     # A page may have had what other nodes did read meanwhile.
-                    await self._write([one for one in found[:_BATCH] if self._applies(one)])
+                    if batch := [one for one in found[:_BATCH] if self._applies(one)]:
+                        await self._write(batch)
                     found = found[_BATCH:]
                 except PaperChanged:
                     # Another node was faster with one of them: what it has not done is left.

@@ -23,25 +23,15 @@ def write(events: Sequence[Event]) -> None:
     if not every:
         events = [event for event in events if event[2] is State.DEAD]
     for queue, outcome, state, age_ms, reason, number, seq, notification, by in events:
+        facts = {
+            "queue": queue,
+            "outcome": outcome.value,
+            "seq": seq,
+            "notification": notification,
+            "reason": reason[:REASON_CHARACTERS],
+            "age_seconds": age_ms / 1_000,
+        }
         if every:
-            _log.debug(
-                "delivery.receipt",
-                queue=queue,
-                outcome=outcome.value,
-                seq=seq,
-                notification=notification,
-                number=number,
-                by=by,
-                reason=reason[:REASON_CHARACTERS],
-                age_seconds=age_ms / 1_000,
-            )
+            _log.debug("delivery.receipt", **facts, number=number, by=by)
         if state is State.DEAD and outcome not in _NO_DEATHS:
-            _log.warning(
-                "delivery.dead",
-                queue=queue,
-                outcome=outcome.value,
-                seq=seq,
-                notification=notification,
-                reason=reason[:REASON_CHARACTERS],
-                age_seconds=age_ms / 1_000,
-            )
+            _log.warning("delivery.dead", **facts)

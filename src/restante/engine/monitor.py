@@ -272,8 +272,8 @@ class Monitor:
         window.add(bucket, tally)
         return map(PutPaper, self._history.count(queue, tally))
 
-    def _see(self, found: QueueFigures) -> bool:
-        """Take in how a queue stands; whether anything of it is new, but for what always grows older."""
+    def _see(self, found: QueueFigures) -> None:
+        """Take in how a queue stands. What merely grows older is nothing new."""
         name, now = found.queue.name, self._clock.wall_ms()
         view = self._views.get(name)
         if view is None:
@@ -286,7 +286,6 @@ class Monitor:
             view.version = self.version + 1
             # Here and not by who asked: somebody else may raise the version in the middle of a look.
             self._is_new = True
-        return is_new
 
     def _tell(self, view: QueueView) -> bool:
         """Have the view say what all nodes have seen; whether any of it is new."""
