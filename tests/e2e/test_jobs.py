@@ -154,7 +154,9 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
         discarded = await client.ask_job(Task.DISCARD, client=mailbox.name, reason="agreed")
         async with server.async_caller(ADMIN_KEY) as caller:
             await until(caller, discarded.id, state="done")
-        assert (await client.job(discarded.id)).done + job.done >= BATCH - 1
+        # Some were redriven before the first job was stopped: its last step may be counted later, the ledger knows it.
+        again = redriven(mailbox).total()
+        assert (await client.job(discarded.id)).done == BATCH - again
         page = await client.jobs()
         assert {job.id, discarded.id} <= {one.id for one in page.jobs}
         acts = await client.acts(what="job", queue=mailbox.name)

@@ -166,17 +166,16 @@ def _settled(facts: Facts, ledger: Ledger, findings: Findings) -> None:
             message = f"{len(entries)} receipts for an accepted {settle.action}"
             findings.add("I14", message, settle, *entries)
             _also_batch(settle, findings)
+    hung_up = bool(facts.disconnected[ledger.queue] or facts.unheard[ledger.queue])
     for fact in counted.keys() - possible:
+        # What a hang-up gave back no call says. The client may have wanted to give it back itself, and been refused.
+        if hung_up and fact[1] == "released":
+            continue
         if fact in refused:
             findings.add("I14", "a refused call has a receipt", refused[fact], *counted[fact])
             _also_batch(refused[fact], findings)
-        # What a webhook did not answer is settled by the service, and no call of the client says so. Neither does one
-        # where a hang-up gives back what was leased for it.
-        elif all(entry.transport == _WEBHOOK for entry in counted[fact]):
-            continue
-        elif fact[1] != "released" or not (
-            facts.disconnected[ledger.queue] or facts.unheard[ledger.queue]
-        ):
+        # What a webhook did not answer is settled by the service, and no call of the client says so.
+        elif any(entry.transport != _WEBHOOK for entry in counted[fact]):
             findings.add("I14", "a receipt without a call", *counted[fact])
 
 

@@ -140,6 +140,18 @@ def test_a_lease_given_back_by_a_disconnect_may_come_again_at_once() -> None:
     assert found(world.finish()) == set()
 
 
+def test_a_release_that_was_never_sent_may_be_a_disconnects() -> None:
+    world = World()
+    world.publish(b"1")
+    (lease,) = world.receive()
+    world.mark("disconnected")
+    world.deliveries[1].state = "ready"
+    world.enter(1, "released")
+    world.deliveries[1].attempt -= 1
+    world.settle(lease, "release", outcome="refused", happens=False)
+    assert found(world.finish()) == set()
+
+
 def test_calls_that_were_under_way_when_the_ledger_was_read_are_not_missed() -> None:
     world = World()
     world.publish(b"1")
