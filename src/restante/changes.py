@@ -6,6 +6,7 @@ import msgspec
 
 from restante.model import Client, Key, Queue, Subscription
 from restante.papers import Kind, Paper
+from restante.receipt_log import Seal
 from restante.webhooks import Webhook
 
 
@@ -92,6 +93,16 @@ class DropPaper(msgspec.Struct, frozen=True):
     key: str
 
 
+class AddSeals(msgspec.Struct, frozen=True):
+    """These receipts are in the log now, each run behind those of its queue that are. ``cursor``: of ``UnsealedPage``.
+
+    Who seals puts the paper that says how far the log has come with it, which only one can.
+    """
+
+    seals: tuple[Seal, ...]
+    cursor: int
+
+
 Change = (
     AddClient
     | PutQueue
@@ -104,4 +115,5 @@ Change = (
     | OpenOrderingKey
     | PutPaper
     | DropPaper
+    | AddSeals
 )

@@ -32,6 +32,7 @@ class Part(enum.StrEnum):
     PAPERS = "papers"
     NOTIFICATIONS = "notifications"
     RECEIPTS = "receipts"
+    SEALS = "seals"
     DELIVERIES = "deliveries"
     IDEMPOTENCY = "idempotency"
 
@@ -165,6 +166,19 @@ class ReceiptRow(NamedTuple):
         return (self.queue, self.number)
 
 
+class SealRow(NamedTuple):
+    """A run of a queue's receipts that is in the log, from its leaf ``place`` on."""
+
+    queue: int
+    first: int
+    receipts: int
+    place: int
+
+    @property
+    def key(self) -> Key:
+        return (self.queue, self.first)
+
+
 class DeliveryRow(NamedTuple):
     """A delivery that has not ended. ``holder`` is the JSON of the ``Actor`` that has, or last had, the lease."""
 
@@ -218,6 +232,7 @@ Row = (
     | PaperRow
     | NotificationRow
     | ReceiptRow
+    | SealRow
     | DeliveryRow
     | IdempotencyRow
 )

@@ -15,6 +15,7 @@ import msgspec
 from restante.changes import (
     AddClient,
     AddKey,
+    AddSeals,
     AddSubscription,
     Change,
     DropPaper,
@@ -135,6 +136,6 @@ def changed_by(change: Change) -> Changed | None:
             return Changed(Subject.WEBHOOK, webhook.queue)
         case DropWebhook(queue_name):
             return Changed(Subject.WEBHOOK, queue_name)
-        case PutPaper() | DropPaper():
+        case PutPaper() | DropPaper() | AddSeals():
             # Whoever needs one asks for it each time.
             return None

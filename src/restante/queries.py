@@ -23,6 +23,7 @@ from restante.model import (
     Subscription,
 )
 from restante.papers import Kind, Paper
+from restante.receipt_log import Seal, UnsealedPage
 from restante.webhooks import Webhook
 
 Answer = TypeVar("Answer")
@@ -315,3 +316,17 @@ class Papers(Query[list[Paper]], frozen=True):
     before: str = ""
     limit: int = 100
     newest_first: bool = False
+
+
+class Unsealed(Query[UnsealedPage], frozen=True):
+    """Receipts that are not in the log, up to ``limit``: of each queue those that come next."""
+
+    limit: int = 1_000
+
+
+class Seals(Query[list[Seal]], frozen=True):
+    """Which receipts of a queue are in the log, and where: by number, from the one that has number ``start`` on."""
+
+    queue: str
+    start: int = 1
+    limit: int = 100

@@ -8,6 +8,7 @@ from restante import queries
 from restante.changes import (
     AddClient,
     AddKey,
+    AddSeals,
     AddSubscription,
     PutPaper,
     PutWebhook,
@@ -17,6 +18,7 @@ from restante.errors import LeaseLost
 from restante.model import Actor, Client, Delivery, Key, Role, Selection, State, Subscription
 from restante.papers import Kind, Paper
 from restante.ports import Store
+from restante.receipt_log import Seal
 from restante.testing.conformance.stage import Stage, refused
 from restante.webhooks import Webhook, WebhookSecret
 
@@ -90,6 +92,15 @@ async def furnish(stage: Stage) -> dict[str, Delivery]:
     await stage.publish(b"<newer/>", queues=("long",), collapse_key="o")
     running = await stage.one(queue="parks", seconds=450)
     await stage.publish(b"<ready/>")
+    # Some of it in the log, in two steps, and the rest not yet.
+    place = 0
+    for limit in (40, 200):
+        page = await stage.store.browse(queries.Unsealed(limit))
+        seals = []
+        for run in page.runs:
+            seals.append(Seal(run.queue, run.first, len(run.entries), place))
+            place += len(run.entries)
+        await stage.configure(AddSeals(tuple(seals), page.cursor))
     return {"late": late, "newer": newer, "overtaken": overtaken, "running": running}
 
 
@@ -165,6 +176,7 @@ async def answers(store: Store, ids: list[str]) -> dict[str, Any]:
         await ask(queries.CountDead(queue.name, Selection(reason="poison\0 \u2603")))
         await ask(queries.LeasedTo(queue.name, "stream-1"))
         await ask(queries.Receipts(queue.name, limit=50, newest_first=True))
+        await ask(queries.Seals(queue.name))
         after: int | None = 0
         while after is not None:
             page = await ask(queries.Receipts(queue.name, after=after, limit=70))
@@ -172,6 +184,9 @@ async def answers(store: Store, ids: list[str]) -> dict[str, Any]:
             for receipt in page.receipts[:1]:
                 await ask(queries.ReceiptByNumber(queue.name, receipt.number))
     await ask(queries.FiguresOfQueues(limit=1_000))
+    # In whatever order, and with whatever cursor.
+    page = await store.browse(queries.Unsealed(limit=1_000))
+    found["unsealed"] = {run.queue: run for run in page.runs}
     for kind in Kind:
         await ask(queries.Papers(kind))
     for id in ids:

@@ -109,6 +109,9 @@ class Administration:
                 tables.papers[place] = msgspec.structs.replace(paper, version=version)
             case change.DropPaper(kind, key):
                 tables.papers.pop((kind, key), None)
+            case change.AddSeals(seals):
+                for seal in seals:
+                    opened.append(functools.partial(tables.queue(seal.queue).seals.append, seal))
 
     def _put_queue(self, item: change.PutQueue, opened: list[Callable[[], None]]) -> None:
         queue, tables = item.queue, self._tables

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from restante import queries as query
 from restante.model import Delivery, Figures, Outcome, Queue, Selection, State
 from restante.papers import Paper
+from restante.receipt_log import Run, Seal, UnsealedPage
 from restante.stores.memory.deliveries import delivery, selected
 from restante.stores.memory.tables import Notification, Row, Table, Tables
 
@@ -81,8 +82,34 @@ class Answers:
                 return tables.papers.get((kind, key))
             case query.Papers():
                 return self._papers(asked)
+            case query.Unsealed(limit):
+                return self._unsealed(limit)
+            case query.Seals():
+                return self._seals(asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
+
+    def _unsealed(self, limit: int) -> UnsealedPage:
+        runs: list[Run] = []
+        for name, table in self._tables.queues.items():
+            upto = table.seals[-1].first + table.seals[-1].count - 1 if table.seals else 0
+            for number in range(upto + 1, min(table.receipts, upto + limit) + 1):
+                if (entry := table.entries.get(number)) is None:
+                    continue  # past its time before it was sealed
+                if (
+                    not runs
+                    or runs[-1].queue != name
+                    or runs[-1].first + len(runs[-1].entries) != number
+                ):
+                    runs.append(Run(name, number, []))
+                runs[-1].entries.append(entry.stored.entry)
+                limit -= 1
+        return UnsealedPage(runs, 0)
+
+    def _seals(self, asked: query.Seals) -> list[Seal]:
+        table = self._tables.queues.get(asked.queue)
+        seals = [] if table is None else table.seals
+        return [seal for seal in seals if seal.first + seal.count > asked.start][: asked.limit]
 
     def _queues(self, asked: query.Queues) -> list[Queue]:
         mine = {

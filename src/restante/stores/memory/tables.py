@@ -11,6 +11,7 @@ from restante.model import Actor, Client, Key, Outcome, Queue, State, Subscripti
 from restante.papers import Kind, Paper
 from restante.ports import Clock
 from restante.queries import StoredReceipt
+from restante.receipt_log import Seal
 from restante.timeline import Timeline
 from restante.webhooks import Webhook
 from restante.wire.receipts import GENESIS, Subject, chain, entry_of
@@ -74,6 +75,7 @@ class Table:
         self.seq = 0
         self.receipts = 0
         self.chain = GENESIS
+        self.seals: list[Seal] = []
         self.bodies_pruned_to = 0
         self._by_key: dict[tuple[str, str], dict[int, Row]] = {}
 

@@ -85,6 +85,9 @@ _SELECT: Final = {
         f"SELECT {_RECEIPT} FROM restante.receipts r WHERE (queue, number) > ($1, $2) AND number >"  # noqa: S608 (fixed terms)
         " coalesce((SELECT p.receipts FROM restante.pruned p WHERE p.queue = r.queue), 0) ORDER BY queue, number"
     ),
+    Part.SEALS: (
+        "SELECT queue, first, count, place FROM restante.seals WHERE (queue, first) > ($1, $2) ORDER BY queue, first"
+    ),
     Part.DELIVERIES: (
         f"SELECT {_DELIVERY} FROM restante.deliveries WHERE (queue, seq) > ($1, $2) ORDER BY queue, seq"  # noqa: S608 (fixed names)
     ),
@@ -102,6 +105,7 @@ _START: Final[dict[Part, Key]] = {
     Part.PAPERS: ("", ""),
     Part.NOTIFICATIONS: (0,),
     Part.RECEIPTS: (0, 0),
+    Part.SEALS: (0, 0),
     Part.DELIVERIES: (0, 0),
     Part.IDEMPOTENCY: ("", ""),
 }
@@ -143,6 +147,7 @@ _MAKE: Final[dict[Part, Callable[[Sequence[Any]], Row]]] = {
     Part.PAPERS: moving.PaperRow._make,
     Part.NOTIFICATIONS: moving.NotificationRow._make,
     Part.RECEIPTS: moving.ReceiptRow._make,
+    Part.SEALS: moving.SealRow._make,
     Part.DELIVERIES: _delivery,
     Part.IDEMPOTENCY: _idempotency,
 }
@@ -275,6 +280,10 @@ class PostgresqlEnd:
                     "SELECT setval(pg_get_serial_sequence('restante.queues', 'id'),"
                     " (SELECT max(id) FROM restante.queues)) WHERE EXISTS (SELECT 1 FROM restante.queues)"
                 )
+                await self._connection.execute(
+                    "INSERT INTO restante.sealed (queue, receipts)"
+                    " SELECT queue, max(first + count - 1) FROM restante.seals GROUP BY queue"
+                )
                 # A clock that goes back before the first start lets no deadline wait the longer.
                 await self._connection.execute(
                     "UPDATE restante.timeline SET reached_ms = $1", now_ms
@@ -301,6 +310,8 @@ class PostgresqlEnd:
                 await self._copy("notifications", f"{_NOTIFICATION}, body", rows)
             case Part.RECEIPTS:
                 await self._copy("receipts", _RECEIPT, rows)
+            case Part.SEALS:
+                await self._copy("seals", "queue, first, count, place", rows)
             case Part.DELIVERIES:
                 await self._copy(
                     "deliveries",

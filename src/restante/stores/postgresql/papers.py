@@ -1,23 +1,25 @@
 """Papers in the database: put and dropped in the order of their keys on every node, so that none wait for one another.
 
 Puts without a version, which are many, go in one statement; it does not look before it writes, since whoever put a
-paper meanwhile is told by the conflict.
+paper meanwhile is told by the conflict. What is sealed goes with the paper that says so.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
-from restante.changes import DropPaper, PutPaper
+from restante.changes import AddSeals, DropPaper, PutPaper
 from restante.errors import PaperChanged
 from restante.papers import Kind, Paper
 from restante.queries import Papers
+from restante.stores.postgresql import seals
 from restante.stores.postgresql.arrays import argument, columns
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.unit import Unit
 
-PaperChange = PutPaper | DropPaper
+PaperChange = PutPaper | DropPaper | AddSeals
 
 _KINDS: Final = ("text", "text", "bigint", "bytea", "bigint")
 _ARGUMENTS: Final = ", ".join(argument(number, kind) for number, kind in enumerate(_KINDS, 1))
@@ -44,7 +46,10 @@ _PAPER: Final = (
 
 def is_repeatable(changes: Sequence[PaperChange]) -> bool:
     """Whether doing them twice does no harm: none of them must find a given version."""
-    return all(isinstance(item, DropPaper) or not item.paper.version for item in changes)
+    return all(
+        isinstance(item, DropPaper) or (isinstance(item, PutPaper) and not item.paper.version)
+        for item in changes
+    )
 
 
 async def put(unit: Unit, changes: Sequence[PaperChange]) -> None:
@@ -52,19 +57,28 @@ async def put(unit: Unit, changes: Sequence[PaperChange]) -> None:
     if not changes:
         return
     unit.written = True
-    in_order = sorted(changes, key=_place)
-    papers = [item.paper for item in in_order if isinstance(item, PutPaper)]
-    if len(papers) == len(in_order) and not any(paper.version for paper in papers):
-        await _put_all(unit.connection, papers)
-        return
-    for item in in_order:
-        match item:
-            case DropPaper(kind, key):
-                await unit.connection.execute(_DROP, kind.value, key)
-            case PutPaper(paper) if paper.version:
-                await _put_next(unit.connection, paper)
-            case PutPaper(paper):
-                await _put_all(unit.connection, [paper])
+    of_papers = [item for item in changes if not isinstance(item, AddSeals)]
+    for one_by_one, items in itertools.groupby(sorted(of_papers, key=_place), key=_goes_alone):
+        if one_by_one:
+            for item in items:
+                await _change(unit.connection, item)
+        else:
+            papers = [item.paper for item in items if isinstance(item, PutPaper)]
+            await _put_all(unit.connection, papers)
+    for sealing in changes:
+        if isinstance(sealing, AddSeals):
+            await seals.add(unit.connection, sealing)
+
+
+def _goes_alone(item: PutPaper | DropPaper) -> bool:
+    return isinstance(item, DropPaper) or bool(item.paper.version)
+
+
+async def _change(connection: Connection, item: PutPaper | DropPaper) -> None:
+    if isinstance(item, DropPaper):
+        await connection.execute(_DROP, item.kind.value, item.key)
+    else:
+        await _put_next(connection, item.paper)
 
 
 async def _put_all(connection: Connection, papers: Sequence[Paper]) -> None:
@@ -86,7 +100,7 @@ async def _put_next(connection: Connection, paper: Paper) -> None:
         raise PaperChanged("it was changed by another meanwhile")
 
 
-def _place(item: PaperChange) -> tuple[str, str]:
+def _place(item: PutPaper | DropPaper) -> tuple[str, str]:
     named = item.paper if isinstance(item, PutPaper) else item
     return named.kind.value, named.key
 

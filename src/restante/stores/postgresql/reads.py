@@ -9,7 +9,7 @@ import msgspec
 
 from restante import queries as query
 from restante.model import Client, Key, Queue, Role, Settings, State, Subscription
-from restante.stores.postgresql import papers
+from restante.stores.postgresql import papers, seals
 from restante.stores.postgresql.clocks import SharedTimeline
 from restante.stores.postgresql.connections import Connection
 from restante.stores.postgresql.upkeep import selection_sql
@@ -126,6 +126,10 @@ class Reads:
                 return await papers.one(self._connection, kind, key)
             case query.Papers():
                 return await papers.page(self._connection, asked)
+            case query.Unsealed():
+                return await seals.unsealed(self._connection, asked)
+            case query.Seals():
+                return await seals.seals(self._connection, asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
 

@@ -142,5 +142,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX deliveries_scheduled ON deliveries (queue, seq) WHERE state = 0;
     CREATE INDEX deliveries_waiting ON deliveries (queue, seq) WHERE state = 2;
     """,
+    """
+    CREATE TABLE seals (
+        queue bigint NOT NULL, first bigint NOT NULL, count integer NOT NULL, place bigint NOT NULL,
+        PRIMARY KEY (queue, first)
+    );
+    CREATE TABLE sealed (queue bigint PRIMARY KEY, receipts bigint NOT NULL) WITH (
+        fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 1
+    );
+    """,
 )
 VERSION: Final = len(MIGRATIONS)

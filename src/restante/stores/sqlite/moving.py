@@ -35,6 +35,9 @@ _SELECT: Final = {
         "SELECT n, id, topic, content_type, attributes, published_at, publisher, body_sha256, body_bytes, body"
         " FROM notifications WHERE n > ? ORDER BY n"
     ),
+    Part.SEALS: (
+        "SELECT queue, first, count, place FROM seals WHERE (queue, first) > (?, ?) ORDER BY queue, first"
+    ),
 }
 _MAKE: Final[dict[Part, Callable[..., Row]]] = {
     Part.CLIENTS: moving.ClientRow,
@@ -43,6 +46,7 @@ _MAKE: Final[dict[Part, Callable[..., Row]]] = {
     Part.WEBHOOKS: moving.WebhookRow,
     Part.PAPERS: moving.PaperRow,
     Part.NOTIFICATIONS: moving.NotificationRow,
+    Part.SEALS: moving.SealRow,
 }
 _INSERT: Final = {
     Part.CLIENTS: "INSERT INTO clients (name, created_at) VALUES (?, ?)",
@@ -57,6 +61,7 @@ _INSERT: Final = {
         "INSERT INTO notifications (n, id, topic, content_type, attributes, published_at, publisher, body_sha256,"
         " body_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ),
+    Part.SEALS: "INSERT INTO seals (queue, first, count, place) VALUES (?, ?, ?, ?)",
 }
 
 
@@ -106,6 +111,8 @@ class SqliteEnd:
                 after = after or ("", "")
             case Part.NOTIFICATIONS:
                 after = after or (0,)
+            case Part.SEALS:
+                after = after or (0, 0)
             case _:
                 after = after or ("",)
         return (_MAKE[part](*row) for row in self._execute(_SELECT[part], after))

@@ -24,6 +24,7 @@ from restante.model import (
 )
 from restante.papers import Kind, Paper
 from restante.stores.sqlite.ledger import Ledger
+from restante.stores.sqlite.seals import SealReads
 from restante.stores.sqlite.upkeep import selection_sql
 from restante.timeline import Timeline
 from restante.webhooks import Webhook
@@ -62,6 +63,7 @@ class Reads:
     def __init__(self, connection: apsw.Connection, timeline: Timeline) -> None:
         self._execute: Callable[..., Any] = connection.execute
         self._ledger = Ledger(connection)
+        self._seals = SealReads(connection)
         self._timeline = timeline
 
     def answer(self, asked: query.Query[Any]) -> Any:  # noqa: PLR0912 (a table of cases)
@@ -141,6 +143,10 @@ class Reads:
                 return None if row is None else _paper(row)
             case query.Papers():
                 return self._papers(asked)
+            case query.Unsealed():
+                return self._seals.unsealed(asked)
+            case query.Seals():
+                return self._seals.seals(asked)
             case _:
                 raise AssertionError(f"no answer to {type(asked).__name__}")
 

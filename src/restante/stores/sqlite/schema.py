@@ -93,6 +93,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ) WITHOUT ROWID;
     CREATE INDEX papers_by_expiry ON papers (expires_at) WHERE expires_at IS NOT NULL;
     """,
+    """
+    CREATE TABLE seals (
+        queue INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, place INTEGER NOT NULL,
+        PRIMARY KEY (queue, first)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 WEBHOOKS_SINCE: Final = 3

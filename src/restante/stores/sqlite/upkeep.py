@@ -24,6 +24,7 @@ from restante.errors import (
 from restante.lifecycle import decide_redrive
 from restante.model import Actor, Key, Queue, Role, Selection, State
 from restante.papers import Paper
+from restante.stores.sqlite import seals
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries
 from restante.stores.sqlite.ledger import Ledger
@@ -214,6 +215,8 @@ class Upkeep:
                 self._put_paper(paper)
             case change.DropPaper(kind, key):
                 self._execute("DELETE FROM papers WHERE kind = ? AND key = ?", (kind.value, key))
+            case change.AddSeals():
+                seals.add(self._connection, item)
 
     def _put_queue(self, queue: Queue, *, must_be_new: bool) -> None:
         if not self._exists("SELECT 1 FROM clients WHERE name = ?", queue.owner):

@@ -15,6 +15,7 @@ from restante.testing.conformance import (
     papers,
     persistence,
     retention,
+    seals,
     settling,
     times,
     watching,
@@ -36,6 +37,7 @@ _PARTS = (
     webhooks,
     watching,
     papers,
+    seals,
 )
 
 
