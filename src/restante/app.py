@@ -28,14 +28,20 @@ from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
-from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
+from restante.keyfiles import (
+    LEDGER_KEY_FILE,
+    SECRETS_KEY_FILE,
+    load_keyring,
+    load_signers,
+    write_private,
+)
 from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
 from restante.openid import OpenId
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
-from restante.telling import alerting_of, telling
+from restante.telling import alerting_of, sending_heads, telling
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import (
@@ -45,6 +51,7 @@ from restante.web import (
     dead_letters,
     docs,
     jobs,
+    ledger,
     look,
     metrics,
     nodes,
@@ -97,7 +104,7 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(look, ledger, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
@@ -225,9 +232,12 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 node=node,
                 tracer=tracer,
                 alerting=alerting_of(config),
+                signers=load_signers(config.ledger_key_file or config.data / LEDGER_KEY_FILE),
+                ledger_head_seconds=config.ledger_head_seconds,
             ) as broker,
             _calling(broker, config.shutdown_seconds),
             telling(broker, config, _AGENT),
+            sending_heads(broker, config, _AGENT),
         ):
             # Not where a broker is embedded: what is logged there is its owner's to say.
             broker.store.meter.journal = journal.write
@@ -414,6 +424,7 @@ async def open_broker(
     waker: str | None = None,
     webhook_allow: Iterable[str] = (),
     secrets_key_file: Path | None = None,
+    ledger_key_file: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Broker]:
     """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
@@ -421,13 +432,16 @@ async def open_broker(
     ``waker`` is the URL of what other nodes are woken through, where that is not the PostgreSQL that they share.
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
-    a key that lives no longer than the broker.
+    a key that lives no longer than the broker. ``ledger_key_file`` has the keys that sign the log of receipts; None:
+    one in the store's folder, or, where it has none, this broker seals nothing into the log.
     """
     clock = SystemClock()
     folder = folder_of(url)
     async with open_store(url, clock) as store:
         if secrets_key_file is None and folder is not None:
             secrets_key_file = folder / SECRETS_KEY_FILE
+        if ledger_key_file is None and folder is not None:
+            ledger_key_file = folder / LEDGER_KEY_FILE
         keyring = None if secrets_key_file is None else load_keyring(secrets_key_file)
         allowed = parse_networks(webhook_allow)
         async with (
@@ -437,6 +451,7 @@ async def open_broker(
                 keyring=keyring,
                 webhook_allow=allowed,
                 waker=open_waker(waker, url, clock),
+                signers=() if ledger_key_file is None else load_signers(ledger_key_file),
                 **settings,
             ) as broker,
             _calling(broker),

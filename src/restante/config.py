@@ -79,6 +79,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stop waits for answers under way."""
     secrets_key_file: Path | None = None
     """The keys under which secrets are sealed; None: ``secrets.key`` in ``data``."""
+    ledger_key_file: Path | None = None
+    """The keys that sign the heads of the log of receipts; None: ``ledger.key`` in ``data``."""
+    ledger_head_seconds: float = 600.0
+    """How often a head is kept for good, and sent to the three below."""
+    ledger_head_file: Path | None = None
+    ledger_head_url: str | None = None
+    ledger_head_queue: str | None = None
     webhook_allow: tuple[str, ...] = ()
     """Networks, as CIDRs, that webhooks may go to although they are not the Internet's."""
     tracing_endpoint: str | None = None
@@ -377,6 +384,11 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "node_name": _Name(),
     "shutdown_seconds": _Number(0, 3_600, whole=False),
     "secrets_key_file": _Path("file"),
+    "ledger_key_file": _Path("file"),
+    "ledger_head_seconds": _Number(1, 86_400, whole=False),
+    "ledger_head_file": _Path("file"),
+    "ledger_head_url": _Url(("https", "http")),
+    "ledger_head_queue": _QueueName(),
     "webhook_allow": _Networks(),
     "alert_depth": _Number(0, SETTING_BOUNDS["depth_limit"].high),
     "alert_oldest_age_seconds": _Number(0, SETTING_BOUNDS["oldest_age_limit_seconds"].high),
@@ -421,7 +433,13 @@ _NEEDS: Final = {
 _HIDDEN: Final = frozenset(
     {
         *("admin_key", "store", "waker", "tracing_endpoint"),
-        *("alert_webhook_url", "alert_webhook_secret", "smtp_url", "openid_client_secret"),
+        *(
+            "ledger_head_url",
+            "alert_webhook_url",
+            "alert_webhook_secret",
+            "smtp_url",
+            "openid_client_secret",
+        ),
     }
 )
 """Never shown whole: they are, or may hold, a secret."""

@@ -27,6 +27,7 @@
     │   ├── LastSecret          409  it is the only one
     │   ├── WebhookChanged      409  by somebody else meanwhile
     │   ├── PaperChanged        409  by another node meanwhile
+    │   ├── ReceiptNotSealed    409  it was written only just now: its proof is there in a second
     │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
     │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
@@ -160,6 +161,11 @@ class ReceiptNotFound(NotFound):
     title = "No such receipt"
 
 
+class LogEmpty(NotFound):
+    code = "log_empty"
+    title = "Nothing is in the log of receipts"
+
+
 class ClientNotFound(NotFound):
     code = "client_not_found"
     title = "No such client"
@@ -278,6 +284,11 @@ class WebhookChanged(Conflict):
 class PaperChanged(Conflict):
     code = "changed_meanwhile"
     title = "Changed meanwhile"
+
+
+class ReceiptNotSealed(Conflict):
+    code = "receipt_not_sealed"
+    title = "Not in the log yet"
 
 
 class JobEnded(Conflict):

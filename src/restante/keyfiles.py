@@ -10,12 +10,15 @@ from typing import Final
 import structlog
 
 from restante.errors import ConfigurationError, StoreRefused
+from restante.wire.checkpoints import SIGNATURES, SignerKey
 from restante.wire.sealing import KEY_BYTES, Keyring, parse_keys, to_line
 
 _log = structlog.get_logger(__name__)
 
 SECRETS_KEY_FILE: Final = "secrets.key"
 """In the data folder, unless another is named."""
+LEDGER_KEY_FILE: Final = "ledger.key"
+"""Likewise: what signs the heads of the log of receipts."""
 
 
 def write_private(path: Path, text: str) -> None:
@@ -41,6 +44,28 @@ def write_private(path: Path, text: str) -> None:
             os.close(folder)
     except OSError as error:
         raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
+
+
+def load_signers(path: Path) -> list[SignerKey]:
+    """The keys that sign heads, one a line, made with one new key where there is none. ``ConfigurationError``.
+
+    The first gives the log its name where it has none yet; all sign, so that whoever knows one of them can check.
+    """
+    if not path.exists():
+        name = f"restante/{secrets.token_hex(4)}"
+        write_private(path, f"{SignerKey(name, secrets.token_bytes(KEY_BYTES)).text}\n")
+    try:
+        if path.stat().st_mode & 0o077:
+            _log.warning("ledger.key_readable_by_others", path=str(path))
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        keys = [SignerKey.parse(line.strip()) for line in lines]
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not 1 <= len(keys) <= SIGNATURES:
+        raise ConfigurationError(f"{path} has {len(keys)} keys: it takes 1 to {SIGNATURES}")
+    return keys
 
 
 def load_keyring(path: Path) -> Keyring:

@@ -330,3 +330,9 @@ class Seals(Query[list[Seal]], frozen=True):
     queue: str
     start: int = 1
     limit: int = 100
+
+
+class PrunedTo(Query[int], frozen=True):
+    """The number up to which a queue's receipts are past their time, and gone; 0: none is."""
+
+    queue: str

@@ -1,4 +1,4 @@
-"""Composing how operators are told of alerts: a sender for each destination that is configured, and who feeds it."""
+"""Composing what is sent out unasked: alerts and heads of the log, each to the destinations that are configured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from restante.engine.notices import NoticePost
 from restante.errors import ConfigurationError
 from restante.mailing import parse_server
 from restante.ports import AlertSender
+from restante.senders import heads
 
 WEBHOOK = "webhook"
 MAIL = "mail"
@@ -88,3 +89,26 @@ async def _webhook(broker: Broker, config: Config, agent: str) -> AsyncIterator[
         config.alert_webhook_url, config.alert_webhook_secret, agent, broker.clock
     ) as sender:
         yield sender
+
+
+@contextlib.asynccontextmanager
+async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIterator[None]:
+    """Send heads of the log of receipts wherever the configuration says. ``ConfigurationError`` as for ``telling``."""
+    if config.ledger_head_file is not None:
+        broker.log.send_heads(heads.to_file(config.ledger_head_file))
+    if config.ledger_head_queue is not None:
+        broker.log.send_heads(heads.to_queue(config.ledger_head_queue, broker.publish))
+    if config.ledger_head_url is None:
+        yield
+        return
+    try:
+        from restante.senders.webhook import posting_heads
+    except ModuleNotFoundError as error:
+        if error.name != "aiohttp":
+            raise
+        raise ConfigurationError(
+            "ledger_head_url is set, and aiohttp is not installed: pip install 'restante[webhooks]'"
+        ) from error
+    async with posting_heads(config.ledger_head_url, agent) as post:
+        broker.log.send_heads(post)
+        yield

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TLS: Final = "TLS and proxies"
 _LIMITS: Final = "Limits and intervals"
 _WEBHOOKS: Final = "Webhooks"
+_LEDGER: Final = "Ledger"
 _NODES: Final = "Many nodes"
 _ALERTS: Final = "Alerts"
 _OPENID: Final = "Signing in by OpenID Connect"
@@ -214,6 +215,38 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             help="The keys that seal webhooks' secrets.  [default: DIR/secrets.key, made at first start]",
             rich_help_panel=_WEBHOOKS,
         ),
+    ] = None,
+    ledger_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The keys that sign heads of the log of receipts.  [default: DIR/ledger.key, made at first start]",
+            rich_help_panel=_LEDGER,
+        ),
+    ] = None,
+    ledger_head_seconds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How often a head is kept for good, and sent to the three below.  [default: 600]",
+            rich_help_panel=_LEDGER,
+        ),
+    ] = None,
+    ledger_head_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append heads to this file, best on another machine's disk.",
+            rich_help_panel=_LEDGER,
+        ),
+    ] = None,
+    ledger_head_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="POST heads to this address.", rich_help_panel=_LEDGER),
+    ] = None,
+    ledger_head_queue: Annotated[
+        str | None,
+        typer.Option(metavar="QUEUE", help="Publish heads to this queue.", rich_help_panel=_LEDGER),
     ] = None,
     webhook_allow: Annotated[
         str | None,
@@ -434,6 +467,11 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "drain_seconds": drain_seconds,
             "shutdown_seconds": shutdown_seconds,
             "secrets_key_file": secrets_key_file,
+            "ledger_key_file": ledger_key_file,
+            "ledger_head_seconds": ledger_head_seconds,
+            "ledger_head_file": ledger_head_file,
+            "ledger_head_url": ledger_head_url,
+            "ledger_head_queue": ledger_head_queue,
             "webhook_allow": webhook_allow,
             "alert_depth": alert_depth,
             "alert_oldest_age_seconds": alert_oldest_age_seconds,

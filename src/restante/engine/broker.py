@@ -26,6 +26,7 @@ from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
+from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
@@ -51,6 +52,7 @@ from restante.nodes import Changed, NodeName, Subject, changed_by
 from restante.ports import Clock, Store, Waker
 from restante.tracecontext import carried
 from restante.wire import tokens
+from restante.wire.checkpoints import SignerKey
 from restante.wire.sealing import Keyring
 
 POLL_INTERVAL_SECONDS: Final = 15.0
@@ -61,6 +63,7 @@ class Broker:
     """``async with Broker(store, clock) as broker`` runs the time-outs and the retention as long as it is open.
 
     Leaving it answers every waiting ``receive`` with nothing and finishes what was begun; leases stay as they are.
+    With ``signers`` it seals receipts into the log, whose heads these keys sign.
     The store is its maker's to close; ``waker`` (None: this node is alone) is listened to while the broker is open.
     """
 
@@ -80,6 +83,8 @@ class Broker:
         alerting: Alerting | None = None,
         tracer: Tracer | None = None,
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
+        signers: Sequence[SignerKey] = (),
+        ledger_head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -105,6 +110,7 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
+        self.log = ReceiptLog(store, clock, self.membership.id, signers, ledger_head_seconds)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -121,6 +127,7 @@ class Broker:
             self.membership.live(),
             self.jobs.live(),
             self.monitor.watch(),
+            self.log.live(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)

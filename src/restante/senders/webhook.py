@@ -1,4 +1,4 @@
-"""Alerts by a POST to an address of the operator's, signed as Standard Webhooks 1.0 has it.
+"""Alerts and heads of the log by a POST to an address of the operator's; alerts signed as Standard Webhooks 1.0 has it.
 
 The operator may call what the operator likes, so the address is not checked as clients' are; but nothing is followed
 that an answer says.
@@ -6,6 +6,8 @@ that an answer says.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,6 +16,7 @@ import aiohttp
 from restante.alerting import Message
 from restante.ports import Clock
 from restante.wire import alert_messages, signatures
+from restante.wire.checkpoints import CONTENT_TYPE
 
 TIMEOUT_SECONDS: Final = 15.0
 _CONNECTIONS: Final = 2
@@ -29,13 +32,7 @@ class WebhookSender:
         self._clock = clock
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, force_close=True),
-            headers={"user-agent": self._agent},
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
+        self._session = _session(self._agent)
         return self
 
     async def __aexit__(
@@ -69,3 +66,35 @@ class WebhookSender:
         except (aiohttp.ClientError, OSError) as error:
             # Not its text, which may hold the URL, which may hold a token.
             return type(error).__name__
+
+
+@contextlib.asynccontextmanager
+async def posting_heads(url: str, agent: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """What posts a head, as the text it is; it signs itself. Raises ``OSError`` where it was not taken."""
+    async with _session(agent) as session:
+
+        async def tell(checkpoint: str) -> None:
+            try:
+                async with session.post(
+                    url,
+                    data=checkpoint.encode(),
+                    headers={"content-type": CONTENT_TYPE},
+                    allow_redirects=False,
+                ) as response:
+                    if not 200 <= response.status < 300:
+                        raise OSError(f"HTTP {response.status}")
+            except aiohttp.ClientError as error:
+                # Not its text, which may hold the URL, which may hold a token.
+                raise OSError(type(error).__name__) from None
+
+        yield tell
+
+
+def _session(agent: str) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, force_close=True),
+        headers={"user-agent": agent},
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )

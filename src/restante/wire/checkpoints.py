@@ -29,12 +29,14 @@ from restante.wire import times
 
 NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9])?", re.ASCII)
 """Of a log and its keys. Narrower than the specification's: neither spaces nor ``+`` could be told apart by all."""
+CONTENT_TYPE: Final = "text/plain; charset=utf-8"
 NOTE_CHARACTERS: Final = 16_384
 SIGNATURES: Final = 16
 _ED25519: Final = b"\x01"
 _ID_BYTES: Final = 4
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _DASH: Final = "\u2014 "
+_PRIVATE: Final = "PRIVATE+KEY+"
 
 
 class NotSigned(Exception):
@@ -97,6 +99,30 @@ class SignerKey:
             raise ValueError("not a name of a log")
         self._private = Ed25519PrivateKey.from_private_bytes(secret)
         self.verifier = VerifierKey(name, self._private.public_key().public_bytes_raw())
+
+    @property
+    def text(self) -> str:
+        """How it is written down: ``PRIVATE+KEY+name+id+key``, as Go's ``note`` package does. A secret."""
+        secret = self._private.private_bytes_raw()
+        return (
+            f"{_PRIVATE}{self.verifier.name}+{self.verifier.id.hex()}+{_base64(_ED25519 + secret)}"
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The key of its text. ``ValueError`` where it is none; it says nothing of the secret."""
+        name, _, rest = text.strip().removeprefix(_PRIVATE).partition("+")
+        id, _, encoded = rest.partition("+")
+        data = _of_base64(encoded)
+        if not text.startswith(_PRIVATE) or data[:1] != _ED25519 or len(data) != 1 + HASH_BYTES:
+            raise ValueError("not a key that heads are signed with")
+        key = cls(name, data[1:])
+        if key.verifier.id.hex() != id:
+            raise ValueError("the key and its id do not belong together")
+        return key
+
+    def __repr__(self) -> str:
+        return f"SignerKey({self.verifier.name})"
 
     def sign(self, text: bytes) -> str:
         """The line that says so."""

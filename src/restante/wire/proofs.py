@@ -60,6 +60,14 @@ def to_json(entry: bytes, index: int, path: Collection[bytes], checkpoint: str) 
     )
 
 
+def origin_of(data: bytes) -> str:
+    """The log that a proof says it is of: for who holds the key of one log only. ``NotProved``."""
+    try:
+        return _decoder.decode(data).checkpoint.partition("\n")[0]
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise NotProved("it is no proof of a receipt") from error
+
+
 def check(data: bytes, origin: str, trusted: Collection[VerifierKey]) -> Proved:
     """What a proof shows to whoever trusts these keys. ``NotProved``."""
     if len(data) > PROOF_BYTES:

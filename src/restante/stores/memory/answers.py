@@ -84,6 +84,9 @@ class Answers:
                 return self._papers(asked)
             case query.Unsealed(limit):
                 return self._unsealed(limit)
+            case query.PrunedTo(name):
+                table = tables.queues.get(name)
+                return min(table.entries, default=1) - 1 if table is not None else 0
             case query.Seals():
                 return self._seals(asked)
             case _:

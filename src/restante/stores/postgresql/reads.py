@@ -128,6 +128,13 @@ class Reads:
                 return await papers.page(self._connection, asked)
             case query.Unsealed():
                 return await seals.unsealed(self._connection, asked)
+            case query.PrunedTo(queue):
+                row = await first(
+                    "SELECT p.receipts FROM restante.pruned p JOIN restante.queues q ON q.id = p.queue"
+                    " WHERE q.name = $1",
+                    queue,
+                )
+                return 0 if row is None else row[0]
             case query.Seals():
                 return await seals.seals(self._connection, asked)
             case _:

@@ -145,6 +145,11 @@ class Reads:
                 return self._papers(asked)
             case query.Unsealed():
                 return self._seals.unsealed(asked)
+            case query.PrunedTo(name):
+                row = self._execute(
+                    "SELECT receipts FROM pruned WHERE queue = ?", (self._id(name),)
+                ).fetchone()
+                return 0 if row is None else row[0]
             case query.Seals():
                 return self._seals.seals(asked)
             case _:

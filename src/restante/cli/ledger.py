@@ -1,0 +1,318 @@
+"""``restante ledger``: the log of receipts, its heads, its proofs, and checking them without believing the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from restante.cli import output, remote
+from restante.cli.failures import EXIT_FAILED, complain
+from restante.cli.remote import Client
+from restante.errors import ConfigurationError, Malformed
+
+if TYPE_CHECKING:
+    from restante.log_audit import Verdict
+    from restante.wire.checkpoints import VerifierKey
+
+app = typer.Typer(help="The log of receipts: proofs, signed heads, and checking them.")
+
+_STEP: Final = 2_000
+_HEAD_BYTES: Final = 64 * 1024 * 1024
+
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY|FILE",
+        help="A key that you hold (name+id+key), or a file with one a line. Without any the log's own are taken.",
+    ),
+]
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option("--head", metavar="FILE", help="Heads that were kept elsewhere, one or many."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; else to stdout.")
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Read this store, and ask no server: sqlite:///DIR or postgresql://..."
+    ),
+]
+
+
+@app.command()
+@remote.remote
+async def head(client: Client, out: Out = None) -> None:
+    """The newest signed head: keep it where the server cannot change it."""
+    _write(out, (await client.ledger_head()).encode())
+
+
+@app.command()
+@remote.remote
+async def keys(client: Client, json: output.Json = False) -> None:
+    """The keys that heads are checked with, as the server tells them."""
+    found = await client.ledger_keys()
+    if json:
+        output.emit(found)
+        return
+    rows = [(one.key, output.clock(one.since)) for one in found.keys]
+    output.table(["key", "since"], rows, empty="Nothing was signed yet.")
+
+
+@app.command()
+@remote.remote
+async def proof(
+    client: Client,
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As in acme~12.")],
+    out: Out = None,
+) -> None:
+    """The proof that a receipt is in the log, to be kept and handed on."""
+    _write(out, await client.proof(receipt) + b"\n")
+
+
+@app.command()
+def export(
+    out: Out = None,
+    form: Annotated[
+        str, typer.Option("--format", help="jsonl, or parquet (the receipts alone, to ask of).")
+    ] = "jsonl",
+    store: Store = None,
+    url: remote.Url = None,
+    key: remote.Key = None,
+    data: remote.Data = None,
+) -> None:
+    """The whole log: every receipt, every hash, every head.
+
+    Example: restante ledger export -o receipts.jsonl
+    """
+    lines = _lines(None, store, url, key, data)
+    if form == "jsonl":
+        asyncio.run(_export(lines, out))
+    elif form == "parquet":
+        if out is None:
+            raise ConfigurationError("--format parquet takes --out FILE")
+        from restante.cli.parquet import write_parquet
+
+        count = asyncio.run(write_parquet(lines, out))
+        output.note(f"{count:,} receipts in {out}")
+    else:
+        raise ConfigurationError(f"--format is jsonl or parquet, not {form}")
+
+
+@app.command()
+def verify(  # noqa: PLR0913 (one for each option)
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[EXPORT]", help="An export, in place of a server.")
+    ] = None,
+    proof: Annotated[
+        Path | None, typer.Option("--proof", metavar="FILE", help="Check a single proof.")
+    ] = None,
+    store: Store = None,
+    trust: Keys = None,
+    heads: Heads = None,
+    json: output.Json = False,
+    url: remote.Url = None,
+    key: remote.Key = None,
+    data: remote.Data = None,
+) -> None:
+    """Check the log of a server, a store or an export, or one proof, and say what is wrong where.
+
+    Nothing is believed but the keys that --trust names.
+
+    Example: restante ledger verify --trust operator.pub --head heads.txt receipts.jsonl
+    """
+    trusted = _trusted(trust or [])
+    if proof is not None:
+        _check_proof(proof, trusted, json=json)
+        return
+    known = [note for path in heads or [] for note in _notes(path)]
+    verdict = asyncio.run(_audit(_lines(file, store, url, key, data), trusted, known))
+    if json:
+        output.emit(verdict)
+    else:
+        _tell(verdict)
+    if not verdict.sound:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _tell(verdict: Verdict) -> None:
+    from restante.wire import times
+
+    for finding in verdict.findings:
+        complain(str(finding))
+    if verdict.count > len(verdict.findings):
+        complain(f"and {verdict.count - len(verdict.findings):,} more")
+    if verdict.head is not None:
+        head = verdict.head
+        print(f"head: {head.size:,} receipts at {times.to_text(head.at_ms)}, {head.root.hex()}")
+    print(
+        f"looked at {verdict.receipts:,} receipts and {verdict.heads:,} heads;"
+        f" {verdict.pruned:,} are past their time, {verdict.unsealed:,} too new for the log"
+    )
+    if verdict.signed_by is None:
+        output.note("Checked with the log's own keys: name yours with --trust.")
+    print("nothing is wrong" if verdict.sound else f"{verdict.count:,} findings")
+
+
+def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> None:
+    from restante.wire import proofs
+
+    if not trusted:
+        raise ConfigurationError(
+            "--proof takes --trust KEY: without a key that you hold nothing is proved"
+        )
+    try:
+        shown = proofs.check(_read(path), proofs.origin_of(_read(path)), trusted)
+    except proofs.NotProved as error:
+        complain(f"{path}: {error}")
+        raise typer.Exit(EXIT_FAILED) from error
+    if json:
+        output.emit(shown)
+        return
+    found = shown.receipt
+    print(
+        f"proved: receipt {found.queue}~{found.number} ({found.outcome} at {output.clock(found.at)} by"
+        f" {found.principal}) is leaf {shown.index} of the log of {shown.head.size:,} receipts"
+    )
+
+
+# -- what is read -----------------------------------------------------------------------------------
+
+
+async def _audit(
+    lines: AsyncIterator[bytes], trusted: Sequence[VerifierKey], heads: Sequence[str]
+) -> Verdict:
+    from restante.log_audit import LogAuditor
+
+    auditor = LogAuditor(trusted, heads)
+    with output.progress("lines", None) as bar:
+        count = 0
+        async for line in lines:
+            auditor.look(line)
+            count += 1
+            if count % _STEP == 0:
+                bar.update(bar.task_ids[0], completed=count)
+        bar.update(bar.task_ids[0], completed=count, description="hashing")
+        return auditor.verdict()
+
+
+async def _export(lines: AsyncIterator[bytes], out: Path | None) -> None:
+    with _opened(out) as file, output.progress("lines", None) as bar:
+        count = 0
+        async for line in lines:
+            file.write(line + b"\n")
+            count += 1
+            if count % _STEP == 0:
+                bar.update(bar.task_ids[0], completed=count)
+
+
+async def _lines(
+    file: Path | None, store: str | None, url: str | None, key: str | None, data: Path | None
+) -> AsyncIterator[bytes]:
+    """The lines of an export: a file's, or made of a store or by a server."""
+    if file is not None:
+        from restante.log_audit import lines_of
+
+        try:
+            with file.open("rb") as lines:
+                for line in lines_of(lines):
+                    yield line
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    elif store is not None:
+        async for line in _of_store(store):
+            yield line
+    else:
+        from restante.client import Client as RealClient
+
+        access = remote.find_access(url, key, data, os.environ)
+        async with RealClient(access.url, access.key) as client:
+            async for line in client.ledger_export():
+                yield line
+
+
+async def _of_store(url: str) -> AsyncIterator[bytes]:
+    from restante.clock import SystemClock
+    from restante.engine.log_export import LogExport
+    from restante.engine.receipt_log import ReceiptLog
+    from restante.urls import folder_of, open_store
+
+    folder = folder_of(url)
+    if folder is not None and not folder.is_dir():
+        raise ConfigurationError(f"there is no store in {folder}")
+    clock = SystemClock()
+    async with open_store(url, clock) as opened:
+        export = LogExport(opened, ReceiptLog(opened, clock, ""))
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await export.page(cursor)
+            for line in page.lines:
+                yield line
+            cursor = page.next
+
+
+def _trusted(given: Sequence[str]) -> list[VerifierKey]:
+    from restante.wire.checkpoints import VerifierKey
+
+    found: list[VerifierKey] = []
+    for one in given:
+        texts = [one] if "+" in one else _read(Path(one)).decode(errors="replace").splitlines()
+        try:
+            found += [VerifierKey.parse(text) for text in texts if text.strip()]
+        except ValueError as error:
+            raise ConfigurationError(f"--trust {one}: {error}") from error
+    return found
+
+
+def _notes(path: Path) -> Iterator[str]:
+    """The heads of a file, with an empty line behind each but the last."""
+    text = _read(path).decode(errors="replace")
+    lines: list[str] = []
+    signed = False
+    for line in text.splitlines():
+        if signed and not line.startswith("\u2014"):
+            yield "".join(lines)
+            lines, signed = [], False
+            if not line:
+                continue
+        lines.append(f"{line}\n")
+        signed = line.startswith("\u2014")
+    if lines:
+        yield "".join(lines)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_HEAD_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > _HEAD_BYTES:
+        raise Malformed(f"{path} is longer than what it should be")
+    return data
+
+
+def _write(out: Path | None, data: bytes) -> None:
+    with _opened(out) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None) -> Iterator[IO[bytes]]:
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        with out.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {out}: {error.strerror}") from error

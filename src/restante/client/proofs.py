@@ -1,0 +1,50 @@
+"""What can be proved: asking for proofs, heads, and the whole log of receipts. Checking them is ``restante.wire``'s."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from restante.client.http import Wire
+from restante.wire.ledger_messages import ConsistencyOut, HeadList, KeyList
+
+NEXT_HEADER = "Restante-Next"
+
+
+class ProofOperations:
+    """Nothing of what these answer has to be believed: see ``docs/ledger.md``."""
+
+    _wire: Wire
+
+    async def proof(self, receipt: str, *, wait_seconds: int = 2) -> bytes:
+        """The proof (JSON) that a receipt, ``<queue>~<number>``, is in the log. ``ReceiptNotSealed``."""
+        path = f"/v1/receipts/{quote(receipt, safe='')}/proof?wait={wait_seconds}"
+        return (await self._wire.send("GET", path, repeatable=True)).content
+
+    async def ledger_head(self) -> str:
+        """The newest signed head (C2SP tlog-checkpoint). ``LogEmpty``."""
+        return (await self._wire.send("GET", "/v1/ledger/head", repeatable=True)).text
+
+    async def ledger_heads(self, *, after: int = 0, limit: int = 100) -> HeadList:
+        """Heads that were kept, of more than ``after`` receipts."""
+        params: dict[str, str | int | float | None] = {"after": after, "limit": limit}
+        return await self._wire.call(HeadList, "GET", "/v1/ledger/heads", params=params)
+
+    async def ledger_keys(self) -> KeyList:
+        """The keys that heads are checked with, as the service says; whoever checks holds them already."""
+        return await self._wire.call(KeyList, "GET", "/v1/ledger/keys")
+
+    async def ledger_consistency(self, old: int, new: int) -> ConsistencyOut:
+        """The proof that the log of ``old`` receipts is the beginning of that of ``new``. ``OutOfBounds``."""
+        params: dict[str, str | int | float | None] = {"from": old, "to": new}
+        return await self._wire.call(ConsistencyOut, "GET", "/v1/ledger/consistency", params=params)
+
+    async def ledger_export(self) -> AsyncIterator[bytes]:
+        """The lines of the whole log (``restante.wire.log_lines``), page by page as it goes."""
+        after: str | None = ""
+        while after is not None:
+            path = f"/v1/ledger/export?after={quote(after, safe='')}"
+            page = await self._wire.send("GET", path, repeatable=True)
+            for line in page.content.splitlines():
+                yield line
+            after = page.headers.get(NEXT_HEADER)

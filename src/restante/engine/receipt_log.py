@@ -1,0 +1,325 @@
+"""The log of receipts: sealing what was written, and proving what is in it.
+
+Sealing is a step that takes the log from one size to the next, all in one transaction: the hashes, the places of the
+receipts, the signed head, and the paper that says how far it has come, in the place of the version that was read. So
+of two nodes that try one does, and what a crash left undone is done by the next step. A node leaves it to another that
+has sealed a moment ago. Receipts are sealed behind their commit: nothing on the way of a notification waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from restante.changes import AddSeals, Change, PutPaper
+from restante.errors import (
+    LogEmpty,
+    PaperChanged,
+    ReceiptNotFound,
+    ReceiptNotSealed,
+    ShuttingDown,
+    StoreError,
+)
+from restante.merkle import (
+    HASH_BYTES,
+    TILE_WIDTH,
+    ReadTile,
+    Tile,
+    consistency,
+    grown,
+    inclusion,
+    leaf_hash,
+    root,
+)
+from restante.model import check_bounds
+from restante.papers import Kind, Paper
+from restante.ports import Clock, Store
+from restante.queries import PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.receipt_log import (
+    STATE_KEY,
+    LogKey,
+    LogState,
+    Seal,
+    UnsealedPage,
+    decode_key,
+    decode_state,
+    encode_key,
+    encode_state,
+    head_key,
+    tile_key,
+)
+from restante.wire import proofs
+from restante.wire.checkpoints import SignerKey, TreeHead, to_note
+
+_log = structlog.get_logger(__name__)
+
+SEAL_SECONDS: Final = 0.5
+"""How often it is looked for receipts that are not in the log."""
+STEP_RECEIPTS: Final = 1_000
+"""So many are sealed at once, at most: about two milliseconds of hashing."""
+LEFT_TO_ANOTHER_SECONDS: Final = 2.0
+"""Whoever has sealed within this time goes on."""
+HEAD_SECONDS: Final = 600.0
+"""How often a head is kept for good and sent to wherever heads go."""
+_NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
+T = TypeVar("T")
+Tell = Callable[[str], Awaitable[None]]
+"""Sends a signed head off this machine."""
+
+
+class _Edge(msgspec.Struct):
+    """The log as this node has written or read it. ``tiles`` are those that are not complete."""
+
+    state: LogState
+    version: int
+    tiles: dict[Tile, bytes]
+
+
+class ReceiptLog:
+    """``keys`` sign heads: without any this node seals nothing, and only tells of what others have sealed."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        node: str,
+        keys: Sequence[SignerKey] = (),
+        head_seconds: float = HEAD_SECONDS,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._node = node
+        self._keys = tuple(keys)
+        self._head_ms = int(head_seconds * 1_000)
+        self._edge: _Edge | None = None
+        self._told_keys = False
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._destinations: list[Tell] = []
+
+    @property
+    def seals(self) -> bool:
+        """Whether this node takes part in sealing."""
+        return bool(self._keys)
+
+    def send_heads(self, tell: Tell) -> None:
+        """Have heads that are kept sent there too, by whichever node has sealed them."""
+        self._destinations.append(tell)
+
+    # -- sealing --------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Until cancelled: seal what there is."""
+        while self._keys:
+            try:
+                if not await self._is_anothers():
+                    while await self.step():
+                        pass
+            except ShuttingDown:
+                return
+            except PaperChanged:
+                self._edge = None  # Another node has sealed meanwhile.
+            except StoreError as error:
+                self._edge = None
+                _log.warning("log.store_error", error=str(error))
+            except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
+                self._edge = None
+                _log.exception("log.failed")
+            await self._clock.wait(SEAL_SECONDS)
+
+    async def step(self) -> bool:
+        """Seal up to ``STEP_RECEIPTS``; whether there may be more. ``PaperChanged`` where another did meanwhile."""
+        page = await self._store.browse(Unsealed(STEP_RECEIPTS))
+        if not page.runs:
+            return False
+        edge = self._edge or await self._load()
+        await self._tell_keys()
+        after, changes, head = self._grow(edge, page)
+        # The edge is what was written, or nobody knows: not what was to be written.
+        self._edge = None
+        await self._store.configure(changes)
+        self._edge = after
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+        if head:
+            await self._send(after.state.checkpoint)
+        return sum(len(run.entries) for run in page.runs) >= STEP_RECEIPTS
+
+    def _grow(self, edge: _Edge, page: UnsealedPage) -> tuple[_Edge, list[Change], bool]:
+        """The log with these receipts, what has to be written for it, and whether its head is to be kept."""
+        before = edge.state
+        leaves: list[bytes] = []
+        seals: list[Seal] = []
+        for run in page.runs:
+            place = before.size + len(leaves)
+            seals.append(Seal(run.queue, run.first, len(run.entries), place))
+            leaves += map(leaf_hash, run.entries)
+        size = before.size + len(leaves)
+        changed = grown(before.size, leaves, edge.tiles.__getitem__)
+        tiles = edge.tiles | changed
+        now = self._clock.wall_ms()
+        head = TreeHead(size, root(size, tiles.__getitem__), now)
+        keep = now - before.kept_at_ms >= self._head_ms or now < before.kept_at_ms
+        state = LogState(
+            origin=before.origin,
+            size=size,
+            root=head.root,
+            at_ms=now,
+            node=self._node,
+            checkpoint=to_note(before.origin, head, self._keys),
+            kept_at_ms=now if keep else before.kept_at_ms,
+        )
+        changes: list[Change] = [
+            PutPaper(_paper(Kind.LOG, STATE_KEY, encode_state(state), edge.version + 1)),
+            *(PutPaper(_paper(Kind.LOG_TILE, tile_key(at), changed[at])) for at in changed),
+            AddSeals(tuple(seals), page.cursor),
+        ]
+        if keep:
+            note = state.checkpoint.encode()
+            changes.append(PutPaper(_paper(Kind.LOG_HEAD, head_key(size), note)))
+        open_tiles = {at: hashes for at, hashes in tiles.items() if len(hashes) < len(_NO_HASHES)}
+        return _Edge(state, edge.version + 1, open_tiles), changes, keep
+
+    async def _is_anothers(self) -> bool:
+        """Whether another node is at it; what this one remembers is dropped where another has been since."""
+        if self._store.nodes is None:
+            return False
+        paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
+        if paper is None:
+            return False
+        if self._edge is not None and self._edge.version != paper.version:
+            self._edge = None
+        state = decode_state(paper.content)
+        age_ms = self._clock.wall_ms() - state.at_ms
+        return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
+
+    async def _load(self) -> _Edge:
+        paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
+        if paper is None:
+            new = LogState(
+                origin=self._keys[0].verifier.name,
+                size=0,
+                root=b"",
+                at_ms=0,
+                node=self._node,
+                checkpoint="",
+            )
+            return _Edge(new, 0, {})
+        state = decode_state(paper.content)
+        tiles = await self._tiles(functools.partial(root, state.size))
+        return _Edge(state, paper.version, tiles)
+
+    async def _tell_keys(self) -> None:
+        """Have the keys on record before anything is signed with them."""
+        if self._told_keys:
+            return
+        for signer in self._keys:
+            id = signer.verifier.id.hex()
+            if await self._store.browse(PaperOf(Kind.LOG_KEY, id)) is None:
+                key = LogKey(key=signer.verifier.text, since_ms=self._clock.wall_ms())
+                await self._store.configure(
+                    [PutPaper(_paper(Kind.LOG_KEY, id, encode_key(key), 1))]
+                )
+        self._told_keys = True
+
+    async def _send(self, checkpoint: str) -> None:
+        for tell in self._destinations:
+            try:
+                await tell(checkpoint)
+            except Exception as error:  # noqa: BLE001 (whatever it is: logged, and the next head is sent again)
+                _log.warning("log.head_not_sent", error=str(error))
+
+    # -- proving --------------------------------------------------------------------------------
+
+    async def state(self) -> LogState:
+        """How far the log has come. ``LogEmpty`` before anything was sealed."""
+        paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
+        if paper is None:
+            raise LogEmpty("nothing is in the log of receipts yet")
+        return decode_state(paper.content)
+
+    async def keys(self) -> list[LogKey]:
+        """Every key that heads were ever signed with, in no order."""
+        papers = await self._store.browse(Papers(Kind.LOG_KEY, limit=1_000))
+        return [decode_key(paper.content) for paper in papers]
+
+    async def heads(self, after: int, limit: int) -> list[str]:
+        """Heads that are kept, of logs larger than ``after``, rising."""
+        papers = await self._store.browse(Papers(Kind.LOG_HEAD, head_key(after), limit=limit))
+        return [paper.content.decode() for paper in papers]
+
+    async def place(self, queue: str, number: int) -> int | None:
+        """Where in the log the receipt is; None: not sealed yet, or not there."""
+        seals = await self._store.browse(Seals(queue, number, limit=1))
+        return seals[0].place_of(number) if seals else None
+
+    async def proof(self, queue: str, number: int, wait_seconds: float = 0) -> bytes:
+        """The proof that the receipt is in the log (``wire/proofs.py``). ``ReceiptNotFound``, ``ReceiptNotSealed``.
+
+        One that was only just written is waited for.
+        """
+        receipt = await self._store.browse(ReceiptByNumber(queue, number))
+        if receipt is None:
+            raise ReceiptNotFound(f"there is no receipt {queue[:128]}~{number}")
+        place = await self.place(queue, number)
+        until = self._clock.monotonic() + wait_seconds
+        while place is None and (left := until - self._clock.monotonic()) > 0:
+            await self._sealed(left)
+            place = await self.place(queue, number)
+        if place is None:
+            raise ReceiptNotSealed(f"receipt {queue}~{number} is not in the log yet")
+        state = await self.state()
+        path = await self._computed(functools.partial(inclusion, place, state.size))
+        return proofs.to_json(receipt.entry, place, path, state.checkpoint)
+
+    async def consistency(self, old: int, new: int) -> list[bytes]:
+        """The proof that the log of ``old`` receipts is the beginning of that of ``new``. ``OutOfBounds``."""
+        size = (await self.state()).size
+        check_bounds("to", new, 1, size)
+        check_bounds("from", old, 1, new)
+        return await self._computed(functools.partial(consistency, old, new))
+
+    async def _sealed(self, seconds: float) -> None:
+        """Return when this node has sealed something, another may have, or that time is over."""
+        news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(news)
+        cancel = self._clock.call_later(
+            min(seconds, SEAL_SECONDS), lambda: None if news.done() else news.set_result(None)
+        )
+        try:
+            await news
+        finally:
+            cancel()
+            self._waiting.discard(news)
+
+    async def _computed(self, compute: Callable[[ReadTile], T]) -> T:
+        tiles = await self._tiles(compute)
+        return compute(lambda tile: tiles.get(tile, b""))
+
+    async def _tiles(self, compute: Callable[[ReadTile], object]) -> dict[Tile, bytes]:
+        """The tiles that it takes to compute something."""
+        wanted: dict[Tile, None] = {}
+
+        def noted(tile: Tile) -> bytes:
+            wanted[tile] = None
+            return _NO_HASHES
+
+        compute(noted)
+        browse = self._store.browse
+        papers = await asyncio.gather(
+            *(browse(PaperOf(Kind.LOG_TILE, tile_key(tile))) for tile in wanted)
+        )
+        return {
+            tile: paper.content
+            for tile, paper in zip(wanted, papers, strict=True)
+            if paper is not None
+        }
+
+
+def _paper(kind: Kind, key: str, content: bytes, version: int = 0) -> Paper:
+    return Paper(kind=kind, key=key, content=content, version=version)

@@ -1,0 +1,453 @@
+"""Checking a whole log of receipts from its export, believing nobody but the keys that one holds.
+
+Every entry is hashed anew, every queue's chain and the whole tree are computed anew, and compared with the signed head,
+with the heads that somebody kept elsewhere, and with the hashes that the store keeps. What does not agree is said with
+its place: what was edited, deleted, inserted, cut off, or told in two ways. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from restante.errors import Malformed
+from restante.merkle import HASH_BYTES, TILE_WIDTH, Damaged, Tile, grown, leaf_hash, root
+from restante.receipt_log import Seal
+from restante.wire import log_lines, times
+from restante.wire.checkpoints import NotSigned, TreeHead, VerifierKey, of_note
+from restante.wire.log_lines import LogLine, QueueLine, ReceiptLine, SealLine, TileLine
+from restante.wire.receipts import GENESIS, chain
+
+TOLD: Final = 100
+"""So many findings are told; all are counted."""
+LATE_MS: Final = 60_000
+"""A receipt that is older than the head by this is in the log, or was kept out of it."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """``what`` is ``edit``, ``deletion``, ``insertion``, ``truncation``, ``fork`` or ``damage``; the rest for people."""
+
+    what: str
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.where}: {self.why}"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """``pruned`` receipts are not kept any more, and have their hashes in the log; ``unsealed`` ones are new.
+
+    ``signed_by`` is None where the log was checked against its own keys alone, which proves nothing to anybody.
+    """
+
+    head: TreeHead | None
+    receipts: int
+    pruned: int
+    unsealed: int
+    heads: int
+    findings: list[Finding]
+    count: int
+    signed_by: str | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.count == 0
+
+
+class _EntryHead(msgspec.Struct, frozen=True, gc=False):
+    queue: str
+    number: int
+    at: str
+
+
+_decode_entry: Final = msgspec.json.Decoder(_EntryHead).decode
+
+
+class _Queue:
+    """The queue whose lines are coming."""
+
+    def __init__(self, line: QueueLine) -> None:
+        self.name = line.name
+        self.pruned = line.pruned
+        self.retention_ms = line.receipt_retention_seconds * 1_000
+        self.seals: list[Seal] = []
+        self.at = 0
+        """The seal that the next receipt may be in."""
+        self.first = 0
+        self.last = 0
+        self.digest: bytes | None = None
+
+    def place_of(self, number: int) -> int | None:
+        while self.at < len(self.seals):
+            seal = self.seals[self.at]
+            if number < seal.first + seal.count:
+                return seal.place_of(number)
+            self.at += 1
+        return None
+
+
+class LogAuditor:
+    """Is told line after line, then asked for its verdict.
+
+    ``trusted`` are keys that one holds; without any the log's own are taken. ``heads`` are checkpoints that were kept
+    elsewhere.
+    """
+
+    def __init__(self, trusted: Collection[VerifierKey] = (), heads: Sequence[str] = ()) -> None:
+        self._trusted = list(trusted)
+        self._given = bool(trusted)
+        self._elsewhere = list(heads)
+        self._findings: list[Finding] = []
+        self._count = 0
+        self._log: LogLine | None = None
+        self._head: TreeHead | None = None
+        self._leaves = bytearray()
+        self._known = bytearray()
+        self._claimed = bytearray()
+        self._seals: list[tuple[int, Seal]] = []
+        self._tiles: dict[Tile, bytes] = {}
+        self._kept: list[str] = []
+        self._queue: _Queue | None = None
+        self._pruned_queues: list[_Queue] = []
+        self._receipts = self._pruned = self._unsealed = 0
+        self._ended = False
+
+    def look(self, text: bytes) -> None:
+        """Take in the next line. ``Malformed`` for what is no line of an export."""
+        try:
+            line = log_lines.decode(text)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise Malformed(f"this is no line of an export: {text[:80]!r}") from error
+        if line.receipt is not None:
+            self._receipt(line.receipt)
+        elif line.seal is not None:
+            self._seal(line.seal)
+        elif line.tile is not None:
+            self._tile(line.tile)
+        elif line.queue is not None:
+            self._begin(line.queue)
+        elif line.head is not None:
+            self._kept.append(line.head.checkpoint)
+        elif line.log is not None:
+            self._start(line.log)
+        elif line.end is not None:
+            self._ended = True
+        else:
+            raise Malformed(f"this is no line of an export: {text[:80]!r}")
+
+    def verdict(self) -> Verdict:
+        """What was found, when all lines were looked at."""
+        self._close()
+        if self._log is None:
+            self._find("truncation", "the export", "its beginning is not there")
+        elif not self._ended:
+            self._find("truncation", "the export", "its end is not there")
+        elif self._head is not None:
+            self._judge(self._log, self._head)
+        return Verdict(
+            head=self._head,
+            receipts=self._receipts,
+            pruned=self._pruned,
+            unsealed=self._unsealed,
+            heads=len(self._kept) + len(self._elsewhere),
+            findings=self._findings,
+            count=self._count,
+            signed_by=", ".join(key.name for key in self._trusted) if self._given else None,
+        )
+
+    def _find(self, what: str, where: str, why: str) -> None:
+        self._count += 1
+        if len(self._findings) < TOLD:
+            self._findings.append(Finding(what, where, why))
+
+    # -- line by line ---------------------------------------------------------------------------
+
+    def _start(self, line: LogLine) -> None:
+        if self._log is not None:
+            raise Malformed("an export has one beginning")
+        self._log = line
+        if not self._given:
+            try:
+                self._trusted = [VerifierKey.parse(text) for text in line.keys]
+            except ValueError:
+                self._find("edit", "the log's keys", "one of them is no key")
+        try:
+            self._head = of_note(line.checkpoint, line.origin, self._trusted)
+        except NotSigned as error:
+            self._find("edit", "the head of the log", str(error))
+            return
+        if self._head.size != line.size:
+            self._find(
+                "edit",
+                "the head of the log",
+                f"it is of {self._head.size} receipts, and the log says that it has {line.size}",
+            )
+        size = self._head.size
+        self._leaves, self._known, self._claimed = (
+            bytearray(size * HASH_BYTES),
+            bytearray(size),
+            bytearray(size),
+        )
+
+    def _begin(self, line: QueueLine) -> None:
+        self._close()
+        self._queue = _Queue(line)
+
+    def _seal(self, line: SealLine) -> None:
+        queue = self._of_queue()
+        seal = Seal(queue.name, line.first, line.count, line.place)
+        after = queue.seals[-1] if queue.seals else None
+        if seal.count < 1 or seal.place < 0 or seal.first < 1:
+            raise Malformed("a seal is over receipts of a queue")
+        if after is not None and seal.first < after.first + after.count:
+            where = f"receipts from {queue.name}~{seal.first} on"
+            self._find("insertion", where, "they are said to be in the log twice")
+        queue.seals.append(seal)
+        self._seals.append((seal.place, seal))
+        end = min(seal.place + seal.count, len(self._claimed))
+        if any(self._claimed[seal.place : end]):
+            where = f"places {seal.place} to {seal.place + seal.count - 1} of the log"
+            self._find("insertion", where, f"{queue.name}~{seal.first} is said to be there as well")
+        for place in range(seal.place, end):
+            self._claimed[place] = 1
+
+    def _receipt(self, line: ReceiptLine) -> None:
+        queue = self._of_queue()
+        entry = bytes(line.entry)
+        try:
+            head, digest = _decode_entry(entry), bytes.fromhex(line.digest)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+            where = f"the receipt after {queue.name}~{queue.last}"
+            self._find("edit", where, "it is no receipt any more")
+            return
+        number = head.number
+        self._receipts += 1
+        where = f"receipt {queue.name}~{number}"
+        if head.queue != queue.name:
+            self._find("insertion", where, f"its entry is of queue {head.queue}")
+        if not queue.last:
+            queue.first = number
+            self._pruned += number - 1
+            if number != queue.pruned + 1:
+                gone = f"receipts {queue.name}~{queue.pruned + 1} to {queue.name}~{number - 1}"
+                self._find(
+                    "deletion", gone, "retention has not let go of them, and they are not there"
+                )
+            queue.digest = GENESIS if number == 1 else None
+        elif number > queue.last + 1:
+            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{number - 1}"
+            self._find("deletion", gone, "they are not there")
+            queue.digest = None
+        elif number <= queue.last:
+            self._find("insertion", where, f"it comes behind {queue.name}~{queue.last}")
+        if queue.digest is not None and chain(queue.digest, entry) != digest:
+            self._find("edit", where, "its digest is not that of its entry and those before it")
+        queue.last, queue.digest = number, digest
+        self._put(queue, head, entry, where)
+
+    def _put(self, queue: _Queue, head: _EntryHead, entry: bytes, where: str) -> None:
+        place = queue.place_of(head.number)
+        if place is None:
+            self._unsealed += 1
+            if queue.at < len(queue.seals):
+                self._find("edit", where, "nothing says where in the log it is")
+            elif self._head is not None and _is_before(head.at, self._head.at_ms - LATE_MS):
+                self._find("insertion", where, "it is older than the head, and not in the log")
+        elif place < len(self._known):
+            self._leaves[place * HASH_BYTES : (place + 1) * HASH_BYTES] = leaf_hash(entry)
+            self._known[place] = 1
+
+    def _tile(self, line: TileLine) -> None:
+        self._close()
+        tile = Tile(line.level, line.number)
+        try:
+            hashes = base64.b64decode(line.hashes, validate=True)
+        except ValueError:
+            hashes = b""
+        if tile in self._tiles:
+            self._find("insertion", _named(tile), "it is there twice")
+        self._tiles[tile] = hashes
+
+    def _of_queue(self) -> _Queue:
+        if self._queue is None:
+            raise Malformed("that line belongs to a queue, and there is none before it")
+        return self._queue
+
+    def _close(self) -> None:
+        """The lines of a queue are over."""
+        queue, self._queue = self._queue, None
+        if queue is None or not queue.seals:
+            return
+        last = queue.seals[-1].first + queue.seals[-1].count - 1
+        if queue.last < last:
+            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{last}"
+            self._find("truncation", gone, "they are in the log, and not there")
+        if queue.first > 1:
+            self._pruned_queues.append(queue)
+
+    # -- the whole ------------------------------------------------------------------------------
+
+    def _judge(self, log: LogLine, head: TreeHead) -> None:
+        self._seals.sort(key=lambda one: one[0])
+        differing = self._fill()
+        leaves = [
+            bytes(self._leaves[at : at + HASH_BYTES])
+            for at in range(0, len(self._leaves), HASH_BYTES)
+        ]
+        tree = grown(0, leaves, _nothing)
+        entries_hold = root(head.size, tree.__getitem__) == head.root
+        if differing:
+            tiles_hold = not entries_hold and self._tiles_lead_to(head)
+            for place in differing:
+                self._blame(place, entries_hold=entries_hold, tiles_hold=tiles_hold)
+        elif not entries_hold:
+            self._find(
+                "edit", "the head of the log", "the receipts and their hashes lead to another"
+            )
+        else:
+            self._compare(tree)
+        times_of = self._check_heads(log, head, tree if entries_hold else None)
+        for queue in self._pruned_queues:
+            self._check_pruned(queue, head, sorted(times_of))
+
+    def _check_pruned(self, queue: _Queue, head: TreeHead, heads: list[tuple[int, int]]) -> None:
+        """What is not kept is older than the queue keeps receipts. A head without it says that it came later."""
+        since_ms = head.at_ms - queue.retention_ms
+        for seal in queue.seals:
+            if seal.first >= queue.first:
+                break
+            before = bisect_right(heads, (seal.place, 1 << 62)) - 1
+            if before >= 0 and heads[before][1] > since_ms:
+                gone = f"receipts from {queue.name}~{seal.first} on, up to {queue.name}~{queue.first - 1}"
+                self._find("deletion", gone, "they are gone before their time")
+                break
+
+    def _fill(self) -> list[int]:
+        """Take the hashes of what is not kept from the tiles; the places of receipts that differ from theirs."""
+        differing: list[int] = []
+        for first in range(0, len(self._known), TILE_WIDTH):
+            count = min(TILE_WIDTH, len(self._known) - first)
+            hashes = self._tiles.get(Tile(0, first // TILE_WIDTH), b"")[: count * HASH_BYTES]
+            begin = first * HASH_BYTES
+            if hashes == self._leaves[begin : begin + count * HASH_BYTES]:
+                continue
+            for within in range(count):
+                place = first + within
+                at, stored = place * HASH_BYTES, hashes[within * HASH_BYTES :][:HASH_BYTES]
+                if self._known[place]:
+                    if stored != self._leaves[at : at + HASH_BYTES]:
+                        differing.append(place)
+                    continue
+                if not self._claimed[place]:
+                    self._find("deletion", f"place {place} of the log", "no receipt is there")
+                if len(stored) == HASH_BYTES:
+                    self._leaves[at : at + HASH_BYTES] = stored
+                else:
+                    self._find("damage", _named(Tile(0, first // TILE_WIDTH)), "hashes are missing")
+        return differing
+
+    def _tiles_lead_to(self, head: TreeHead) -> bool:
+        leaves = []
+        for place in range(head.size):
+            hashes = self._tiles.get(Tile(0, place // TILE_WIDTH), b"")
+            leaf = hashes[place % TILE_WIDTH * HASH_BYTES :][:HASH_BYTES]
+            if len(leaf) != HASH_BYTES:
+                return False
+            leaves.append(leaf)
+        return root(head.size, grown(0, leaves, _nothing).__getitem__) == head.root
+
+    def _blame(self, place: int, *, entries_hold: bool, tiles_hold: bool) -> None:
+        where = self._receipt_at(place)
+        if entries_hold:
+            tile = _named(Tile(0, place // TILE_WIDTH))
+            self._find("damage", tile, f"its hash of {where} is not what the head says")
+        elif tiles_hold:
+            self._find("edit", where, "it is not what the head of the log was signed over")
+        else:
+            self._find(
+                "edit", where, "its hash is another in the log, and neither leads to the head"
+            )
+
+    def _compare(self, tree: dict[Tile, bytes]) -> None:
+        """Of hashes that lead to the head: whether the store keeps them as they are."""
+        for tile, hashes in tree.items():
+            if self._tiles.get(tile, b"")[: len(hashes)] != hashes:
+                self._find("damage", _named(tile), "its hashes are not those of the receipts")
+        for tile in self._tiles.keys() - tree.keys():
+            width = TILE_WIDTH ** (tile.level + 1)
+            if tile.number * width < len(self._known):
+                self._find("damage", _named(tile), "there is no such part of the log")
+
+    def _check_heads(
+        self, log: LogLine, head: TreeHead, tree: dict[Tile, bytes] | None
+    ) -> list[tuple[int, int]]:
+        """Check them all; the sizes and times of those that are signed."""
+        return [
+            (found.size, found.at_ms)
+            for kept, notes in ((True, self._kept), (False, self._elsewhere))
+            for note in notes
+            if (found := self._check_head(note, log, head, tree, kept=kept)) is not None
+        ]
+
+    def _check_head(
+        self,
+        note: str,
+        log: LogLine,
+        head: TreeHead,
+        tree: dict[Tile, bytes] | None,
+        *,
+        kept: bool,
+    ) -> TreeHead | None:
+        whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
+        try:
+            other = of_note(note, log.origin, self._trusted)
+        except NotSigned as error:
+            self._find("edit" if kept else "fork", whose, str(error))
+            return None
+        where = f"{whose}, of {other.size} receipts at {times.to_text(other.at_ms)}"
+        if other.size > head.size:
+            if not kept:
+                self._find("truncation", where, f"the log has {head.size} now")
+        elif other.size == head.size and other.root != head.root:
+            self._find("fork", where, "the log of that size has another root now")
+        elif tree is not None and root(other.size, tree.__getitem__) != other.root:
+            self._find("fork", where, "the log began otherwise then")
+        return other
+
+    def _receipt_at(self, place: int) -> str:
+        at = bisect_right(self._seals, place, key=lambda one: one[0]) - 1
+        if at >= 0:
+            seal = self._seals[at][1]
+            if seal.place <= place < seal.place + seal.count:
+                return f"receipt {seal.queue}~{seal.first + place - seal.place}"
+        return f"place {place} of the log"
+
+
+def _is_before(text: str, at_ms: int) -> bool:
+    try:
+        return times.to_ms(text) < at_ms
+    except Malformed:
+        return True
+
+
+def _named(tile: Tile) -> str:
+    return f"tile {tile.level}/{tile.number}"
+
+
+def _nothing(tile: Tile) -> bytes:
+    raise Damaged(f"{_named(tile)} is not there")
+
+
+def lines_of(data: Iterable[bytes]) -> Iterable[bytes]:
+    """The lines of a file, as ``look`` takes them; ``Malformed`` for one that is longer than any."""
+    for line in data:
+        if len(line) > log_lines.LINE_BYTES:
+            raise Malformed("this is no export: a line has no end")
+        if text := line.strip():
+            yield text
