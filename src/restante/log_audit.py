@@ -19,7 +19,7 @@ from restante.merkle import HASH_BYTES, TILE_WIDTH, Damaged, Tile, grown, leaf_h
 from restante.receipt_log import Seal
 from restante.wire import log_lines, times
 from restante.wire.checkpoints import NotSigned, TreeHead, VerifierKey, of_note
-from restante.wire.log_lines import LogLine, QueueLine, ReceiptLine, SealLine, TileLine
+from restante.wire.log_lines import Line, LogLine, QueueLine, ReceiptLine, SealLine, TileLine
 from restante.wire.receipts import GENESIS, chain
 
 TOLD: Final = 100
@@ -29,7 +29,7 @@ LATE_MS: Final = 60_000
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``what`` is ``edit``, ``deletion``, ``insertion``, ``truncation``, ``fork`` or ``damage``; the rest for people."""
+    """``what`` is ``edit``, ``deletion``, ``insertion``, ``truncation``, ``fork`` or ``damage``; else for people."""
 
     what: str
     where: str
@@ -117,13 +117,19 @@ class LogAuditor:
         self._pruned_queues: list[_Queue] = []
         self._receipts = self._pruned = self._unsealed = 0
         self._ended = False
+        self._lines = 0
 
     def look(self, text: bytes) -> None:
-        """Take in the next line. ``Malformed`` for what is no line of an export."""
+        """Take in the next line."""
+        self._lines += 1
         try:
-            line = log_lines.decode(text)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Malformed(f"this is no line of an export: {text[:80]!r}") from error
+            self._look(log_lines.decode(text))
+        except (msgspec.DecodeError, msgspec.ValidationError, Malformed) as error:
+            after = f", behind {self._queue.name}~{self._queue.last}" if self._queue else ""
+            why = str(error) if isinstance(error, Malformed) else "it is no line of an export"
+            self._find("damage", f"line {self._lines}{after}", why)
+
+    def _look(self, line: Line) -> None:
         if line.receipt is not None:
             self._receipt(line.receipt)
         elif line.seal is not None:
@@ -139,7 +145,7 @@ class LogAuditor:
         elif line.end is not None:
             self._ended = True
         else:
-            raise Malformed(f"this is no line of an export: {text[:80]!r}")
+            raise Malformed("it is of no kind that there is")
 
     def verdict(self) -> Verdict:
         """What was found, when all lines were looked at."""

@@ -109,7 +109,7 @@ def export(
 
 
 @app.command()
-def verify(  # noqa: PLR0913 (one for each option)
+def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     file: Annotated[
         Path | None, typer.Argument(metavar="[EXPORT]", help="An export, in place of a server.")
     ] = None,

@@ -134,9 +134,11 @@ class ReceiptLog:
     async def step(self) -> bool:
         """Seal up to ``STEP_RECEIPTS``; whether there may be more. ``PaperChanged`` where another did meanwhile."""
         page = await self._store.browse(Unsealed(STEP_RECEIPTS))
-        if not page.runs:
-            return False
         edge = self._edge or await self._load()
+        # Of a log that is new a head is kept before anything is in it: whatever comes is younger than that.
+        if not page.runs and edge.version:
+            self._edge = edge
+            return False
         await self._tell_keys()
         after, changes, head = self._grow(edge, page)
         # The edge is what was written, or nobody knows: not what was to be written.
@@ -177,8 +179,9 @@ class ReceiptLog:
         changes: list[Change] = [
             PutPaper(_paper(Kind.LOG, STATE_KEY, encode_state(state), edge.version + 1)),
             *(PutPaper(_paper(Kind.LOG_TILE, tile_key(at), changed[at])) for at in changed),
-            AddSeals(tuple(seals), page.cursor),
         ]
+        if seals:
+            changes.append(AddSeals(tuple(seals), page.cursor))
         if keep:
             note = state.checkpoint.encode()
             changes.append(PutPaper(_paper(Kind.LOG_HEAD, head_key(size), note)))
@@ -249,8 +252,9 @@ class ReceiptLog:
         return [decode_key(paper.content) for paper in papers]
 
     async def heads(self, after: int, limit: int) -> list[str]:
-        """Heads that are kept, of logs larger than ``after``, rising."""
-        papers = await self._store.browse(Papers(Kind.LOG_HEAD, head_key(after), limit=limit))
+        """Heads that are kept, of logs larger than ``after`` (0: all), rising."""
+        key = head_key(after) if after else ""
+        papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
         return [paper.content.decode() for paper in papers]
 
     async def place(self, queue: str, number: int) -> int | None:

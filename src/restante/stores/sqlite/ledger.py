@@ -43,7 +43,8 @@ class Ledger:
             "  UNION ALL"
             "  SELECT b.number, b.notification, b.seq, b.outcome, b.fence, b.at, b.entry, b.digest, b.previous"
             "  FROM walk w JOIN receipts b ON b.r = w.previous AND b.queue = ?1 WHERE w.number > ?2)"
-            " SELECT number, notification, seq, outcome, fence, at, entry, digest FROM walk"
+            # Bytes, whatever somebody else has written there.
+            " SELECT number, notification, seq, outcome, fence, at, CAST(entry AS BLOB), CAST(digest AS BLOB) FROM walk"
             " WHERE number BETWEEN ?2 AND ?3",
             (queue, low, high),
         ).fetchall()

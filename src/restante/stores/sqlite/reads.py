@@ -54,7 +54,8 @@ _FIRST_DEAD: Final = (
     "(SELECT * FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT ?) d"
     " JOIN notifications n ON n.n = d.notification"
 )
-_PAPER: Final = "SELECT kind, key, version, content, expires_at FROM papers"
+# Bytes, whatever somebody else has written there.
+_PAPER: Final = "SELECT kind, key, version, CAST(content AS BLOB), expires_at FROM papers"
 
 
 class Reads:

@@ -30,7 +30,7 @@ class SealReads:
         by_queue: dict[str, Run] = {}
         runs: list[Run] = []
         for r, name, number, entry in self._execute(
-            "SELECT r.r, q.name, r.number, r.entry FROM receipts r JOIN queues q ON q.id = r.queue"
+            "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"
             " WHERE r.r > ? AND r.number > coalesce((SELECT first + count - 1 FROM seals"
             "  WHERE queue = r.queue ORDER BY first DESC LIMIT 1), 0) ORDER BY r.r LIMIT ?",
             (cursor, asked.limit),

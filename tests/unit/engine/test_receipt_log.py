@@ -1,0 +1,286 @@
+"""Receipts are sealed once, in their order, whatever happens in between; and what is sealed can be proved."""
+
+import asyncio
+import contextlib
+
+import pytest
+from tests.unit.engine.house import turns
+
+from restante import merkle
+from restante.changes import AddSeals
+from restante.engine.log_export import LogExport
+from restante.engine.receipt_log import SEAL_SECONDS, STEP_RECEIPTS, ReceiptLog
+from restante.errors import (
+    LogEmpty,
+    Malformed,
+    OutOfBounds,
+    PaperChanged,
+    ReceiptNotFound,
+    ReceiptNotSealed,
+    StoreUnavailable,
+)
+from restante.log_audit import LogAuditor
+from restante.queries import Receipts, Seals
+from restante.stores.memory import MemoryStore
+from restante.testing.conformance.stage import Stage
+from restante.wire import proofs
+from restante.wire.checkpoints import SignerKey, of_note
+
+KEY = SignerKey("receipts.example", b"\x01" * 32)
+NEXT = SignerKey("receipts.example/2", b"\x02" * 32)
+
+
+@pytest.fixture
+async def stage(tmp_path):
+    async with Stage(
+        lambda folder, clock, jitter: MemoryStore(clock, jitter=jitter), tmp_path
+    ) as it:
+        yield it
+
+
+def log_of(stage, *keys, node="one", **options):
+    return ReceiptLog(stage.store, stage.clock, node, keys or (KEY,), **options)
+
+
+async def seal_all(log):
+    while await log.step():
+        pass
+
+
+async def publish(stage, count=1, **options):
+    for number in range(count):
+        await stage.publish(b"<n>%d</n>" % number, **options)
+
+
+async def audit(stage, *heads, trusted=(KEY.verifier,)):
+    auditor = LogAuditor(trusted, heads)
+    export = LogExport(stage.store, log_of(stage))
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await export.page(cursor)
+        for line in page.lines:
+            auditor.look(line)
+        cursor = page.next
+    return auditor.verdict()
+
+
+async def test_nothing_is_in_the_log_at_first(stage):
+    log = log_of(stage)
+    with pytest.raises(LogEmpty):
+        await log.state()
+    for _ in range(2):
+        assert not await log.step()
+        assert (await log.state()).head == (0, merkle.EMPTY_ROOT, stage.clock.wall_ms())
+    assert len(await log.heads(0, 10)) == 1
+    assert (await audit(stage)).findings == []
+    with pytest.raises(ReceiptNotFound):
+        await log.proof("acme", 1)
+    await publish(stage)
+    with pytest.raises(ReceiptNotSealed):
+        await log.proof("acme", 1)
+
+
+async def test_the_tree_is_that_of_all_entries(stage):
+    log = log_of(stage)
+    await stage.put_queue("billing")
+    for count in (1, 300, 7):
+        await publish(stage, count, queues=("acme", "billing"))
+        await seal_all(log)
+    state = await log.state()
+    assert state.size == 2 * 308
+    leaves = [b""] * state.size
+    for queue in ("acme", "billing"):
+        page = await stage.store.browse(Receipts(queue, limit=1_000))
+        for receipt in page.receipts:
+            place = await log.place(queue, receipt.number)
+            assert place is not None
+            assert not leaves[place]
+            leaves[place] = merkle.leaf_hash(receipt.entry)
+    tiles = merkle.grown(0, leaves, lambda tile: b"")
+    assert merkle.root(state.size, tiles.__getitem__) == state.root
+    assert of_note(state.checkpoint, state.origin, [KEY.verifier]) == state.head
+    assert (await audit(stage)).findings == []
+
+
+async def test_a_proof_of_each_receipt_holds(stage):
+    log = log_of(stage)
+    for count in (5, 260):
+        await publish(stage, count)
+        await seal_all(log)
+    for number in (1, 5, 6, 256, 257, 265):
+        proved = proofs.check(await log.proof("acme", number), KEY.verifier.name, [KEY.verifier])
+        assert (proved.receipt.number, proved.index) == (number, number - 1)
+
+
+async def test_an_older_log_is_the_beginning_of_a_newer(stage):
+    log = log_of(stage)
+    heads = []
+    for count in (3, 300, 40):
+        await publish(stage, count)
+        await seal_all(log)
+        heads.append((await log.state()).head)
+    for old in heads:
+        for new in heads[heads.index(old) :]:
+            path = await log.consistency(old.size, new.size)
+            assert merkle.extends(old.size, new.size, path, old.root, new.root)
+    for old, new in ((0, 3), (4, 3), (1, 344)):
+        with pytest.raises(OutOfBounds):
+            await log.consistency(old, new)
+
+
+async def test_a_node_that_starts_goes_on_where_the_log_is(stage):
+    for count in (1, 255, 600, 1):
+        await publish(stage, count)
+        await seal_all(log_of(stage))
+    assert (await log_of(stage).state()).size == 857
+    assert (await audit(stage)).findings == []
+
+
+async def test_of_two_that_seal_at_once_one_does(stage):
+    one, two = log_of(stage, node="one"), log_of(stage, node="two")
+    await publish(stage, 3)
+    await seal_all(one)
+    await seal_all(two)
+    await publish(stage, 3)
+    page = stage.store.browse
+    held = asyncio.get_running_loop().create_future()
+
+    async def slow(query):
+        found = await page(query)
+        await held
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.store, "browse", slow)
+        first = asyncio.create_task(one.step())
+        await turns()
+        patch.undo()
+        # The other has read the same, and is faster.
+        await two.step()
+        held.set_result(None)
+        with pytest.raises(PaperChanged):
+            await first
+    assert await stage.store.browse(Seals("acme")) == [
+        *(await stage.store.browse(Seals("acme", limit=1))),
+        (await stage.store.browse(Seals("acme", 4)))[0],
+    ]
+    assert (await one.state()).size == 6
+    await publish(stage, 1)
+    await seal_all(one)
+    assert (await audit(stage)).findings == []
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_an_answer_that_is_lost_seals_nothing_twice(stage, done):
+    log = log_of(stage)
+    await publish(stage, 4)
+    configure = stage.store.configure
+
+    def lost(changes):
+        if not any(isinstance(change, AddSeals) for change in changes):
+            return configure(changes)
+        if done:
+            configure(changes)
+        raise StoreUnavailable("gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.store, "configure", lost)
+        with pytest.raises(StoreUnavailable):
+            await log.step()
+    await seal_all(log)
+    assert (await log.state()).size == 4
+    assert (await audit(stage)).findings == []
+
+
+async def test_it_seals_by_itself_and_a_proof_is_waited_for(stage):
+    log = log_of(stage)
+    living = asyncio.create_task(log.live())
+    await publish(stage)
+    proof = asyncio.create_task(log.proof("acme", 1, wait_seconds=2))
+    await turns()
+    stage.clock.advance(SEAL_SECONDS)
+    await turns()
+    assert proofs.check(await proof, KEY.verifier.name, [KEY.verifier]).index == 0
+    # One defect or an absent store does not end it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.store, "browse", lambda query: 1 / 0)
+        stage.clock.advance(SEAL_SECONDS)
+        await turns()
+    await publish(stage)
+    stage.clock.advance(SEAL_SECONDS)
+    await turns()
+    assert (await log.state()).size == 2
+    living.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
+
+
+async def test_many_are_sealed_step_by_step(stage):
+    log = log_of(stage)
+    await publish(stage, STEP_RECEIPTS + 1)
+    assert await log.step()
+    assert (await log.state()).size == STEP_RECEIPTS
+    assert not await log.step()
+    assert (await log.state()).size == STEP_RECEIPTS + 1
+
+
+async def test_heads_are_kept_and_sent_at_intervals(stage):
+    told = []
+
+    async def tell(checkpoint):
+        told.append(checkpoint)
+        raise OSError("the other machine is away")
+
+    log = log_of(stage, head_seconds=60)
+    log.send_heads(tell)
+    for seconds in (0, 30, 29, 2, 60):
+        stage.clock.advance(seconds)
+        await publish(stage)
+        await seal_all(log)
+    assert [int(note.split("\n")[1]) for note in told] == [1, 4, 5]
+    assert await log.heads(0, 10) == told
+    assert await log.heads(1, 1) == told[1:2]
+    assert (await audit(stage, *told)).findings == []
+
+
+async def test_keys_are_exchanged_without_a_gap(stage):
+    for keys in ((KEY,), (NEXT, KEY), (NEXT,)):
+        await publish(stage)
+        await seal_all(log_of(stage, *keys))
+    found = {one.key for one in await log_of(stage).keys()}
+    assert found == {KEY.verifier.text, NEXT.verifier.text}
+    state = await log_of(stage).state()
+    assert state.origin == KEY.verifier.name
+    assert of_note(state.checkpoint, state.origin, [NEXT.verifier]).size == 3
+    assert (await audit(stage, trusted=(NEXT.verifier, KEY.verifier))).findings == []
+
+
+async def test_without_a_key_nothing_is_sealed(stage):
+    log = ReceiptLog(stage.store, stage.clock, "one")
+    await log.live()
+    assert not log.seals
+
+
+async def test_what_retention_took_has_its_place_still(stage):
+    log = log_of(stage)
+    await stage.put_queue(receipt_retention_seconds=60)
+    for _ in range(3):
+        await publish(stage)
+        await stage.ack(await stage.one())
+    await seal_all(log)
+    stage.clock.advance(61)
+    await publish(stage)
+    await stage.ack(await stage.one())
+    await seal_all(log)
+    await stage.prune_all()
+    verdict = await audit(stage)
+    assert (verdict.findings, verdict.pruned, verdict.receipts) == ([], 6, 2)
+    proofs.check(await log.proof("acme", 8), KEY.verifier.name, [KEY.verifier])
+    with pytest.raises(ReceiptNotFound):
+        await log.proof("acme", 1)
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "seals/acme", "receipts/acme/x", "seals//1"])
+async def test_what_is_no_cursor(stage, cursor):
+    with pytest.raises(Malformed):
+        await LogExport(stage.store, log_of(stage)).page(cursor)

@@ -1,0 +1,203 @@
+"""Whoever writes into the database file past the service is found out, whatever they write.
+
+Each case is one edit that SQL can make to what the ledger consists of; the audit has to say what is wrong, and where.
+"""
+
+import asyncio
+from types import SimpleNamespace
+
+import apsw
+import pytest
+from tests.unit.engine.test_receipt_log import KEY, audit, log_of, seal_all
+
+from restante.log_audit import Finding
+from restante.stores.sqlite import SqliteStore
+from restante.stores.sqlite.folder import FILE_NAME
+from restante.testing.clock import FakeClock
+from restante.testing.conformance.stage import Stage
+
+NUMBERS = 300
+ENTRY = (
+    "UPDATE receipts SET entry = CAST(replace(CAST(entry AS TEXT), '{}', '{}') AS BLOB) WHERE {}"
+)
+OF = "queue = (SELECT id FROM queues WHERE name = 'acme') AND number {}"
+CASES = {
+    # What a receipt says.
+    "an outcome": (ENTRY.format("acked", "nacked", OF.format("= 150")), "edit", "acme~150"),
+    "a time": (ENTRY.format('"at":"2', '"at":"1', OF.format("= 7")), "edit", "acme~7"),
+    "the first": (ENTRY.format("shop", "shoq", OF.format("= 1")), "edit", "acme~1"),
+    "the newest": (ENTRY.format("acked", "nacked", OF.format("= 600")), "edit", "acme~600"),
+    "a number": (ENTRY.format('"number":9,', '"number":8,', OF.format("= 9")), "", "acme~8"),
+    "a queue": (
+        ENTRY.format('"queue":"acme"', '"queue":"acm0"', OF.format("= 9")),
+        "insertion",
+        "acme~9",
+    ),
+    "no entry": (f"UPDATE receipts SET entry = x'00' WHERE {OF.format('= 5')}", "damage", "acme~4"),
+    "an entry that is text": (
+        f"UPDATE receipts SET entry = 'text' WHERE {OF.format('= 5')}",
+        "damage",
+        "acme~4",
+    ),
+    "a digest": (
+        f"UPDATE receipts SET digest = zeroblob(32) WHERE {OF.format('= 5')}",
+        "edit",
+        "acme~5",
+    ),
+    "two for one another": (
+        "UPDATE receipts SET (entry, digest) = (SELECT o.entry, o.digest FROM receipts o WHERE"
+        f" o.{OF.format('= 22 - receipts.number')}) WHERE {OF.format('IN (10, 12)')}",
+        "",
+        "acme~1",
+    ),
+    # What is there.
+    "the first gone": (f"DELETE FROM receipts WHERE {OF.format('= 1')}", "deletion", "acme~1"),
+    "the first gone as if past its time": (
+        f"DELETE FROM receipts WHERE {OF.format('= 1')};"
+        " INSERT OR REPLACE INTO pruned SELECT id, 0, 1 FROM queues WHERE name = 'acme'",
+        "deletion",
+        "acme~1",
+    ),
+    "the newest gone": (
+        f"DELETE FROM receipts WHERE {OF.format('= 600')};"
+        f" UPDATE tallies SET receipts = 599, last = (SELECT r FROM receipts WHERE {OF.format('= 599')})"
+        " WHERE queue = (SELECT id FROM queues WHERE name = 'acme')",
+        "truncation",
+        "acme~600",
+    ),
+    "all gone": (
+        "DELETE FROM receipts; DELETE FROM tallies; DELETE FROM shelves",
+        "truncation",
+        "acme~1",
+    ),
+    "a queue gone": ("DELETE FROM queues WHERE name = 'billing'", "deletion", "place"),
+    # Where it is in the log.
+    "a place": ("UPDATE seals SET place = place + 1 WHERE first = 1", "", ""),
+    "a seal gone": ("DELETE FROM seals WHERE first = 1", "", ""),
+    "a seal longer": ("UPDATE seals SET count = count + 1 WHERE first = 1", "insertion", ""),
+    "a seal shorter": ("UPDATE seals SET count = count - 1 WHERE first = 1", "", ""),
+    "a seal more": (
+        "INSERT INTO seals SELECT id, 601, 2, 100 FROM queues WHERE name = 'acme'",
+        "insertion",
+        "",
+    ),
+    # The hashes and the heads.
+    "a hash": (
+        "UPDATE papers SET content = zeroblob(32) || substr(content, 33) WHERE kind = 'log_tile'"
+        " AND key LIKE '0/%0'",
+        "damage",
+        "tile 0/0",
+    ),
+    "a higher hash": (
+        "UPDATE papers SET content = zeroblob(32) || substr(content, 33) WHERE kind = 'log_tile'"
+        " AND key LIKE '1/%0'",
+        "damage",
+        "tile 1/0",
+    ),
+    "a tile gone": (
+        "DELETE FROM papers WHERE kind = 'log_tile' AND key LIKE '0/%1'",
+        "damage",
+        "tile 0/1",
+    ),
+    "a tile more": (
+        "INSERT INTO papers VALUES ('log_tile', '3/000000000000000', 1, x'00', NULL)",
+        "damage",
+        "tile 3/0",
+    ),
+    "the head": (
+        "UPDATE papers SET content = CAST(replace(CAST(content AS TEXT), 'T', 't') AS BLOB) WHERE kind = 'log'",
+        "",
+        "",
+    ),
+    "an older head": (
+        "UPDATE papers SET content = CAST(replace(CAST(content AS TEXT), '\"size\":1200', '\"size\":1199')"
+        " AS BLOB) WHERE kind = 'log'",
+        "edit",
+        "head",
+    ),
+    "a head that was kept": (
+        "UPDATE papers SET content = CAST(replace(CAST(content AS TEXT), '.000Z', '.001Z') AS BLOB)"
+        " WHERE kind = 'log_head'",
+        "edit",
+        "head",
+    ),
+    "all heads but the last gone, and the first receipt": (
+        f"DELETE FROM papers WHERE kind = 'log_head'; DELETE FROM receipts WHERE {OF.format('= 1')}",
+        "deletion",
+        "acme~1",
+    ),
+    "the key": (
+        "UPDATE papers SET content = CAST(replace(CAST(content AS TEXT), '+', '-') AS BLOB) WHERE kind = 'log_key'",
+        "",
+        "",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """A store with two queues and three steps of sealing, as a file."""
+    folder = tmp_path_factory.mktemp("untouched")
+
+    async def fill():
+        async with Stage(opener, folder) as stage:
+            await stage.put_queue("billing")
+            log = log_of(stage, head_seconds=60)
+            await log.step()
+            for part in range(3):
+                for number in range(NUMBERS // 3):
+                    await stage.publish(
+                        b"<n>%d.%d</n>" % (part, number), queues=("acme", "billing")
+                    )
+                for queue in ("acme", "billing"):
+                    for delivery in await stage.lease(NUMBERS, queue=queue):
+                        await stage.ack(delivery)
+                await seal_all(log)
+                stage.clock.advance(61)
+            return stage.clock.wall_ms()
+
+    return folder, asyncio.run(fill())
+
+
+def opener(folder, clock, jitter):
+    return SqliteStore(folder, clock, jitter=jitter)
+
+
+async def judged(folder, *heads, trusted=(KEY.verifier,)):
+    clock = FakeClock()
+    async with SqliteStore(folder, clock) as store:
+        return await audit(SimpleNamespace(store=store, clock=clock), *heads, trusted=trusted)
+
+
+def edited(untouched, tmp_path, sql):
+    tmp_path.joinpath(FILE_NAME).write_bytes(untouched.joinpath(FILE_NAME).read_bytes())
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    before = connection.total_changes()
+    connection.execute(sql)
+    assert connection.total_changes() > before, "the edit changes nothing"
+    connection.close()
+
+
+async def test_untouched_it_is_sound(untouched):
+    folder, _ = untouched
+    verdict = await judged(folder)
+    assert (verdict.findings, verdict.receipts, verdict.unsealed) == ([], 4 * NUMBERS, 0)
+    assert verdict.head.size == 4 * NUMBERS
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_an_edit_is_found(untouched, tmp_path, case):
+    folder, _ = untouched
+    sql, what, where = CASES[case]
+    edited(folder, tmp_path, sql)
+    if case == "the key":
+        # What is not signed by a key that one holds is no evidence; with that key the log holds.
+        assert (await judged(tmp_path, trusted=())).findings
+        return
+    verdict = await judged(tmp_path)
+    assert verdict.findings, "nobody noticed"
+    assert any(_is(finding, what, where) for finding in verdict.findings), verdict.findings
+
+
+def _is(finding: Finding, what: str, where: str) -> bool:
+    return finding.what.startswith(what) and where in finding.where
