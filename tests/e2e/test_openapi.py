@@ -105,8 +105,11 @@ def test_every_answer_is_as_promised(case: schemathesis.Case, service: Service) 
         or (wrong == {ParameterLocation.BODY} and (operation in RAW or _body_is_left_out(case)))
     ):
         excluded.append(CHECKS.get_one("negative_data_rejection"))
-    # What was tried as the queue's settings a moment ago may let no body in (413).
-    if operation == "replaceDead" or (operation in XML_BY_HAND and in_xml):
+    # What was tried as the queue's settings a moment ago may let no body in (413). Which sizes of a log there are, and
+    # what is a cursor of its export, no schema says.
+    if operation in {"replaceDead", "getLedgerConsistency", "exportLedger"} or (
+        operation in XML_BY_HAND and in_xml
+    ):
         excluded.append(CHECKS.get_one("positive_data_acceptance"))
     case.call_and_validate(
         base_url=service.url, headers=AUTHORIZED, timeout=20, excluded_checks=excluded
