@@ -51,6 +51,7 @@ from restante.web import (
     notifications,
     publish,
     settle,
+    signing_keys,
     watch,
     webhooks,
 )
@@ -97,7 +98,18 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(
+            look,
+            watch,
+            alerts,
+            notifications,
+            nodes,
+            administer,
+            signing_keys,
+            dead_letters,
+            jobs,
+            acts,
+        ),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):

@@ -9,6 +9,7 @@ from restante.client.answers import DeadPage, Receipt, ReceiptPage, Way
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
 from restante.client.operators import OperatorOperations
+from restante.client.signing import SigningKeyOperations
 from restante.client.watching import WatchOperations
 from restante.client.webhooks import WebhookOperations
 from restante.model import Role
@@ -36,7 +37,13 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class Operations(WebhookOperations, WatchOperations, JobOperations, OperatorOperations):
+class Operations(
+    WebhookOperations,
+    WatchOperations,
+    JobOperations,
+    OperatorOperations,
+    SigningKeyOperations,
+):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 
     def __init__(self, wire: Wire) -> None:

@@ -343,13 +343,20 @@ def signature_of(
     )
 
 
+def to_json(signature: Signature) -> dict[str, str]:
+    """The member ``signature`` of a message."""
+    return {
+        "key": signature.key,
+        "at": signature.at,
+        "notification": signature.notification,
+        "body_sha256": signature.body_sha256,
+        "value": base64.b64encode(signature.value).decode(),
+    }
+
+
 def to_header(signature: Signature) -> str:
     """The value of the header ``Restante-Signature``."""
-    value = base64.b64encode(signature.value).decode()
-    return (
-        f"key={signature.key}, at={signature.at}, notification={signature.notification},"
-        f" body_sha256={signature.body_sha256}, value={value}"
-    )
+    return ", ".join(f"{name}={value}" for name, value in to_json(signature).items())
 
 
 def from_header(text: str) -> Signature:
