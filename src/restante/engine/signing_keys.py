@@ -22,7 +22,7 @@ from restante.errors import (
     SigningKeyUnknown,
     TooManySigningKeys,
 )
-from restante.model import Actor, Signature, Verb, check_bounds, check_name
+from restante.model import Actor, Signature, Verb, check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import ClientByName, PaperOf
@@ -83,12 +83,11 @@ class SigningKeys:
         ``InvalidSigningKey``, ``ClientNotFound``, ``TooManySigningKeys``; ``AlreadyExists`` for a key that the client
         has or had.
         """
-        check_name("client name", client)
         check_bounds("length of label", len(label), 0, _LABEL_CHARACTERS)
         if label:
             check_text("label", label)
-        key = read_key(pem, label, self._clock.wall_ms())
         await self.of(client)
+        key = read_key(pem, label, self._clock.wall_ms())
 
         def added(keys: list[SigningKey]) -> list[SigningKey]:
             if any(one.id == key.id for one in keys):
