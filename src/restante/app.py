@@ -118,12 +118,14 @@ def build_api(
         connect.add_routes(routes, broker, authenticator)
     operators = operators or operators_of(broker)
     if operators is not None:
+        from restante.desk import printed
         from restante.portal import composition as portal
         from restante.web import links
         from restante.web import operators as accounts
 
         accounts.add_routes(routes, operators)
         links.add_routes(routes, broker, portal.ENTER)
+        printed.add_call(routes, broker, __version__)
         portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)
