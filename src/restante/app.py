@@ -58,6 +58,7 @@ from restante.web import (
     notifications,
     publish,
     settle,
+    signing_keys,
     watch,
     webhooks,
 )
@@ -104,7 +105,19 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, ledger, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(
+            look,
+            ledger,
+            watch,
+            alerts,
+            notifications,
+            nodes,
+            administer,
+            signing_keys,
+            dead_letters,
+            jobs,
+            acts,
+        ),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
@@ -113,12 +126,14 @@ def build_api(
         connect.add_routes(routes, broker, authenticator)
     operators = operators or operators_of(broker)
     if operators is not None:
+        from restante.desk import printed
         from restante.portal import composition as portal
         from restante.web import links
         from restante.web import operators as accounts
 
         accounts.add_routes(routes, operators)
         links.add_routes(routes, broker, portal.ENTER)
+        printed.add_call(routes, broker, __version__)
         portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
     return Api(routes, authenticator, trusted, broker.retiring)

@@ -34,6 +34,7 @@ from restante.model import (
     Role,
     Settings,
     Settled,
+    Signature,
     Subscription,
     Verb,
 )
@@ -58,11 +59,22 @@ class EmbeddedSession:
         )
 
     async def ack(
-        self, delivery: Delivery, reply: bytes | None = None, reply_content_type: str = ""
+        self,
+        delivery: Delivery,
+        reply: bytes | None = None,
+        reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> Settled:
-        """Sign for it, with a reply of up to 64 KiB for the receipt. ``LeaseLost`` when the lease is not current."""
+        """Sign for it, with a reply of up to 64 KiB for the receipt. ``LeaseLost`` when the lease is not current.
+
+        ``signature`` is made with the client's own key. ``SignatureRefused`` where it does not hold.
+        """
         return await self._settle(
-            delivery, verb=Verb.ACK, reply=reply, reply_content_type=reply_content_type
+            delivery,
+            verb=Verb.ACK,
+            reply=reply,
+            reply_content_type=reply_content_type,
+            signature=signature,
         )
 
     async def nack(
@@ -73,9 +85,11 @@ class EmbeddedSession:
             delivery, verb=Verb.NACK, reason=reason, retry_after_seconds=retry_after_seconds
         )
 
-    async def reject(self, delivery: Delivery, reason: str = "") -> Settled:
-        """Poison: to the dead letters at once."""
-        return await self._settle(delivery, verb=Verb.REJECT, reason=reason)
+    async def reject(
+        self, delivery: Delivery, reason: str = "", signature: Signature | None = None
+    ) -> Settled:
+        """Poison: to the dead letters at once. ``signature`` as for an ack."""
+        return await self._settle(delivery, verb=Verb.REJECT, reason=reason, signature=signature)
 
     async def release(self, delivery: Delivery) -> Settled:
         """Give it back; the attempt does not count."""
@@ -87,7 +101,8 @@ class EmbeddedSession:
 
     async def _settle(self, delivery: Delivery, **what: Any) -> Settled:
         settle = Settle(lease=self._session.token(delivery), **what)
-        (result,) = await self._session.settle([settle]).results()
+        rings = await self._session.rings([settle])
+        (result,) = await self._session.settle([settle], rings).results()
         if isinstance(result, RestanteError):
             raise result
         return result

@@ -9,7 +9,13 @@
     │   ├── InvalidName         422
     │   ├── InvalidHeader       422
     │   ├── InvalidUrl          422  nothing may be sent there
-    │   └── IdempotencyKeyReused 422 the key was used for something else
+    │   ├── IdempotencyKeyReused 422 the key was used for something else
+    │   ├── InvalidSigningKey   422  no public key or certificate that can be registered
+    │   └── SignatureRefused    422  a client's own signature does not hold: nothing was settled
+    │       ├── SignatureRequired    422 the queue takes no outcome without one
+    │       ├── SignatureOutOfTime   422 signed too long ago, or in the future
+    │       ├── SigningKeyUnknown    422 not one of the client's
+    │       └── SigningKeyEnded      422 revoked, or its certificate is not valid now
     ├── Unauthenticated         401
     ├── Forbidden               403
     ├── NotFound                404  unknown, or not the caller's: alike
@@ -23,6 +29,7 @@
     │   ├── AlreadyExists       409
     │   ├── Displaced           409  another connection has taken up where this one was
     │   ├── TooManyKeys         409
+    │   ├── TooManySigningKeys  409
     │   ├── TooManySecrets      409
     │   ├── LastSecret          409  it is the only one
     │   ├── WebhookChanged      409  by somebody else meanwhile
@@ -121,6 +128,36 @@ class InvalidUrl(InvalidInput):
 class IdempotencyKeyReused(InvalidInput):
     code = "idempotency_key_reused"
     title = "Idempotency key reused"
+
+
+class InvalidSigningKey(InvalidInput):
+    code = "invalid_signing_key"
+    title = "No key to verify signatures with"
+
+
+class SignatureRefused(InvalidInput):
+    code = "signature_invalid"
+    title = "The signature does not hold"
+
+
+class SignatureRequired(SignatureRefused):
+    code = "signature_required"
+    title = "A signature is required"
+
+
+class SignatureOutOfTime(SignatureRefused):
+    code = "signature_out_of_time"
+    title = "Signed at another time"
+
+
+class SigningKeyUnknown(SignatureRefused):
+    code = "signing_key_unknown"
+    title = "No such signing key"
+
+
+class SigningKeyEnded(SignatureRefused):
+    code = "signing_key_ended"
+    title = "The signing key has ended"
 
 
 class Unauthenticated(RestanteError):
@@ -264,6 +301,11 @@ class Displaced(Conflict):
 class TooManyKeys(Conflict):
     code = "too_many_keys"
     title = "Too many active keys"
+
+
+class TooManySigningKeys(Conflict):
+    code = "too_many_signing_keys"
+    title = "Too many signing keys"
 
 
 class TooManySecrets(Conflict):

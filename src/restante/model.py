@@ -121,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     receipt_retention_seconds: int = 365 * 86_400
     after_dead: Literal["continue", "park"] = "continue"
     client_may_redrive: bool = False
+    signature: Literal["optional", "required"] = "optional"
     depth_limit: int | None = None
     oldest_age_limit_seconds: int | None = None
     silence_limit_seconds: int | None = None
@@ -317,6 +318,21 @@ class Leased(msgspec.Struct, frozen=True):
     more: bool = False
 
 
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client signed with a key of its own, as it says (see ``wire/client_signatures.py``).
+
+    ``notification`` and ``body_sha256`` (hex) are what it means to have received; ``at`` is RFC 3339, by its clock;
+    ``key`` is the id of the key. ``algorithm`` is empty until the value was verified by that key.
+    """
+
+    key: str
+    at: str
+    notification: str
+    body_sha256: str
+    value: bytes
+    algorithm: str = ""
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     ref: LeaseRef
     verb: Verb
@@ -326,6 +342,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float | None = None
     reply: bytes | None = None
     reply_content_type: str = ""
+    signature: Signature | None = None
+    """Verified, but for one thing that only the store knows: whether the notification and its digest are those."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -346,7 +364,8 @@ class Settled(msgspec.Struct, frozen=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of a queue's ledger. The fields stand in alphabetical order, since the ledger's digest is over them.
 
-    ``principal`` is who did it: the client that signed, the publisher, the operator. Times are RFC 3339 in UTC.
+    ``principal`` is who did it: the client that signed, the publisher, the operator. Times are RFC 3339 in UTC, but
+    for ``signed_at``: that and what is named after ``signature`` are of the client's own signature, if there is one.
     """
 
     at: str
@@ -368,6 +387,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply_base64: str | None = None
     reply_content_type: str = ""
     seq: int
+    signature: str = ""
+    signature_algorithm: str = ""
+    signature_key: str = ""
+    signed_at: str = ""
     state: str
     transport: str = ""
 

@@ -50,6 +50,8 @@ class Kind(enum.StrEnum):
     """Changes whenever a key of a client is revoked, by the client's name: links and visits are of one such time."""
     CLIENT_LINK = "client_link"
     """What lets a client's people in once, by the hash of its token."""
+    SIGNING_KEYS = "signing_keys"
+    """By what a client's own signatures are verified, those that have ended too: the client's name."""
     SIGNED_OUT = "signed_out"
     """A visit to that page which was ended before its time, by the visit's id."""
 

@@ -26,6 +26,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     reason: str = ""
     receipt: str = ""
+    signed_with: str = ""
+    """The algorithm of the client's own signature, where the receipt bears one."""
     after_seconds: float | None = None
 
 
@@ -76,4 +78,5 @@ def _step(entry: Receipt) -> Step:
         address=entry.remote_address,
         reason=entry.reason,
         receipt=receipt_id(entry.queue, entry.number),
+        signed_with=entry.signature_algorithm,
     )

@@ -218,6 +218,7 @@ HANDSHAKE = {
 def _routes() -> list[tuple[str, str]]:
     class Nothing:
         directory = clock = rates = retiring = jobs = alerts = monitor = acts = webhooks = None
+        signing_keys = None
 
         class store:  # noqa: N801
             browse = None
@@ -265,6 +266,7 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
         for placeholder, id in (
             ("/v1/notifications/{id}", published["id"]),
             ("/v1/notifications/{id}/receipts", published["id"]),
+            ("/v1/notifications/{id}/receipt", published["id"]),
             ("/v1/notifications/{id}/body", published["id"]),
             ("/v1/receipts/{id}", receipt["id"]),
             ("/v1/keys/{id}", mailbox.key.split("_")[1]),
@@ -281,7 +283,8 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
         administrators = (
             path.endswith(("/redrive", "/discard", "/replace", "/open", "/links"))
             or path.startswith(("/v1/jobs", "/v1/operators"))
-            or (method in ("PUT", "DELETE") and "/webhook" not in path)
+            or (method == "POST" and path.endswith("/signing-keys"))
+            or (method in ("PUT", "DELETE") and "/webhook" not in path and "/signing" not in path)
         )
         expected = 404 if scoped and not administrators else 403
         assert answer.status_code in (403, 404), (method, path, answer.text)

@@ -11,6 +11,7 @@ import base64
 import re
 import urllib.parse
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -18,6 +19,7 @@ from playwright.async_api import Browser, Request, expect
 from tests.e2e.conftest import Mailbox, Service
 from tests.e2e.windows import Window, window_of
 
+import restante.desk
 from restante.desk import composition
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
@@ -177,7 +179,7 @@ class Crawler:
 
     async def _is_harmless(self, path: str) -> None:
         assert await self.page.evaluate("window.pwned") is None, path
-        foreign = await self.page.evaluate(FOREIGN, f"{self.at}{self.root}/static/")
+        foreign = await self.page.evaluate(FOREIGN, [f"{self.at}{self.root}/static/", PRINTED])
         assert foreign == [], path
         await self.window.is_well()
 
@@ -188,9 +190,12 @@ NEWS: Final = """() => new Promise(done => {
     document.body.addEventListener("htmx:afterSettle", () => --awaited || done());
     document.body.dispatchEvent(new Event("news"));
 })"""
-FOREIGN: Final = """ours => [...document.querySelectorAll("*")].filter(one =>
+PRINTED: Final = (Path(restante.desk.__file__).parent / "static" / "printed.css").read_text()
+"""The one style that stands in a page: the printed receipt loads nothing."""
+FOREIGN: Final = """([ours, printed]) => [...document.querySelectorAll("*")].filter(one =>
     (one.localName === "script" && !one.src.startsWith(ours))
-    || ["iframe", "object", "embed", "base", "style", "foreignobject"].includes(one.localName)
+    || ["iframe", "object", "embed", "base", "foreignobject"].includes(one.localName)
+    || (one.localName === "style" && one.textContent !== printed)
     || (one.localName === "img" && !one.src.startsWith(ours))
     || [...one.attributes].some(at => at.name.startsWith("on") || at.name.startsWith("hx-on")
         || /^\\s*javascript:/i.test(at.value))

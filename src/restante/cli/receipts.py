@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -10,6 +11,7 @@ from restante.cli import output
 from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.queues import Name
 from restante.cli.remote import Client, remote
+from restante.cli.signing_keys import read_pem
 from restante.wire.messages import bytes_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ async def list_(
         output.emit(page)
         return
     output.table(
-        ["receipt", "at", "outcome", "seq>", "attempt>", "by", "over", "reason or reply"],
+        ["receipt", "at", "outcome", "seq>", "attempt>", "by", "over", "signed", "reason or reply"],
         [
             (
                 receipt.id,
@@ -61,6 +63,7 @@ async def list_(
                 receipt.attempt or "",
                 receipt.principal,
                 receipt.transport,
+                "yes" if receipt.signature else "",
                 receipt.reason or _short(receipt.reply or ""),
             )
             for receipt in page.receipts
@@ -100,9 +103,39 @@ async def show(
             ("body", f"{found.body_bytes:,} B, SHA-256 {found.body_sha256}"),
             ("reason", found.reason),
             ("reply", _reply(found)),
+            *_signature(found),
             ("digest", found.digest),
         ]
     )
+
+
+@app.command("verify-signature")
+@remote
+async def verify_signature(
+    client: Client,
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="As in acme~12.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The client's public key or certificate, in PEM.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Check the client's own signature in a receipt by a key that you have from the client."""
+    from restante.wire.client_signatures import verify_signature
+
+    found = await client.receipt(receipt)
+    if not found.signature:
+        complain(f"receipt {receipt} bears no signature of the client's own")
+        raise typer.Exit(EXIT_FAILED)
+    if not verify_signature(found, read_pem(file)):
+        complain(f"the signature in receipt {receipt} is none by that key")
+        raise typer.Exit(EXIT_FAILED)
+    print(f"{found.principal} signed {found.outcome} with that key at {found.signed_at}.")
 
 
 @app.command()
@@ -173,6 +206,16 @@ async def status(
         ],
         empty="It went to no queue.",
     )
+
+
+def _signature(receipt: Receipt) -> list[tuple[str, str]]:
+    if not receipt.signature:
+        return []
+    return [
+        ("signed", f"{output.clock(receipt.signed_at)} with {receipt.signature_algorithm}"),
+        ("signing key", receipt.signature_key),
+        ("signature", receipt.signature),
+    ]
 
 
 def _reply(receipt: Receipt) -> str:

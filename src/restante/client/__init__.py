@@ -29,6 +29,8 @@ from restante.client.answers import (
 from restante.client.client import Client, Settle
 from restante.client.collecting import Lease
 from restante.client.http import UnexpectedAnswer, Unreachable
+from restante.client.signing import Signer
+from restante.wire.client_signatures import verify_signature
 
 __all__ = [
     "Client",
@@ -41,7 +43,9 @@ __all__ = [
     "ReceiptPage",
     "Received",
     "Settle",
+    "Signer",
     "UnexpectedAnswer",
     "Unreachable",
     "Way",
+    "verify_signature",
 ]

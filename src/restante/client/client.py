@@ -18,8 +18,10 @@ from restante.client.http import (
     error_of,
 )
 from restante.client.operations import Operations, segment
+from restante.client.signing import Signer
 from restante.errors import RestanteError
-from restante.model import Publication, Verb
+from restante.model import Publication, Signature, Verb
+from restante.wire.client_signatures import HEADER, to_header, to_json
 from restante.wire.messages import Published as PublishedMessage
 from restante.wire.messages import PublishedBatch, SettledBatch, SettledItem, text_of
 
@@ -48,6 +50,7 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float | None = None
     reply: bytes | None = None
     reply_content_type: str = _OCTETS
+    signature: Signature | None = None
 
     def asked(self) -> dict[str, object]:
         """As it is sent."""
@@ -61,6 +64,8 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         if self.reply is not None:
             asked |= _text_or_base64("reply", self.reply)
             asked["reply_content_type"] = self.reply_content_type
+        if self.signature is not None:
+            asked["signature"] = to_json(self.signature)
         return asked
 
 
@@ -68,7 +73,8 @@ class Client(Operations):
     """``async with Client(url, key) as client``. One serves any number of tasks; ``url`` has no path.
 
     ``timeout_seconds`` is for each step of a request; a long poll gets its ``wait`` on top. ``retry_delays_seconds``
-    are the pauses before connecting again (see the package for what is repeated).
+    are the pauses before connecting again (see the package for what is repeated). With a ``signer`` all that
+    ``collect`` brings is settled with a signature of the client's own.
     """
 
     def __init__(
@@ -79,7 +85,9 @@ class Client(Operations):
         timeout_seconds: float = 30.0,
         retry_delays_seconds: Sequence[float] = RETRY_DELAYS_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         wire = Wire(
             url,
             key,
@@ -205,30 +213,47 @@ class Client(Operations):
         while True:
             received = await self.receive(queue, max=1, wait=wait, lease=lease)
             for notification in received.notifications:
-                yield Lease(self, notification)
+                yield Lease(self, notification, self._signer)
 
     async def ack(
-        self, lease: str, reply: bytes | None = None, *, reply_content_type: str = _OCTETS
+        self,
+        lease: str,
+        reply: bytes | None = None,
+        *,
+        reply_content_type: str = _OCTETS,
+        signature: Signature | None = None,
     ) -> SettledItem:
-        """Sign for it. ``reply`` (at most 64 KiB) is kept in the receipt. ``LeaseLost`` where it came too late."""
+        """Sign for it. ``reply`` (at most 64 KiB) is kept in the receipt. ``LeaseLost`` where it came too late.
+
+        ``signature`` is one that a ``Signer`` made, with the reply; here as with nack and reject. ``SignatureRefused``.
+        """
         headers = {"Content-Type": reply_content_type} if reply else {}
+        headers |= _signed(signature)
         response = await self._wire.send(
             "POST", _lease_path(lease, Verb.ACK), content=reply, headers=headers, repeatable=True
         )
         return self._wire.read(SettledItem, response)
 
     async def nack(
-        self, lease: str, *, reason: str = "", retry_after_seconds: float | None = None
+        self,
+        lease: str,
+        *,
+        reason: str = "",
+        retry_after_seconds: float | None = None,
+        signature: Signature | None = None,
     ) -> SettledItem:
         """Have it again later: after the queue's backoff, or ``retry_after_seconds``."""
         ask: dict[str, object] = {"reason": reason} if reason else {}
         if retry_after_seconds is not None:
             ask["retry_after"] = retry_after_seconds
-        return await self._settle_one(lease, Verb.NACK, ask)
+        return await self._settle_one(lease, Verb.NACK, ask, signature)
 
-    async def reject(self, lease: str, *, reason: str = "") -> SettledItem:
+    async def reject(
+        self, lease: str, *, reason: str = "", signature: Signature | None = None
+    ) -> SettledItem:
         """Send it to the dead letters at once."""
-        return await self._settle_one(lease, Verb.REJECT, {"reason": reason} if reason else {})
+        ask: dict[str, object] = {"reason": reason} if reason else {}
+        return await self._settle_one(lease, Verb.REJECT, ask, signature)
 
     async def release(self, lease: str) -> SettledItem:
         """Give it back: ready again at once, and the attempt does not count."""
@@ -250,10 +275,25 @@ class Client(Operations):
         )
         return batch.settled
 
-    async def _settle_one(self, lease: str, verb: Verb, ask: dict[str, object]) -> SettledItem:
-        return await self._wire.call(
-            SettledItem, "POST", _lease_path(lease, verb), ask=ask, repeatable=True
+    async def _settle_one(
+        self,
+        lease: str,
+        verb: Verb,
+        ask: dict[str, object],
+        signature: Signature | None = None,
+    ) -> SettledItem:
+        response = await self._wire.send(
+            "POST",
+            _lease_path(lease, verb),
+            content=msgspec.json.encode(ask),
+            headers={"Content-Type": "application/json"} | _signed(signature),
+            repeatable=True,
         )
+        return self._wire.read(SettledItem, response)
+
+
+def _signed(signature: Signature | None) -> dict[str, str]:
+    return {} if signature is None else {HEADER: to_header(signature)}
 
 
 def _lease_path(lease: str, verb: Verb) -> str:

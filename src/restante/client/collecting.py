@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Protocol
 
 from restante.client.answers import Notification
+from restante.client.signing import Signer
 from restante.errors import LeaseLost
-from restante.model import REASON_CHARACTERS
+from restante.model import REASON_CHARACTERS, Signature, Verb
 from restante.wire.messages import SettledItem
 
 
@@ -16,14 +17,26 @@ class Signing(Protocol):
     """What settles a lease: a ``Client``."""
 
     async def ack(
-        self, lease: str, reply: bytes | None = None, *, reply_content_type: str = ...
+        self,
+        lease: str,
+        reply: bytes | None = None,
+        *,
+        reply_content_type: str = ...,
+        signature: Signature | None = None,
     ) -> SettledItem: ...
 
     async def nack(
-        self, lease: str, *, reason: str = "", retry_after_seconds: float | None = None
+        self,
+        lease: str,
+        *,
+        reason: str = "",
+        retry_after_seconds: float | None = None,
+        signature: Signature | None = None,
     ) -> SettledItem: ...
 
-    async def reject(self, lease: str, *, reason: str = "") -> SettledItem: ...
+    async def reject(
+        self, lease: str, *, reason: str = "", signature: Signature | None = None
+    ) -> SettledItem: ...
 
     async def release(self, lease: str) -> SettledItem: ...
 
@@ -32,30 +45,51 @@ class Lease:
     """A leased notification. ``async with lease as notification:`` acks on leaving.
 
     When the block raises, the notification is nacked with the error's name as the reason, and the error goes on; when
-    it is cancelled, the notification is released. What the block settled itself is left alone.
+    it is cancelled, the notification is released. What the block settled itself is left alone. With a ``signer`` every
+    ack, nack and reject bears a signature of the client's own.
     """
 
-    def __init__(self, client: Signing, notification: Notification) -> None:
+    def __init__(
+        self, client: Signing, notification: Notification, signer: Signer | None = None
+    ) -> None:
         self.notification = notification
         self.settled: SettledItem | None = None
         self._client = client
+        self._signer = signer
 
     async def ack(
         self, reply: bytes | None = None, *, reply_content_type: str = "application/octet-stream"
     ) -> None:
         """Sign for it. ``reply`` (at most 64 KiB) is kept in the receipt."""
         token = self.notification.lease
-        self.settled = await self._client.ack(token, reply, reply_content_type=reply_content_type)
+        self.settled = await self._client.ack(
+            token,
+            reply,
+            reply_content_type=reply_content_type,
+            signature=self._signature(Verb.ACK, reply or b""),
+        )
 
     async def nack(self, *, reason: str = "", retry_after_seconds: float | None = None) -> None:
         """Have it again later: after the queue's backoff, or ``retry_after_seconds``."""
         self.settled = await self._client.nack(
-            self.notification.lease, reason=reason, retry_after_seconds=retry_after_seconds
+            self.notification.lease,
+            reason=reason,
+            retry_after_seconds=retry_after_seconds,
+            signature=self._signature(Verb.NACK, reason.encode()),
         )
 
     async def reject(self, *, reason: str = "") -> None:
         """Send it to the dead letters at once."""
-        self.settled = await self._client.reject(self.notification.lease, reason=reason)
+        self.settled = await self._client.reject(
+            self.notification.lease,
+            reason=reason,
+            signature=self._signature(Verb.REJECT, reason.encode()),
+        )
+
+    def _signature(self, verb: Verb, said: bytes) -> Signature | None:
+        if self._signer is None:
+            return None
+        return self._signer.sign(self.notification, verb, said=said)
 
     async def __aenter__(self) -> Notification:
         return self.notification

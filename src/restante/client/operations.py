@@ -10,6 +10,7 @@ from restante.client.http import Wire
 from restante.client.jobs import JobOperations
 from restante.client.operators import OperatorOperations
 from restante.client.proofs import ProofOperations
+from restante.client.signing import SigningKeyOperations
 from restante.client.watching import WatchOperations
 from restante.client.webhooks import WebhookOperations
 from restante.model import Role
@@ -38,7 +39,12 @@ def segment(name: str) -> str:
 
 
 class Operations(
-    WebhookOperations, WatchOperations, JobOperations, OperatorOperations, ProofOperations
+    WebhookOperations,
+    WatchOperations,
+    JobOperations,
+    OperatorOperations,
+    ProofOperations,
+    SigningKeyOperations,
 ):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 

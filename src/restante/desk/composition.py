@@ -13,6 +13,7 @@ from restante.desk import (
     live,
     notification,
     overview,
+    printed,
     queue,
     queue_acts,
     receipts,
@@ -50,6 +51,7 @@ def add_routes(
         *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
     ):
         page.add_routes(routes, desk)
+    printed.add_routes(routes, desk, version)
     if enter:
         links.add_routes(routes, desk, enter)
     if provider is not None:

@@ -60,6 +60,7 @@ class QueueActs:
             | {
                 "after_dead": queue.settings.after_dead,
                 "client_may_redrive": "1" if queue.settings.client_may_redrive else "",
+                "signature": "1" if queue.settings.signature == "required" else "",
             },
         )
 
@@ -67,7 +68,7 @@ class QueueActs:
         queue = await call.queue()
         given = {
             name: call.form.text(name, 40)
-            for name in (*SETTING_BOUNDS, "after_dead", "client_may_redrive")
+            for name in (*SETTING_BOUNDS, "after_dead", "client_may_redrive", "signature")
         }
         try:
             settings = _settings(call.form)
@@ -131,6 +132,7 @@ def _settings(form: Form) -> Settings:
             raise Malformed(f"{name} must be a number, not {text or 'nothing'}") from error
     given["after_dead"] = form.text("after_dead", 40)
     given["client_may_redrive"] = bool(form.text("client_may_redrive", 40))
+    given["signature"] = "required" if form.text("signature", 40) else "optional"
     try:
         return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:

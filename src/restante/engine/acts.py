@@ -41,6 +41,8 @@ class What(enum.StrEnum):
     QUEUE_CHANGED = "queue.changed"
     KEY_MINTED = "key.minted"
     KEY_REVOKED = "key.revoked"
+    SIGNING_KEY_ADDED = "signing_key.added"
+    SIGNING_KEY_REVOKED = "signing_key.revoked"
     SUBSCRIPTION_ADDED = "subscription.added"
     SUBSCRIPTION_DROPPED = "subscription.dropped"
     WEBHOOK_ADDED = "webhook.added"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,7 +28,8 @@ from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
 from restante.engine.session import Session
-from restante.engine.settling import Settle, Settler, Settling
+from restante.engine.settling import Settle, Settler, Settling, is_signed
+from restante.engine.signing_keys import NO_RINGS, Rings, SigningKeys
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.tracing import Tracer
@@ -107,6 +108,7 @@ class Broker:
         )
         self.rates = Rates(clock, client_requests_per_second)
         self.acts = Acts(store, clock, act_retention_seconds)
+        self.signing_keys = SigningKeys(store, clock, self.acts)
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
@@ -348,7 +350,14 @@ class Broker:
         for name in {ref.queue for ref in refs if ref is not None}:
             with contextlib.suppress(QueueNotFound):
                 queues[name] = (await self.session(name, actor)).queue
-        return Settler(self, actor).begin(items, refs, queues)
+        rings = await self.rings(items, queues.values())
+        return Settler(self, actor).begin(items, refs, queues, rings)
+
+    async def rings(self, items: Sequence[Settle], queues: Iterable[Queue]) -> Rings:
+        """What the items' signatures are verified with, in those queues; nothing is looked up where none is signed."""
+        if not is_signed(items):
+            return NO_RINGS
+        return await self.signing_keys.rings({queue.owner for queue in queues})
 
     def ref_of(self, lease: str) -> LeaseRef | None:
         """What a lease token names; None for one that this store never made."""

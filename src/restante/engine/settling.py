@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from restante.engine.signing_keys import NO_RINGS, Rings
 from restante.engine.under_way import UnderWay
-from restante.errors import LeaseLost, LeaseNotFound, RestanteError, StoreError
+from restante.errors import (
+    LeaseLost,
+    LeaseNotFound,
+    RestanteError,
+    SignatureRefused,
+    SignatureRequired,
+    StoreError,
+)
 from restante.model import (
     KEY_CHARACTERS,
     LEASE_SECONDS_MAXIMUM,
@@ -20,12 +28,15 @@ from restante.model import (
     Queue,
     Settled,
     Settlement,
+    Signature,
     Verb,
     check_bounds,
 )
 
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
+
+_CONCLUDING: Final = frozenset({Verb.ACK, Verb.REJECT})
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +52,12 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: float | None = None
     reply: bytes | None = None
     reply_content_type: str = ""
+    signature: Signature | None = None
+
+
+def is_signed(items: Sequence[Settle]) -> bool:
+    """Whether any of them bears a client's own signature."""
+    return any(item.signature is not None for item in items)
 
 
 class Settling(UnderWay[Settled]):
@@ -110,10 +127,12 @@ class Settler:
         items: Sequence[Settle],
         refs: Sequence[LeaseRef | None],
         queues: Mapping[str, Queue],
+        rings: Rings = NO_RINGS,
     ) -> Settling:
         """Settle or extend, started by the call and in the order of calls.
 
-        ``refs`` is what the items' tokens name (None: nothing), ``queues`` those that the actor may collect from.
+        ``refs`` is what the items' tokens name (None: nothing), ``queues`` those that the actor may collect from, and
+        ``rings`` the signing keys of their owners, which are needed where an item is signed.
         """
         settling = Settling(len(items))
         places: list[int] = []
@@ -126,10 +145,12 @@ class Settler:
             settling.queues[index] = ref.queue
             try:
                 if item.verb is Verb.EXTEND:
+                    if item.signature is not None:
+                        raise SignatureRefused("an extension is not signed")
                     seconds = lease_seconds(queue, item.lease_seconds)
                     settling.extends(index, self._extend(ref, seconds))
                 else:
-                    ending.append(self._settlement(ref, item))
+                    ending.append(self._settlement(ref, item, queue, rings))
                     places.append(index)
             except RestanteError as error:
                 settling.refuse(index, error)
@@ -183,7 +204,7 @@ class Settler:
         for queue in ready:
             broker.wakeups.settled(queue)
 
-    def _settlement(self, ref: LeaseRef, item: Settle) -> Settlement:
+    def _settlement(self, ref: LeaseRef, item: Settle, queue: Queue, rings: Rings) -> Settlement:
         check_bounds("length of reason", len(item.reason), 0, REASON_CHARACTERS)
         check_bounds("length of reply", len(item.reply or b""), 0, REPLY_BYTES)
         check_bounds(
@@ -191,6 +212,16 @@ class Settler:
         )
         if item.retry_after_seconds is not None:
             check_bounds("retry_after", item.retry_after_seconds, 0, 86_400)
+        signature = item.signature
+        if signature is not None:
+            said = (item.reply or b"") if item.verb is Verb.ACK else item.reason.encode()
+            ring = rings[queue.owner]
+            now_ms = self._broker.clock.wall_ms()
+            signature = ring.verified(signature, queue.name, item.verb, said, now_ms)
+        elif queue.settings.signature == "required" and item.verb in _CONCLUDING:
+            raise SignatureRequired(
+                f"in {queue.name} an ack or a reject bears the client's own signature"
+            )
         return Settlement(
             ref=ref,
             verb=item.verb,
@@ -199,4 +230,5 @@ class Settler:
             retry_after_seconds=item.retry_after_seconds,
             reply=item.reply,
             reply_content_type=item.reply_content_type,
+            signature=signature,
         )

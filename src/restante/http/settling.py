@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from restante.engine.settling import Settle, Settling
 from restante.errors import RestanteError
-from restante.model import BATCH, Settled, check_bounds
+from restante.model import BATCH, Settled, Signature, check_bounds
 from restante.wire import times
-from restante.wire.messages import SettledItem, SettleItem, bytes_of
+from restante.wire.client_signatures import signature_of
+from restante.wire.messages import SettledItem, SettleItem, SignatureIn, bytes_of
 from restante.wire.receipts import receipt_id
 
 
@@ -24,9 +25,23 @@ def to_settles(items: Sequence[SettleItem]) -> list[Settle]:
             lease_seconds=item.lease_seconds,
             reply=bytes_of("reply", item.reply, item.reply_base64),
             reply_content_type=item.reply_content_type,
+            signature=to_signature(item.signature),
         )
         for item in items
     ]
+
+
+def to_signature(asked: SignatureIn | None) -> Signature | None:
+    """The client's own signature, if there is one. ``Malformed``."""
+    if asked is None:
+        return None
+    return signature_of(
+        key=asked.key,
+        at=asked.at,
+        notification=asked.notification,
+        body_sha256=asked.body_sha256,
+        value=asked.value,
+    )
 
 
 def to_item(queue: str, lease: str, result: Settled | RestanteError) -> SettledItem:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
+import msgspec
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settling
 from restante.errors import Malformed, RestanteError
-from restante.model import BATCH, Appended, Delivery, Publication, Settled, Verb, check_bounds
+from restante.model import (
+    BATCH,
+    Appended,
+    Delivery,
+    Publication,
+    Settled,
+    Signature,
+    Verb,
+    check_bounds,
+)
 from restante.tracecontext import TRACEPARENT
+from restante.wire.client_signatures import signature_of
 from restante.wire.codes import detail_of
 from restante.wire.proto import restante_pb2 as pb
 from restante.wire.receipts import receipt_id
@@ -261,7 +272,20 @@ def _to_settle(item: pb.Settlement) -> Settle:
     said = _SETTLES.get(item.WhichOneof("outcome"))
     if said is None:
         raise Malformed("a settlement says ack, nack, reject, release or extend")
-    return said(item)
+    settle = said(item)
+    if item.HasField("signature"):
+        return msgspec.structs.replace(settle, signature=_signature(item.signature))
+    return settle
+
+
+def _signature(said: pb.Signature) -> Signature:
+    return signature_of(
+        key=said.key,
+        at=said.at,
+        notification=said.notification,
+        body_sha256=said.body_sha256,
+        value=said.value,
+    )
 
 
 def _to_settle_result(queue: str, result: Settled | RestanteError) -> pb.SettleResult:

@@ -25,7 +25,7 @@ from restante.errors import Malformed, RestanteError, ShuttingDown, Unauthentica
 from restante.http.api import Routes
 from restante.http.delivering import members, to_notification
 from restante.http.publishing import to_publication, to_result
-from restante.http.settling import to_item
+from restante.http.settling import to_item, to_signature
 from restante.http.socket import POLICY, Socket, SocketClosed
 from restante.model import BATCH, Delivery, Publication, Role, Verb, check_bounds
 from restante.wire import frames
@@ -282,6 +282,7 @@ def _settles(incoming: frames.Incoming) -> list[Settle]:
                     verb=Verb.ACK,
                     reply=reply,
                     reply_content_type=item.reply_content_type,
+                    signature=to_signature(item.signature),
                 )
                 for item, reply in zip(items, incoming.parts, strict=True)
             ]
@@ -292,12 +293,19 @@ def _settles(incoming: frames.Incoming) -> list[Settle]:
                     verb=Verb.NACK,
                     reason=item.reason,
                     retry_after_seconds=item.retry_after,
+                    signature=to_signature(item.signature),
                 )
                 for item in nacks
             ]
         case frames.Reject(items=rejects):
             return [
-                Settle(lease=item.lease, verb=Verb.REJECT, reason=item.reason) for item in rejects
+                Settle(
+                    lease=item.lease,
+                    verb=Verb.REJECT,
+                    reason=item.reason,
+                    signature=to_signature(item.signature),
+                )
+                for item in rejects
             ]
         case frames.Extend(items=extends):
             return [

@@ -14,8 +14,10 @@ from restante.http.api import Routes
 from restante.http.request import Request
 from restante.http.settling import to_item, to_items, to_settles
 from restante.model import REPLY_BYTES, Verb
+from restante.wire.client_signatures import HEADER, from_header
 from restante.wire.messages import Extend, Nack, Nothing, Reject, SettleBatch, SettledBatch
 
+_SIGNATURE: Final = HEADER.lower().encode()
 _NACK: Final = msgspec.json.Decoder(Nack)
 _REJECT: Final = msgspec.json.Decoder(Reject)
 _EXTEND: Final = msgspec.json.Decoder(Extend)
@@ -82,11 +84,15 @@ class SettleLeases:
     async def batch(self, request: Request) -> Answer:
         session = await self._broker.session(request.parameters["queue"], request.actor)
         asked = await request.read(_BATCH)
-        settling = session.settle(to_settles(asked.settle))
+        settles = to_settles(asked.settle)
+        settling = session.settle(settles, await session.rings(settles))
         items = await to_items(settling, asked.settle)
         return envelope(request, SettledBatch(settled=items), "settled")
 
     async def _settle(self, request: Request, settle: Settle) -> Answer:
+        signed = request.header(_SIGNATURE)
+        if signed is not None:
+            settle = msgspec.structs.replace(settle, signature=from_header(signed))
         settling = await self._broker.settle([settle], request.actor)
         (result,) = await settling.results()
         if isinstance(result, RestanteError):

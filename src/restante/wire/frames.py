@@ -23,6 +23,7 @@ from restante.wire.messages import (
     PublicationItem,
     PublishedItem,
     SettledItem,
+    SignatureIn,
     bytes_of,
 )
 
@@ -60,15 +61,18 @@ class AckItem(LeaseItem, kw_only=True):
     reply_base64: str | None = None
     reply_bytes: int | None = None
     reply_content_type: str = ""
+    signature: SignatureIn | None = None
 
 
 class NackItem(LeaseItem, kw_only=True):
     reason: str = ""
     retry_after: float | None = None
+    signature: SignatureIn | None = None
 
 
 class RejectItem(LeaseItem, kw_only=True):
     reason: str = ""
+    signature: SignatureIn | None = None
 
 
 class ExtendItem(LeaseItem, kw_only=True):

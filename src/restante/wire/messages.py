@@ -72,6 +72,14 @@ class PublishedBatch(Answered, kw_only=True, omit_defaults=False):
 # -- collect and settle -------------------------------------------------------------------------
 
 
+class SignatureIn(Asked, kw_only=True):
+    key: str
+    at: str
+    notification: str
+    body_sha256: str
+    value: str
+
+
 class SettleItem(Asked, kw_only=True):
     lease: str
     outcome: Verb
@@ -81,6 +89,7 @@ class SettleItem(Asked, kw_only=True):
     reply: str | None = None
     reply_base64: str | None = None
     reply_content_type: str = ""
+    signature: SignatureIn | None = None
 
 
 class SettleBatch(Asked, kw_only=True):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from restante.errors import ReceiptNotFound
-from restante.model import NAME, Actor, Outcome, Receipt, State
+from restante.model import NAME, Actor, Outcome, Receipt, Signature, State
 from restante.queries import StoredReceipt
 from restante.wire import times
 
@@ -53,9 +53,11 @@ def entry_of(  # noqa: PLR0913 (a receipt has that many facets)
     reason: str = "",
     reply: bytes | None = None,
     reply_content_type: str = "",
+    signature: Signature | None = None,
 ) -> bytes:
     """The canonical bytes of a new receipt."""
     text, base64_text = (None, None) if reply is None else reply_fields(reply)
+    signed = {} if signature is None else _signed(signature)
     return encode_entry(
         Receipt(
             at=times.to_text(at_ms),
@@ -79,8 +81,18 @@ def entry_of(  # noqa: PLR0913 (a receipt has that many facets)
             seq=seq,
             state=LABELS[state],
             transport=actor.transport,
+            **signed,
         )
     )
+
+
+def _signed(signature: Signature) -> dict[str, str]:
+    return {
+        "signature": base64.b64encode(signature.value).decode(),
+        "signature_algorithm": signature.algorithm,
+        "signature_key": signature.key,
+        "signed_at": signature.at,
+    }
 
 
 def chain(previous: bytes, entry: bytes) -> bytes:

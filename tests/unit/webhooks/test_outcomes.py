@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from restante.model import REASON_CHARACTERS, Verb
+from restante.model import REASON_CHARACTERS, Signature, Verb
 from restante.transports.webhook.calls import Answered, Failed
 from restante.transports.webhook.outcomes import (
     TRANSCRIPT_BODY_BYTES,
@@ -14,6 +14,7 @@ from restante.transports.webhook.outcomes import (
     retry_after,
     transcript,
 )
+from restante.wire.client_signatures import to_header
 
 NOW_MS = 1_767_225_600_000  # Thu, 01 Jan 2026 00:00:00 GMT
 WELL, FAILS, THROTTLES, GONE = Endpoint.WELL, Endpoint.FAILS, Endpoint.THROTTLES, Endpoint.GONE
@@ -123,3 +124,25 @@ def test_a_cut_is_not_in_the_middle_of_a_character():
     assert cut("a😀".encode(), 4) == b"a"
     assert cut(b"\x80" * 10, 6) == b"\x80" * 6, "that is no text anyway"
     assert cut(b"abc", 0) == b""
+
+
+def test_an_ack_and_a_reject_may_bear_a_signature():
+    signature = Signature(
+        key="0" * 64,
+        at="2026-01-01T00:00:00Z",
+        notification="n",
+        body_sha256="0" * 64,
+        value=b"value",
+    )
+    signed = (b"restante-signature", to_header(signature).encode())
+    assert judge(Answered(200, headers=[signed]), NOW_MS).signature == signature
+    reject = (b"restante-outcome", b"reject")
+    verdict = judge(Answered(400, headers=[reject, signed]), NOW_MS)
+    assert (verdict.verb, verdict.signature) == (Verb.REJECT, signature)
+    assert judge(Answered(200), NOW_MS).signature is None
+
+
+def test_what_cannot_be_a_signature_is_no_ack():
+    verdict = judge(Answered(200, headers=[(b"restante-signature", b"key=1")]), NOW_MS)
+    assert (verdict.verb, verdict.endpoint) == (Verb.NACK, FAILS)
+    assert verdict.reason.startswith("HTTP 200, Restante-Signature lacks ")

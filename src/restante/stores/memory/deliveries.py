@@ -37,10 +37,12 @@ from restante.model import (
     Selection,
     Settled,
     Settlement,
+    Signature,
     State,
     Verb,
 )
 from restante.stores.memory.tables import Entry, Notification, Row, Table, Tables
+from restante.wire.client_signatures import check_subject
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -255,6 +257,8 @@ class Deliveries:
             )
         except LeaseLost:
             return self._repeated(table, asked)
+        if asked.signature is not None:
+            check_subject(asked.signature, row.notification.subject)
         return self._apply(
             table,
             row,
@@ -263,6 +267,7 @@ class Deliveries:
             reason=asked.reason,
             reply=asked.reply,
             reply_content_type=asked.reply_content_type,
+            signature=asked.signature,
         )
 
     def _repeated(self, table: Table, asked: Settlement) -> Settled:
@@ -276,6 +281,8 @@ class Deliveries:
         evident = any(entry.outcome is Outcome.LATE_ACK for entry in of_lease)
         notification = self._tables.by_number.get(ref.notification)
         if asked.verb is Verb.ACK and notification is not None and not evident:
+            if asked.signature is not None:
+                check_subject(asked.signature, notification.subject)
             self._keep_evidence(table, notification, told, asked)
         raise LeaseLost("this lease is no longer the current one")
 
@@ -303,6 +310,7 @@ class Deliveries:
             actor=asked.actor,
             reply=asked.reply,
             reply_content_type=asked.reply_content_type,
+            signature=asked.signature,
         )
 
     def _apply(
@@ -315,6 +323,7 @@ class Deliveries:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> Settled:
         """Keep a decision with its receipt, and see to what follows for its neighbours."""
         state, ready_before = decision.state, table.counts[State.READY]
@@ -328,6 +337,7 @@ class Deliveries:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         table.move(row, state)
         row.standing.attempt = decision.attempt

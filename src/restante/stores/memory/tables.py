@@ -7,7 +7,7 @@ import msgspec
 from restante.errors import QueueNotFound
 from restante.lifecycle import Standing
 from restante.metering import Meter
-from restante.model import Actor, Client, Key, Outcome, Queue, State, Subscription
+from restante.model import Actor, Client, Key, Outcome, Queue, Signature, State, Subscription
 from restante.papers import Kind, Paper
 from restante.ports import Clock
 from restante.queries import StoredReceipt
@@ -31,6 +31,11 @@ class Notification(msgspec.Struct, eq=False, kw_only=True):
     body_bytes: int
     body: bytes | None
     places: list[tuple[str, int]]
+
+    @property
+    def subject(self) -> Subject:
+        """What receipts say of it."""
+        return Subject(self.n, self.id, self.published_at_ms, self.body_sha256, self.body_bytes)
 
 
 class Row(msgspec.Struct, eq=False, kw_only=True):
@@ -135,7 +140,7 @@ class Tables:
             raise QueueNotFound(f"there is no queue {name} here")
         return table
 
-    def write(
+    def write(  # noqa: PLR0913 (a receipt has that many facets)
         self,
         table: Table,
         row: Row,
@@ -146,6 +151,7 @@ class Tables:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> int:
         """Add a receipt on a delivery to the end of its queue's ledger; its number."""
         standing, notification = row.standing, row.notification
@@ -156,13 +162,7 @@ class Tables:
         entry = entry_of(
             table.queue.name,
             table.receipts,
-            Subject(
-                notification.n,
-                notification.id,
-                notification.published_at_ms,
-                notification.body_sha256,
-                notification.body_bytes,
-            ),
+            notification.subject,
             row.seq,
             outcome,
             state,
@@ -174,6 +174,7 @@ class Tables:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         table.chain = chain(table.chain, entry)
         stored = StoredReceipt(table.queue.name, table.receipts, entry, table.chain)

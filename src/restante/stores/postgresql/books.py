@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from restante.metering import Meter
-from restante.model import Actor, Outcome, Settings, State
+from restante.model import Actor, Outcome, Settings, Signature, State
 from restante.wire.receipts import LABELS, Subject, chain, entry_of
 
 REMEMBERED_QUEUES: Final = 200_000
@@ -110,6 +110,7 @@ class Pen:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> int:
         """Add a receipt to the end of the queue's ledger; its number."""
         number = book.receipts + 1
@@ -128,6 +129,7 @@ class Pen:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         digest = chain(book.chain, entry)
         self.lines.append(

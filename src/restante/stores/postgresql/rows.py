@@ -19,7 +19,7 @@ from restante.lifecycle import (
     check_transition,
     decide_lease_expired,
 )
-from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, State
+from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, Signature, State
 from restante.stores.postgresql.books import Pen, QueueBook
 from restante.stores.postgresql.clocks import Reading
 from restante.wire.receipts import Subject
@@ -162,6 +162,7 @@ class Rows:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> Settled:
         """Keep a decision with its receipt, and see to what follows for its neighbours."""
         book, standing = row.book, row.standing
@@ -183,6 +184,7 @@ class Rows:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         row.changed = True
         standing.state = after

@@ -10,7 +10,9 @@ from restante.lifecycle import decide_settle
 from restante.model import Outcome, Settled, Settlement, State, Verb
 from restante.stores.postgresql.books import QueueBook
 from restante.stores.postgresql.operations import Needs, Operation
+from restante.stores.postgresql.rows import subject_of
 from restante.stores.postgresql.unit import Unit
+from restante.wire.client_signatures import check_subject
 
 _VERB_OUTCOME: Final = {
     Verb.ACK: Outcome.ACKED,
@@ -57,6 +59,8 @@ class Settle(Operation):
             )
         except LeaseLost:
             return self._repeat(unit, book, asked)
+        if asked.signature is not None:
+            check_subject(asked.signature, subject_of(row))
         return unit.rows.apply(
             row,
             decision,
@@ -64,6 +68,7 @@ class Settle(Operation):
             reason=asked.reason,
             reply=asked.reply,
             reply_content_type=asked.reply_content_type,
+            signature=asked.signature,
         )
 
     def _repeat(self, unit: Unit, book: QueueBook, asked: Settlement) -> Settled:
@@ -79,6 +84,8 @@ class Settle(Operation):
         recorded = any(written.outcome == Outcome.LATE_ACK for written in of_lease)
         subject = unit.subject(ref.notification)
         if asked.verb is Verb.ACK and not recorded and subject is not None:
+            if asked.signature is not None:
+                check_subject(asked.signature, subject)
             row = unit.rows.row_of(book, ref)
             events = [w.state for w in told if w.outcome != Outcome.LATE_ACK]
             # Where its receipts have been pruned, it was acked as far as anybody knows.
@@ -94,5 +101,6 @@ class Settle(Operation):
                 fence=ref.fence,
                 reply=asked.reply,
                 reply_content_type=asked.reply_content_type,
+                signature=asked.signature,
             )
         raise LeaseLost("this lease is no longer the current one")

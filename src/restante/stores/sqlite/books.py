@@ -15,7 +15,7 @@ import msgspec
 
 from restante.errors import QueueNotFound
 from restante.metering import Meter
-from restante.model import Actor, Outcome, Settings, State
+from restante.model import Actor, Outcome, Settings, Signature, State
 from restante.stores.sqlite.ledger import SHELF
 from restante.timeline import Timeline
 from restante.wire.receipts import GENESIS, Subject, chain, entry_of
@@ -137,6 +137,7 @@ class Books:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> int:
         """Add a receipt to the end of the queue's ledger; its number."""
         number = book.receipts + 1
@@ -155,6 +156,7 @@ class Books:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         digest = chain(book.chain, entry)
         self.connection.execute(

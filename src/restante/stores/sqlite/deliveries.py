@@ -21,7 +21,7 @@ from restante.lifecycle import (
     check_transition,
     decide_lease_expired,
 )
-from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, State
+from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, Signature, State
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.wire.receipts import Subject
 
@@ -81,6 +81,7 @@ class Deliveries:
         reason: str = "",
         reply: bytes | None = None,
         reply_content_type: str = "",
+        signature: Signature | None = None,
     ) -> Settled:
         """Write a decision: the delivery's new state and the receipt, and what follows for its neighbours."""
         timeline = self._books.timeline
@@ -125,6 +126,7 @@ class Deliveries:
             reason=reason,
             reply=reply,
             reply_content_type=reply_content_type,
+            signature=signature,
         )
         if after in WAITING:
             self._check_waiting(book, row)

@@ -40,6 +40,7 @@ from restante.model import (
 )
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.stores.sqlite.deliveries import Deliveries, Row
+from restante.wire.client_signatures import check_subject
 from restante.wire.receipts import Subject, decode_entry
 
 _decode_attributes = msgspec.json.Decoder(dict[str, str]).decode
@@ -307,6 +308,8 @@ class Writes:
             )
         except LeaseLost:
             return self._repeat(book, asked)
+        if asked.signature is not None:
+            check_subject(asked.signature, row.subject)
         return self._deliveries.apply(
             book,
             row,
@@ -315,6 +318,7 @@ class Writes:
             reason=asked.reason,
             reply=asked.reply,
             reply_content_type=asked.reply_content_type,
+            signature=asked.signature,
         )
 
     def _repeat(self, book: QueueBook, asked: Settlement) -> Settled:
@@ -333,6 +337,8 @@ class Writes:
             recorded = True
         subject = self._subject(ref.notification)
         if asked.verb is Verb.ACK and not recorded and subject is not None:
+            if asked.signature is not None:
+                check_subject(asked.signature, subject)
             row = self._deliveries.row_of(book, ref)
             self._books.write(
                 book,
@@ -345,6 +351,7 @@ class Writes:
                 fence=ref.fence,
                 reply=asked.reply,
                 reply_content_type=asked.reply_content_type,
+                signature=asked.signature,
             )
         raise LeaseLost("this lease is no longer the current one")
 

@@ -9,13 +9,16 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
-from restante.model import REASON_CHARACTERS, Verb
+from restante.errors import InvalidInput
+from restante.model import REASON_CHARACTERS, Signature, Verb
 from restante.transports.webhook.calls import Answered, Failed
+from restante.wire.client_signatures import HEADER, from_header
 
 TRANSCRIPT_BODY_BYTES: Final = 4_096
 TRANSCRIPT_HEAD_BYTES: Final = 8_192
 TRANSCRIPT_TYPE: Final = "message/http"
 _THROTTLING: Final = frozenset({429, 502, 503, 504})
+_SIGNATURE: Final = HEADER.lower().encode()
 _GONE: Final = 410
 _CONTENT_TYPE_CHARACTERS: Final = 255
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
@@ -39,6 +42,7 @@ class Verdict(NamedTuple):
     retry_after_seconds: float = 0.0
     reply: bytes | None = None
     reply_content_type: str = ""
+    signature: Signature | None = None
 
 
 def judge(answer: Answered | Failed, now_ms: int) -> Verdict:
@@ -48,6 +52,10 @@ def judge(answer: Answered | Failed, now_ms: int) -> Verdict:
             # The attempt does not count, and for a moment no other is begun.
             return Verdict(Verb.RELEASE, Endpoint.THROTTLES, answer.reason)
         return Verdict(Verb.NACK, Endpoint.FAILS, answer.reason)
+    try:
+        signature = _signature(answer)
+    except InvalidInput as error:
+        return Verdict(Verb.NACK, Endpoint.FAILS, f"HTTP {answer.status}, {error.detail}")
     if 200 <= answer.status < 300:
         content_type = answer.header(b"content-type")[:_CONTENT_TYPE_CHARACTERS]
         reply = answer.body or None
@@ -56,10 +64,12 @@ def judge(answer: Answered | Failed, now_ms: int) -> Verdict:
             Endpoint.WELL,
             reply=reply,
             reply_content_type=content_type if reply else "",
+            signature=signature,
         )
     reason = f"HTTP {answer.status}"
     if answer.header(b"restante-outcome").lower() == "reject":
-        return Verdict(Verb.REJECT, Endpoint.WELL, _said(answer.body) or reason)
+        said = _said(answer.body) or reason
+        return Verdict(Verb.REJECT, Endpoint.WELL, said, signature=signature)
     if answer.status == _GONE:
         return Verdict(Verb.RELEASE, Endpoint.GONE, reason)
     throttles = answer.status in _THROTTLING
@@ -71,6 +81,12 @@ def judge(answer: Answered | Failed, now_ms: int) -> Verdict:
         transcript(answer),
         TRANSCRIPT_TYPE,
     )
+
+
+def _signature(answer: Answered) -> Signature | None:
+    """The client's own, over an ack or a reject. Raises ``InvalidInput`` for what cannot be one."""
+    text = answer.header(_SIGNATURE)
+    return from_header(text) if text else None
 
 
 def retry_after(value: str, now_ms: int) -> float:

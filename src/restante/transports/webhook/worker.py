@@ -12,11 +12,18 @@ import structlog
 
 from restante.bucket import Bucket
 from restante.engine.broker import Broker
+from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler
 from restante.engine.stream import Stream
 from restante.engine.webhooks import TRANSPORT, Opened
-from restante.errors import LeaseLost, RestanteError, ShuttingDown
-from restante.model import BATCH, Actor, Delivery, Role, Verb
+from restante.errors import (
+    LeaseLost,
+    RestanteError,
+    ShuttingDown,
+    SignatureRefused,
+    StoreError,
+)
+from restante.model import BATCH, REASON_CHARACTERS, Actor, Delivery, Role, Settled, Verb
 from restante.transports.webhook.breaker import Breaker
 from restante.transports.webhook.calls import Caller, delivery_call
 from restante.transports.webhook.outcomes import Endpoint, Verdict, judge
@@ -168,17 +175,30 @@ class Worker:
             retry_after_seconds=delay_seconds if verdict.verb is Verb.NACK else None,
             reply=verdict.reply,
             reply_content_type=verdict.reply_content_type,
+            signature=verdict.signature,
         )
-        # By what the lease is, with no detour over its token.
-        settling = self._settler.begin(
-            [settle], [delivery.ref], {session.queue.name: session.queue}
-        )
-        (result,) = await settling.results()
+        result = await self._settle(session, delivery, settle)
+        if isinstance(result, SignatureRefused):
+            reason = f"{result.code}: {result.detail}"[:REASON_CHARACTERS]
+            unsigned = Settle(lease="", verb=Verb.NACK, reason=reason)
+            result = await self._settle(session, delivery, unsigned)
         if isinstance(result, RestanteError) and not isinstance(result, LeaseLost):
             # The lease runs out, and it is sent again. (Lost: somebody has settled it by its token.)
             _log.warning("webhook.not_settled", queue=stream.queue, error=str(result))
         if verdict.endpoint is Endpoint.GONE:
             self._on_gone(webhook, verdict.reason)
+
+    async def _settle(
+        self, session: Session, delivery: Delivery, settle: Settle
+    ) -> Settled | RestanteError:
+        """By what the lease is, with no detour over its token."""
+        queues = {session.queue.name: session.queue}
+        try:
+            rings = await session.rings([settle])
+        except StoreError as error:
+            return error
+        (result,) = await self._settler.begin([settle], [delivery.ref], queues, rings).results()
+        return result
 
     def _called(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
