@@ -31,6 +31,7 @@
     │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
+    ├── TooManyWaiters          429  for outcomes, on this node
     ├── TooManySignIns          429  to the operators' page
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
@@ -304,6 +305,12 @@ class TooManyRequests(RestanteError):
     def __init__(self, name: str, per_second: float, retry_after_seconds: float) -> None:
         super().__init__(f"{name} may ask {per_second:g} times a second: wait, or ask in batches")
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyWaiters(RestanteError):
+    code = "too_many_waiters"
+    status = 429
+    title = "Too many who wait"
 
 
 class TooManySignIns(RestanteError):

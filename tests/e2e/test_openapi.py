@@ -277,6 +277,7 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "AlertList": alert_messages.AlertList,
         "AlertPage": alert_messages.AlertPage,
         "Attention": watching.AttentionOut,
+        "Awaited": messages.PublishedAndAwaited,
         "BulkDone": messages.BulkDone,
         "Consumer": watching.ConsumerOut,
         "ConsumerCount": watching.ConsumerCount,

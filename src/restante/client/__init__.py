@@ -17,8 +17,10 @@ server answers with is ever retried.
 """
 
 from restante.client.answers import (
+    Awaited,
     DeadLetter,
     DeadPage,
+    DeliveryStatus,
     Notification,
     Published,
     Receipt,
@@ -31,9 +33,11 @@ from restante.client.collecting import Lease
 from restante.client.http import UnexpectedAnswer, Unreachable
 
 __all__ = [
+    "Awaited",
     "Client",
     "DeadLetter",
     "DeadPage",
+    "DeliveryStatus",
     "Lease",
     "Notification",
     "Published",

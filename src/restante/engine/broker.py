@@ -31,6 +31,7 @@ from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.tracing import Tracer
+from restante.engine.waiting import Waiting
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
@@ -105,6 +106,7 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
+        self.waiting = Waiting(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -161,6 +163,7 @@ class Broker:
         self.retire()
         self.draining = True
         self.wakeups.dismiss()
+        self.waiting.dismiss()
         self.attachments.drain()
 
     async def configure(self, *changes: Change) -> None:
@@ -188,6 +191,7 @@ class Broker:
         """A key has ended: who came with it is answered with nothing, and disconnected."""
         self.directory.end_key(key_id)
         self.wakeups.dismiss(key_id)
+        self.waiting.dismiss(key_id)
         self.attachments.dismiss(key_id)
 
     # -- publishing -----------------------------------------------------------------------------
