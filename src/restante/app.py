@@ -44,6 +44,7 @@ from restante.web import (
     alerts,
     dead_letters,
     docs,
+    groups,
     jobs,
     look,
     metrics,
@@ -97,7 +98,7 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, groups, acts),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):

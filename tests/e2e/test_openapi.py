@@ -27,6 +27,7 @@ from restante.portal.composition import ROOT as PORTAL
 from restante.webhooks import BOUNDS, Webhook
 from restante.wire import (
     alert_messages,
+    group_messages,
     job_messages,
     messages,
     operator_messages,
@@ -277,6 +278,12 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "AlertList": alert_messages.AlertList,
         "AlertPage": alert_messages.AlertPage,
         "Attention": watching.AttentionOut,
+        "Compensation": group_messages.PayloadIn,
+        "Group": group_messages.GroupOut,
+        "GroupItem": group_messages.GroupItem,
+        "GroupMember": group_messages.MemberOut,
+        "GroupPage": group_messages.GroupPage,
+        "GroupRequest": group_messages.GroupRequest,
         "Awaited": messages.PublishedAndAwaited,
         "BulkDone": messages.BulkDone,
         "Consumer": watching.ConsumerOut,

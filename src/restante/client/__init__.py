@@ -30,14 +30,17 @@ from restante.client.answers import (
 )
 from restante.client.client import Client, Settle
 from restante.client.collecting import Lease
+from restante.client.groups import Compensation, GroupMember
 from restante.client.http import UnexpectedAnswer, Unreachable
 
 __all__ = [
     "Awaited",
     "Client",
+    "Compensation",
     "DeadLetter",
     "DeadPage",
     "DeliveryStatus",
+    "GroupMember",
     "Lease",
     "Notification",
     "Published",

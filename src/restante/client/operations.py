@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from restante.client.answers import DeadPage, NotificationStatus, Receipt, ReceiptPage, Way
+from restante.client.groups import GroupOperations
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
 from restante.client.operators import OperatorOperations
@@ -35,7 +36,9 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class Operations(WebhookOperations, WatchOperations, JobOperations, OperatorOperations):
+class Operations(
+    WebhookOperations, WatchOperations, JobOperations, GroupOperations, OperatorOperations
+):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 
     def __init__(self, wire: Wire) -> None:

@@ -19,6 +19,7 @@ from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
+from restante.engine.groups import Groups
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
 from restante.engine.jobs import Jobs
@@ -107,6 +108,7 @@ class Broker:
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
         self.waiting = Waiting(self)
+        self.groups = Groups(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -122,6 +124,7 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
             self.jobs.live(),
+            self.groups.live(),
             self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
@@ -224,7 +227,7 @@ class Broker:
         places: list[int] = []
         for index, publication in enumerate(publications):
             try:
-                drafts.append(await self._checked(publication, actor))
+                drafts.append(await self.checked(publication, actor))
                 places.append(index)
             except RestanteError as error:
                 publishing.refuse(index, error)
@@ -232,7 +235,8 @@ class Broker:
             publishing.stores(places, self._begin(drafts))
         return publishing
 
-    async def _checked(self, publication: Publication, actor: Actor) -> Draft:
+    async def checked(self, publication: Publication, actor: Actor) -> Draft:
+        """What would be stored, where nothing is against it. Raises what publishing does before it stores."""
         if bool(publication.queue) == bool(publication.topic):
             raise Malformed("a notification names either a queue or a topic")
         if publication.topic:

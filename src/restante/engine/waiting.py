@@ -102,6 +102,10 @@ class Waiter:
             self._receipts = receipts
             self._resolve(woken=True)
 
+    def news(self) -> None:
+        """It is worth another look, whatever it has become."""
+        self._resolve(woken=True)
+
     def time_out(self) -> None:
         """End the wait with nothing."""
         self._resolve(woken=False)
@@ -195,6 +199,11 @@ class Waiting:
             if self._cancel_ask is not None:
                 self._cancel_ask()
                 self._cancel_ask = None
+
+    def tell(self, id: str) -> None:
+        """There is news of what goes by that id and is no notification."""
+        for waiter in self._by_id.get(id, ()):
+            waiter.news()
 
     def dismiss(self, key_id: str | None = None) -> None:
         """End all waits, or those of who came with one key, as if their time were up."""

@@ -167,6 +167,12 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
     )
 
 
+def idempotency_key_of(request: Request) -> str:
+    """The request's key; empty where it has none."""
+    value = request.header(b"idempotency-key")
+    return "" if value is None else _idempotency_key(value)
+
+
 def _idempotency_key(value: str) -> str:
     """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare."""
     if len(value) >= 2 and value[0] == value[-1] == '"':

@@ -20,7 +20,7 @@ class Caller:
 
     def __init__(self):
         self._gone = False
-        self._on_gone = None
+        self._on_gone = lambda: None
 
     def gone(self):
         return self._gone
@@ -30,7 +30,7 @@ class Caller:
         return self.unwatch
 
     def unwatch(self):
-        self._on_gone = None
+        self._on_gone = lambda: None
 
     def hang_up(self):
         self._gone = True
