@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +261,38 @@ async def test_from_any_node(nodes: tuple[Service, Service]) -> None:
         await answered(box, "reject", reason="no")
         assert (await going_on).json()["result"] == "failed"
     box.close()
+
+
+async def test_the_page_can_be_pasted_into_a_shell(
+    server: Service, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "waiting.md").read_text()
+    publishing, looking, group = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+    async def pasted(block: str, **given: str) -> Any:
+        for name in ("acme", "stock", "payments", "newsletter"):
+            block = re.sub(rf"\b{name}\b", mailbox.name, block)
+        shell = await asyncio.create_subprocess_exec(
+            *("bash", "-euo", "pipefail", "-c", block),
+            cwd=tmp_path,
+            env={
+                "URL": server.url,
+                "KEY": mailbox.publisher_key,
+                "PATH": os.environ["PATH"],
+                **given,
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await shell.communicate()
+        assert shell.returncode == 0, output
+        return json.loads(output)
+
+    published = asyncio.create_task(pasted(publishing))
+    await answered(mailbox, "ack", b"<price>9.90</price>")
+    found = await published
+    assert found["deliveries"][0]["reply"] == "<price>9.90</price>"
+    assert (await pasted(looking, ID=found["id"]))["result"] == "met"
+    published = asyncio.create_task(pasted(group))
+    for _ in range(3):
+        await answered(mailbox, "ack")
+    assert (await published)["state"] == "complete"
