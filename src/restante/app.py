@@ -50,6 +50,7 @@ from restante.web import (
     alerts,
     dead_letters,
     docs,
+    groups,
     jobs,
     ledger,
     look,
@@ -116,6 +117,7 @@ def build_api(
             signing_keys,
             dead_letters,
             jobs,
+            groups,
             acts,
         ),
     ):

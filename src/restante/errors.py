@@ -39,6 +39,8 @@
     │   └── TooManyJobs         409  as many are under way as may be
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
+    ├── TooManyGroups           429  are open
+    ├── TooManyWaiters          429  for outcomes, on this node
     ├── TooManySignIns          429  to the operators' page
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
@@ -243,6 +245,11 @@ class JobNotFound(NotFound):
     title = "No such job"
 
 
+class GroupNotFound(NotFound):
+    code = "group_not_found"
+    title = "Group not found"
+
+
 class BodyGone(RestanteError):
     code = "body_gone"
     status = 410
@@ -357,6 +364,18 @@ class TooManyRequests(RestanteError):
     def __init__(self, name: str, per_second: float, retry_after_seconds: float) -> None:
         super().__init__(f"{name} may ask {per_second:g} times a second: wait, or ask in batches")
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyGroups(RestanteError):
+    code = "too_many_groups"
+    status = 429
+    title = "Too many groups"
+
+
+class TooManyWaiters(RestanteError):
+    code = "too_many_waiters"
+    status = 429
+    title = "Too many who wait"
 
 
 class TooManySignIns(RestanteError):

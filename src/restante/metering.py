@@ -183,14 +183,24 @@ class Meter:
 
     ``receipt`` is told each receipt as it is written, and ``leased`` the queue, how many deliveries were leased, and
     how many of them not for the first time; then ``committed`` or ``undone`` says what became of them. ``journal`` is
-    handed what was committed. That is counted together when it is drained, or when there is much of it: it costs the
-    way of a notification a third of counting each.
+    handed what was committed, and so is ``listener`` as long as somebody waits for something. That is counted together
+    when it is drained, or when there is much of it: it costs the way of a notification a third of counting each.
     """
 
-    __slots__ = ("_committed", "_events", "_leases", "_tallies", "journal", "leased", "receipt")
+    __slots__ = (
+        "_committed",
+        "_events",
+        "_leases",
+        "_tallies",
+        "journal",
+        "leased",
+        "listener",
+        "receipt",
+    )
 
     def __init__(self) -> None:
         self.journal: Callable[[Sequence[Event]], None] | None = None
+        self.listener: Callable[[Sequence[Event]], None] | None = None
         self._events: list[Event] = []
         self._leases: list[tuple[str, int, int]] = []
         # The lists' own, since a call of ours would cost more than what it does.
@@ -216,6 +226,8 @@ class Meter:
         if self._events:
             if self.journal is not None:
                 self.journal(self._events)
+            if self.listener is not None:
+                self.listener(self._events)
             self._committed += self._events
             self._events.clear()
             if len(self._committed) > TOGETHER:

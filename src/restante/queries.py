@@ -226,6 +226,12 @@ class ReceiptsOf(Query[list[StoredReceipt]], frozen=True):
     limit: int = 1_000
 
 
+class ReceiptCounts(Query[dict[str, int]], frozen=True):
+    """How many receipts there are of each of these notifications; those that have none are left out."""
+
+    ids: tuple[str, ...]
+
+
 class OpenDeliveries(Query[list[OpenDelivery]], frozen=True):
     """What stands in one state (SCHEDULED, READY, HELD, LEASED or DEAD) of a queue, by ``seq``."""
 

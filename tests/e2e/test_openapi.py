@@ -29,6 +29,7 @@ from restante.portal.composition import ROOT as PORTAL
 from restante.webhooks import BOUNDS, Webhook
 from restante.wire import (
     alert_messages,
+    group_messages,
     job_messages,
     messages,
     operator_messages,
@@ -43,7 +44,7 @@ SCHEMAS: Final[dict[str, Any]] = DOCUMENT["components"]["schemas"]
 METHODS: Final = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 QUEUE: Final = "acme"
 # Schemathesis does not follow the schema's XML names into a oneOf: test_xml.py has these.
-XML_BY_HAND: Final = frozenset({"redrive", "discard", "subscribe", "askJob"})
+XML_BY_HAND: Final = frozenset({"redrive", "discard", "subscribe", "askJob", "publishGroup"})
 # Their bodies are payloads, and no payload is wrong.
 RAW: Final = frozenset({"replaceDead", "publish", "publishToTopic", "ack"})
 NUMBERS: Final = itertools.count()
@@ -286,6 +287,13 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "AlertList": alert_messages.AlertList,
         "AlertPage": alert_messages.AlertPage,
         "Attention": watching.AttentionOut,
+        "Compensation": group_messages.PayloadIn,
+        "Group": group_messages.GroupOut,
+        "GroupItem": group_messages.GroupItem,
+        "GroupMember": group_messages.MemberOut,
+        "GroupPage": group_messages.GroupPage,
+        "GroupRequest": group_messages.GroupRequest,
+        "Awaited": messages.PublishedAndAwaited,
         "BulkDone": messages.BulkDone,
         "Consumer": watching.ConsumerOut,
         "ConsumerCount": watching.ConsumerCount,

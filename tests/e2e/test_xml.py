@@ -12,6 +12,7 @@ from tests.e2e.conftest import Mailbox
 
 from restante.model import Receipt
 from restante.wire import messages, xml
+from restante.wire.group_messages import GroupOut
 from restante.wire.job_messages import JobOut, Task
 
 T = TypeVar("T")
@@ -107,6 +108,14 @@ class TestWay:
         job = ask(mailbox.admin, "/v1/jobs", asked, JobOut, 202)
         assert (job.task, job.queues, job.total) == (Task.REDRIVE, [mailbox.name], 0)
         assert job.filter.reason == "none such"
+
+    def test_a_group(self, mailbox: Mailbox) -> None:
+        member = {"queue": mailbox.name, "body": "<a/>", "compensation": {"body": "<b/>"}}
+        asked = {"timeout_seconds": 60, "members": [member]}
+        group = ask(mailbox.publisher, "/v1/groups", asked, GroupOut, 202)
+        assert (group.state, group.members[0].queue) == ("pending", mailbox.name)
+        (delivery,) = mailbox.receive(wait=20)
+        assert (delivery["body"], delivery["attributes"]) == ("<a/>", {"group": group.id})
 
     def test_dead_letters_by_a_filter(self, mailbox: Mailbox) -> None:
         for reason in ("one", "two", "two"):

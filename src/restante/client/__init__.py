@@ -17,8 +17,10 @@ server answers with is ever retried.
 """
 
 from restante.client.answers import (
+    Awaited,
     DeadLetter,
     DeadPage,
+    DeliveryStatus,
     Notification,
     Published,
     Receipt,
@@ -28,14 +30,19 @@ from restante.client.answers import (
 )
 from restante.client.client import Client, Settle
 from restante.client.collecting import Lease
+from restante.client.groups import Compensation, GroupMember
 from restante.client.http import UnexpectedAnswer, Unreachable
 from restante.client.signing import Signer
 from restante.wire.client_signatures import verify_signature
 
 __all__ = [
+    "Awaited",
     "Client",
+    "Compensation",
     "DeadLetter",
     "DeadPage",
+    "DeliveryStatus",
+    "GroupMember",
     "Lease",
     "Notification",
     "Published",

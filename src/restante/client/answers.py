@@ -6,7 +6,46 @@ import msgspec
 
 from restante import model
 from restante.errors import RestanteError
-from restante.wire.messages import NotificationOut, PlaceOut, SettledItem, bytes_of
+from restante.outcomes import Result
+from restante.wire.messages import (
+    DeliveryOut,
+    NotificationOut,
+    PlaceOut,
+    SettledItem,
+    bytes_of,
+)
+
+
+class DeliveryStatus(DeliveryOut):
+    """Where one delivery stands, as ``publish_and_wait`` and ``notification`` tell it."""
+
+    @property
+    def reply_content(self) -> bytes | None:
+        """What the client sent along with its ack, byte for byte; None where it sent nothing."""
+        return bytes_of("reply", self.reply, self.reply_base64)
+
+
+class NotificationStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A notification and where each of its deliveries stands. ``result`` is ``pending``, ``met`` or ``failed``."""
+
+    id: str
+    topic: str = ""
+    content_type: str
+    body_bytes: int
+    body_sha256: str
+    published_at: str
+    publisher: str
+    attributes: dict[str, str] = {}
+    result: Result
+    deliveries: list[DeliveryStatus]
+
+
+class Awaited(msgspec.Struct, frozen=True, kw_only=True):
+    """What a notification had come to when the wait was over. ``pending``: the time was up before."""
+
+    id: str
+    result: Result
+    deliveries: list[DeliveryStatus]
 
 
 class Notification(NotificationOut):

@@ -9,7 +9,7 @@ from typing import Final, Self, TypedDict, Unpack
 import httpx
 import msgspec
 
-from restante.client.answers import Published, PublishResult, Received
+from restante.client.answers import Awaited, Published, PublishResult, Received
 from restante.client.collecting import Lease
 from restante.client.http import (
     RETRY_DELAYS_SECONDS,
@@ -139,13 +139,9 @@ class Client(Operations):
             if isinstance(result, RestanteError):
                 raise result
             return result
-        if publication.topic:
-            path = f"/v1/topics/{segment(publication.topic)}/notifications"
-        else:
-            path = f"/v1/queues/{segment(publication.queue)}/notifications"
         response = await self._wire.send(
             "POST",
-            path,
+            _publish_path(publication),
             content=publication.body,
             headers=headers,
             repeatable=bool(publication.idempotency_key),
@@ -153,6 +149,37 @@ class Client(Operations):
         message = self._wire.read(PublishedMessage, response)
         replayed = response.headers.get("Idempotency-Replayed") == "true"
         return _published(message, replayed)
+
+    async def publish_and_wait(
+        self,
+        publication: Publication,
+        *,
+        wait_seconds: int = 30,
+        require: int | str = "all",
+    ) -> Awaited:
+        """Publish, and wait up to ``wait_seconds`` (0 to 60) for what the queues make of it: acks, with their replies.
+
+        As many have to sign as ``require`` says: ``all``, ``any`` or a number. It ends as soon as they have, or
+        cannot any more, since one has rejected it or let it expire. What is still pending when the time is up is
+        waited for by ``notification``. Repeated as ``publish`` is. ``TooManyWaiters``: nothing was published.
+        """
+        headers = _headers(publication)
+        if headers is None:
+            published = await self.publish_one(publication)
+            found = await self.notification(
+                published.id, wait_seconds=wait_seconds, require=require
+            )
+            return Awaited(id=found.id, result=found.result, deliveries=found.deliveries)
+        headers |= {"Prefer": f"wait={wait_seconds}", "Restante-Require": str(require)}
+        response = await self._wire.send(
+            "POST",
+            _publish_path(publication),
+            content=publication.body,
+            headers=headers,
+            repeatable=bool(publication.idempotency_key),
+            wait_seconds=wait_seconds,
+        )
+        return self._wire.read(Awaited, response)
 
     async def publish_batch(self, publications: Sequence[Publication]) -> list[PublishResult]:
         """Publish 1 to 1,000 at once, each standing or failing by itself: a result or an error for each, in order.
@@ -294,6 +321,12 @@ class Client(Operations):
 
 def _signed(signature: Signature | None) -> dict[str, str]:
     return {} if signature is None else {HEADER: to_header(signature)}
+
+
+def _publish_path(publication: Publication) -> str:
+    if publication.topic:
+        return f"/v1/topics/{segment(publication.topic)}/notifications"
+    return f"/v1/queues/{segment(publication.queue)}/notifications"
 
 
 def _lease_path(lease: str, verb: Verb) -> str:

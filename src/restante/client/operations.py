@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from restante.client.answers import DeadPage, Receipt, ReceiptPage, Way
+from restante.client.answers import DeadPage, NotificationStatus, Receipt, ReceiptPage, Way
+from restante.client.groups import GroupOperations
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
 from restante.client.operators import OperatorOperations
@@ -24,7 +25,6 @@ from restante.wire.messages import (
     KeyPage,
     NodeList,
     NodeOut,
-    NotificationStatus,
     QueueOut,
     QueuePage,
     QueueWithFigures,
@@ -42,6 +42,7 @@ class Operations(
     WebhookOperations,
     WatchOperations,
     JobOperations,
+    GroupOperations,
     OperatorOperations,
     ProofOperations,
     SigningKeyOperations,
@@ -51,9 +52,21 @@ class Operations(
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def notification(self, id: str) -> NotificationStatus:
-        """Who has it, who signed, when."""
-        return await self._wire.call(NotificationStatus, "GET", f"/v1/notifications/{segment(id)}")
+    async def notification(
+        self, id: str, *, wait_seconds: float = 0.0, require: int | str = "all"
+    ) -> NotificationStatus:
+        """Who has it, who signed, when, and with what reply.
+
+        Waits up to ``wait_seconds`` (0 to 60) until as many have signed as ``require`` says (``all``, ``any`` or a
+        number), or so many cannot any more. Goes on where a wait ended before, on any node.
+        """
+        return await self._wire.call(
+            NotificationStatus,
+            "GET",
+            f"/v1/notifications/{segment(id)}",
+            params={"wait": wait_seconds, "require": str(require)},
+            wait_seconds=wait_seconds,
+        )
 
     async def way(self, id: str) -> Way:
         """Everything that became of it, in every queue that the key may see."""

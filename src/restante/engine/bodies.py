@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from restante.engine.acts import What
-from restante.engine.broker import Broker
 from restante.errors import BodyGone, NotificationNotFound
 from restante.model import Actor, Role
 from restante.queries import BodyOf, NotificationById, NotificationRecord
+
+if TYPE_CHECKING:
+    from restante.engine.broker import Broker
 
 
 async def find_notification(broker: Broker, id: str, actor: Actor) -> NotificationRecord:

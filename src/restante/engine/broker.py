@@ -19,6 +19,7 @@ from restante.engine.alerts import Alerts
 from restante.engine.attachments import CONNECTIONS_PER_PRINCIPAL, Attachments
 from restante.engine.contacts import Contacts
 from restante.engine.directory import Directory
+from restante.engine.groups import Groups
 from restante.engine.ids import new_id
 from restante.engine.intake import Intake
 from restante.engine.jobs import Jobs
@@ -33,6 +34,7 @@ from restante.engine.signing_keys import NO_RINGS, Rings, SigningKeys
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.tracing import Tracer
+from restante.engine.waiting import Waiting
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
@@ -113,6 +115,8 @@ class Broker:
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
         self.log = ReceiptLog(store, clock, self.membership.id, signers, ledger_head_seconds)
+        self.waiting = Waiting(self)
+        self.groups = Groups(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -128,6 +132,7 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
             self.jobs.live(),
+            self.groups.live(),
             self.monitor.watch(),
             self.log.live(),
         ]
@@ -170,6 +175,7 @@ class Broker:
         self.retire()
         self.draining = True
         self.wakeups.dismiss()
+        self.waiting.dismiss()
         self.attachments.drain()
 
     async def configure(self, *changes: Change) -> None:
@@ -197,6 +203,7 @@ class Broker:
         """A key has ended: who came with it is answered with nothing, and disconnected."""
         self.directory.end_key(key_id)
         self.wakeups.dismiss(key_id)
+        self.waiting.dismiss(key_id)
         self.attachments.dismiss(key_id)
 
     # -- publishing -----------------------------------------------------------------------------
@@ -229,7 +236,7 @@ class Broker:
         places: list[int] = []
         for index, publication in enumerate(publications):
             try:
-                drafts.append(await self._checked(publication, actor))
+                drafts.append(await self.checked(publication, actor))
                 places.append(index)
             except RestanteError as error:
                 publishing.refuse(index, error)
@@ -237,7 +244,8 @@ class Broker:
             publishing.stores(places, self._begin(drafts))
         return publishing
 
-    async def _checked(self, publication: Publication, actor: Actor) -> Draft:
+    async def checked(self, publication: Publication, actor: Actor) -> Draft:
+        """What would be stored, where nothing is against it. Raises what publishing does before it stores."""
         if bool(publication.queue) == bool(publication.topic):
             raise Malformed("a notification names either a queue or a topic")
         if publication.topic:

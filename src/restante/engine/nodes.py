@@ -174,7 +174,9 @@ class Membership:
         if beat.changes is None:
             broker.directory.forget_all()
             broker.webhooks.refresh_all()
-            await self._end_inactive(broker.attachments.key_ids() | broker.wakeups.key_ids())
+            await self._end_inactive(
+                broker.attachments.key_ids() | broker.wakeups.key_ids() | broker.waiting.key_ids()
+            )
             return
         for changed in beat.changes:
             broker.heed(changed)

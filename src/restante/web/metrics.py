@@ -94,6 +94,7 @@ class Look(NamedTuple):
     ready: bool
     available: bool
     connections: int
+    waiters: int
     total: Total
     limits: Limits
     views: Collection[QueueView]
@@ -112,6 +113,7 @@ def look(broker: Broker, version: str) -> Look:
         ready=broker.ready,
         available=broker.store.available,
         connections=len(broker.attachments),
+        waiters=len(broker.waiting),
         total=monitor.total(),
         limits=broker.alerts.limits,
         views=list(monitor.views()),
@@ -161,6 +163,7 @@ class Figures(Collector):
         yield _gauge(
             "restante_connections", "Connections to this node that stay open", seen.connections
         )
+        yield _gauge("restante_waiters", "Who waits on this node for an outcome", seen.waiters)
 
     def _of_all_queues(self) -> Iterator[Metric]:
         total = self._seen.total

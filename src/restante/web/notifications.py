@@ -11,12 +11,13 @@ from restante.engine.broker import Broker
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
 from restante.http.request import Request
-from restante.lifecycle import ENDED
+from restante.http.waiting import to_delivery
 from restante.model import Role
-from restante.queries import DeliveryRecord, ReceiptsOf
+from restante.outcomes import Requirement
+from restante.queries import ReceiptsOf
 from restante.wire import times
-from restante.wire.messages import DeliveryOut, NotificationStatus, WayOut
-from restante.wire.receipts import decode_entry, receipt_id, to_json
+from restante.wire.messages import NotificationStatus, WayOut
+from restante.wire.receipts import to_json
 
 RECEIPTS: Final = 1_000
 # A body is somebody's document, and may be made to harm whoever opens it: a browser is to keep it and not show it, and
@@ -42,7 +43,17 @@ class Notifications:
         self._broker = broker
 
     async def status(self, request: Request) -> Answer:
-        found = await find_notification(self._broker, request.parameters["id"], request.actor)
+        requirement = Requirement.parse(request.query.get("require", "all"))
+        waiting = self._broker.waiting
+        with waiting.enter(request.actor.key_id) as waiter:
+            found, result = await waiting.outcome(
+                waiter,
+                request.parameters["id"],
+                request.actor,
+                requirement,
+                request.number("wait", 0.0),
+                hangup=request,
+            )
         status = NotificationStatus(
             id=found.id,
             topic=found.topic,
@@ -52,7 +63,10 @@ class Notifications:
             published_at=times.to_text(found.published_at_ms),
             publisher=found.publisher,
             attributes=found.attributes,
-            deliveries=[_delivery(record) for record in found.deliveries],
+            result=result.value,
+            deliveries=[
+                to_delivery(record, for_xml=request.wants_xml) for record in found.deliveries
+            ],
         )
         return envelope(request, status, "notification")
 
@@ -70,21 +84,3 @@ class Notifications:
     async def body(self, request: Request) -> Answer:
         media, content = await look_into(self._broker, request.parameters["id"], request.actor)
         return Answer(200, content, media.encode(), _HARMLESS)
-
-
-def _delivery(record: DeliveryRecord) -> DeliveryOut:
-    out = DeliveryOut(
-        queue=record.queue, seq=record.seq, state=record.state.label, attempt=record.attempt
-    )
-    if record.last is None:
-        return out
-    last = decode_entry(record.last.entry)
-    out.receipt = receipt_id(record.last.queue, record.last.number)
-    out.attempt = record.attempt or last.attempt
-    out.reason = last.reason or None
-    if record.state in ENDED:
-        out.settled_at = last.at
-        out.client = last.principal
-        out.reply, out.reply_base64 = last.reply, last.reply_base64
-        out.reply_content_type = last.reply_content_type or None
-    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -10,22 +11,25 @@ import msgspec
 from restante import auth
 from restante.engine.broker import Broker
 from restante.errors import InvalidHeader, RestanteError
-from restante.http.answers import Answer, envelope
+from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
-from restante.model import BATCH, Appended, Publication, Role, check_bounds
+from restante.http.waiting import to_delivery, wanted_of
+from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
+from restante.outcomes import Result
 from restante.tracecontext import with_context
 from restante.wire.messages import (
     PublishBatch,
     Published,
+    PublishedAndAwaited,
     PublishedBatch,
     PublishedItem,
     bytes_of,
 )
 
 _BATCH: Final = msgspec.json.Decoder(PublishBatch)
-_REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+_REPLAYED: Final[tuple[Header, ...]] = ((b"idempotency-replayed", b"true"),)
 _LARGEST_BODY: Final = 16_777_216
 _ATTRIBUTE: Final = "restante-attribute-"
 
@@ -51,16 +55,46 @@ class Publish:
         auth.require_publish(request.actor, queue)
         # The queue's own limit, before a byte more is read.
         body = await request.body(queue.settings.max_body_bytes)
-        appended = await self._broker.publish(
-            _publication(request, body, queue=name), request.actor
-        )
-        return _published(request, appended)
+        publication = _publication(request, body, queue=name)
+        return await self._publish(request, publication, self._broker.publish)
 
     async def to_topic(self, request: Request) -> Answer:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
         body = await request.body(_LARGEST_BODY)
         publication = _publication(request, body, topic=request.parameters["topic"])
-        return _published(request, await self._broker.publish_to_topic(publication, request.actor))
+        return await self._publish(request, publication, self._broker.publish_to_topic)
+
+    async def _publish(
+        self,
+        request: Request,
+        publication: Publication,
+        publish: Callable[[Publication, Actor], Awaitable[Appended]],
+    ) -> Answer:
+        wanted = wanted_of(request)
+        if wanted is None:
+            return _published(request, await publish(publication, request.actor))
+        waiting = self._broker.waiting
+        # A place first: what there is none for is refused before it is published.
+        with waiting.enter(request.actor.key_id) as waiter:
+            appended = await publish(publication, request.actor)
+            record, result = await waiting.outcome(
+                waiter,
+                appended.id,
+                request.actor,
+                wanted.requirement,
+                wanted.wait_seconds,
+                hangup=request,
+            )
+        out = PublishedAndAwaited(
+            id=appended.id,
+            result=result.value,
+            deliveries=[to_delivery(one, for_xml=request.wants_xml) for one in record.deliveries],
+        )
+        headers = (*_replayed(appended), wanted.applied())
+        if result is not Result.PENDING:
+            return envelope(request, out, "published", 200, headers)
+        place = (b"location", f"/v1/notifications/{appended.id}".encode())
+        return envelope(request, out, "published", 202, (*headers, place))
 
     async def batch(self, request: Request) -> Answer:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
@@ -109,6 +143,8 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
                 deliver_after_seconds = _seconds(name, value)
             elif name == "restante-expires-after":
                 expires_after_seconds = _seconds(name, value)
+            elif name == "restante-require":
+                pass  # of the request, and nothing of the notification: see wanted_of
             elif name.startswith(_ATTRIBUTE):
                 attributes[name.removeprefix(_ATTRIBUTE)] = value
             else:
@@ -129,6 +165,12 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         deliver_after_seconds=deliver_after_seconds,
         expires_after_seconds=expires_after_seconds,
     )
+
+
+def idempotency_key_of(request: Request) -> str:
+    """The request's key; empty where it has none."""
+    value = request.header(b"idempotency-key")
+    return "" if value is None else _idempotency_key(value)
 
 
 def _idempotency_key(value: str) -> str:
@@ -160,5 +202,9 @@ def _published(request: Request, appended: Appended) -> Answer:
         Published(id=appended.id, deliveries=to_places(appended)),
         "published",
         201,
-        _REPLAYED if appended.replayed else (),
+        _replayed(appended),
     )
+
+
+def _replayed(appended: Appended) -> tuple[Header, ...]:
+    return _REPLAYED if appended.replayed else ()

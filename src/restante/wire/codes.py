@@ -53,6 +53,8 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.Displaced: Code.ABORTED,
     errors.TooManyConnections: Code.RESOURCE_EXHAUSTED,
     errors.TooManyRequests: Code.RESOURCE_EXHAUSTED,
+    errors.TooManyGroups: Code.RESOURCE_EXHAUSTED,
+    errors.TooManyWaiters: Code.RESOURCE_EXHAUSTED,
     errors.TooManySignIns: Code.RESOURCE_EXHAUSTED,
     errors.WebhooksUnavailable: Code.UNIMPLEMENTED,
     errors.StoreError: Code.UNAVAILABLE,

@@ -166,6 +166,7 @@ class DeliveryOut(Answered, kw_only=True):
     state: str
     attempt: int
     receipt: str | None = None
+    outcome: str | None = None
     settled_at: str | None = None
     client: str | None = None
     reason: str | None = None
@@ -183,6 +184,13 @@ class NotificationStatus(Answered, kw_only=True):
     published_at: str
     publisher: str
     attributes: dict[str, str] = {}
+    result: str
+    deliveries: list[DeliveryOut]
+
+
+class PublishedAndAwaited(Answered, kw_only=True, omit_defaults=False):
+    id: str
+    result: str
     deliveries: list[DeliveryOut]
 
 

@@ -171,6 +171,7 @@ def test_trace(program):
         "body_sha256": "00",
         "published_at": "2026-01-31T12:00:00.000Z",
         "publisher": "shop",
+        "result": "met",
         "deliveries": [{"queue": "acme", "seq": 7, "state": "acked", "attempt": 2}],
     }
     answers = {

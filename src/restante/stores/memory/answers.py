@@ -57,6 +57,8 @@ class Answers:
             case query.BodyOf():
                 found = self._owned(asked.id, asked.owner)
                 return None if found is None else query.Body(found.content_type, found.body)
+            case query.ReceiptCounts(ids):
+                return self._receipt_counts(ids)
             case query.ReceiptsOf():
                 return self._receipts_of(asked)
             case query.OpenDeliveries():
@@ -216,6 +218,16 @@ class Answers:
             if asked.owner in (None, table.queue.owner):
                 found += [entry.stored for entry in table.history.get(seq, ())]
         return found[: asked.limit]
+
+    def _receipt_counts(self, ids: tuple[str, ...]) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for id in ids:
+            found = self._tables.notifications.get(id)
+            places = () if found is None else found.places
+            count = sum(len(self._tables.queue(name).history.get(seq, ())) for name, seq in places)
+            if count:
+                counts[id] = count
+        return counts
 
     def _open_deliveries(self, asked: query.OpenDeliveries) -> list[query.OpenDelivery]:
         table = self._tables.queues.get(asked.queue)

@@ -106,6 +106,8 @@ class Reads:
                 return await self._notification(asked)
             case query.BodyOf():
                 return await watching.body(asked)
+            case query.ReceiptCounts(ids):
+                return await watching.receipt_counts(ids)
             case query.ReceiptsOf():
                 return await watching.receipts_of(asked)
             case query.OpenDeliveries():

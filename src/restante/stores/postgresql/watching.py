@@ -104,6 +104,15 @@ class Watching:
         )
         return [query.StoredReceipt(*row) for row in rows]
 
+    async def receipt_counts(self, ids: tuple[str, ...]) -> dict[str, int]:
+        rows = await self._connection.fetch(
+            "SELECT n.id, count(*) FROM (SELECT id, n FROM restante.notifications WHERE id = ANY($1::text[])"  # noqa: S608 (fixed terms)
+            "  UNION SELECT id, n FROM restante.archive WHERE id = ANY($1::text[])) n"
+            f" JOIN restante.receipts r ON r.notification = n.n WHERE {KEPT} GROUP BY n.id",
+            list(ids),
+        )
+        return dict(rows)
+
     async def open_deliveries(self, asked: query.OpenDeliveries) -> list[query.OpenDelivery]:
         rows = await self._connection.fetch(
             "SELECT d.seq, d.attempt, d.due, d.expires, d.ordering_key, d.collapse_key, d.leased_at, d.holder, n.id,"  # noqa: S608 (fixed terms)

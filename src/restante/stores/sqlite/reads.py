@@ -119,6 +119,8 @@ class Reads:
                 return self._notification(asked)
             case query.BodyOf(id, owner):
                 return self._body(id, owner)
+            case query.ReceiptCounts(ids):
+                return self._receipt_counts(ids)
             case query.ReceiptsOf():
                 return self._receipts_of(asked)
             case query.OpenDeliveries():
@@ -307,6 +309,14 @@ class Reads:
             (asked.id, *owner, asked.limit),
         )
         return [query.StoredReceipt(*row) for row in rows]
+
+    def _receipt_counts(self, ids: tuple[str, ...]) -> dict[str, int]:
+        rows = self._execute(
+            "SELECT n.id, count(*) FROM notifications n JOIN receipts r ON r.notification = n.n"
+            " WHERE n.id IN (SELECT value FROM json_each(?)) GROUP BY n.id",
+            (msgspec.json.encode(ids).decode(),),
+        )
+        return dict(rows)
 
     def _open_deliveries(self, asked: query.OpenDeliveries) -> list[query.OpenDelivery]:
         rows = self._execute(

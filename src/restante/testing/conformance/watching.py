@@ -17,6 +17,7 @@ from restante.queries import (
     QueueByName,
     QueueFigures,
     ReasonCount,
+    ReceiptCounts,
     ReceiptsOf,
 )
 from restante.testing.conformance.stage import ACME, Stage, refused, seqs
@@ -205,6 +206,17 @@ async def the_way_of_a_notification_is_told_by_queue(stage: Stage) -> None:
     assert await browse(ReceiptsOf(kept.id, "other")) == told[2:]
     assert await browse(ReceiptsOf(kept.id, limit=3)) == told[:3]
     assert await browse(ReceiptsOf("nothing")) == []
+
+
+async def receipts_of_many_notifications_are_counted(stage: Stage) -> None:
+    await stage.put_queue("b")
+    first = await stage.publish(queues=("b", "acme"))
+    second = await stage.publish()
+    asked = ReceiptCounts((first.id, second.id, "nothing"))
+    assert await stage.store.browse(asked) == {first.id: 2, second.id: 1}
+    await stage.ack(await stage.one())
+    assert await stage.store.browse(asked) == {first.id: 3, second.id: 1}
+    assert await stage.store.browse(ReceiptCounts(())) == {}
 
 
 async def dead_letters_are_counted_by_their_reasons(stage: Stage) -> None:

@@ -1,0 +1,117 @@
+"""A group as it stands: what was published together, what became of each part, and what follows from it. Pure.
+
+PENDING ---- every required member has acked ----> COMPLETE
+   |
+   | a required one has failed, or the time is up
+   v
+COMPENSATING ---- every member is over, those that acked were sent their compensation ----> COMPENSATED
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from restante.model import Actor, State
+from restante.outcomes import FAILED, OVER
+
+MEMBERS: Final = 20
+TIMEOUT_SECONDS_MAXIMUM: Final = 7 * 86_400
+
+
+class GroupState(enum.StrEnum):
+    PENDING = "pending"
+    COMPLETE = "complete"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+
+    @property
+    def ended(self) -> bool:
+        return self in (GroupState.COMPLETE, GroupState.COMPENSATED)
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes to one queue; bodies are papers of their own.
+
+    ``compensation_type`` is the compensation's content type; None: there is nothing to undo. ``notification`` and
+    ``compensation`` are the ids under which the two were published, empty before. ``reason`` says why it failed.
+    """
+
+    queue: str
+    required: bool
+    content_type: str
+    compensation_type: str | None
+    notification: str = ""
+    state: State = State.READY
+    reason: str = ""
+    compensation: str = ""
+
+    @property
+    def to_compensate(self) -> bool:
+        """Whether it has acked, and its compensation is yet to be published."""
+        return (
+            self.state is State.ACKED
+            and self.compensation_type is not None
+            and not self.compensation
+        )
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """``published`` is set once its members are. ``reason`` says what it failed of."""
+
+    id: str
+    asked_by: Actor
+    asked_at_ms: int
+    timeout_seconds: float
+    members: tuple[Member, ...]
+    state: GroupState = GroupState.PENDING
+    published: bool = False
+    reason: str = ""
+    ended_at_ms: int | None = None
+
+    @property
+    def until_ms(self) -> int:
+        return self.asked_at_ms + int(self.timeout_seconds * 1_000)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """How the store says that one member stands."""
+
+    state: State
+    reason: str = ""
+
+
+def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
+    """The group after a look at its members (None: nothing is known of it any more, or it was refused)."""
+    members = tuple(_seen(member, one) for member, one in zip(group.members, seen, strict=True))
+    group = msgspec.structs.replace(group, members=members)
+    if group.state is GroupState.PENDING:
+        required = [member for member in members if member.required]
+        failed = next((member for member in required if member.state in FAILED), None)
+        if all(member.state is State.ACKED for member in required):
+            return msgspec.structs.replace(group, state=GroupState.COMPLETE, ended_at_ms=now_ms)
+        if failed is not None:
+            why = f": {failed.reason}" if failed.reason else ""
+            reason = f"{failed.queue} {failed.state.label}{why}"
+            group = msgspec.structs.replace(group, state=GroupState.COMPENSATING, reason=reason)
+        elif now_ms >= group.until_ms:
+            group = msgspec.structs.replace(
+                group, state=GroupState.COMPENSATING, reason="the time is up"
+            )
+    if group.state is GroupState.COMPENSATING and all(
+        member.state in OVER and not member.to_compensate for member in members
+    ):
+        return msgspec.structs.replace(group, state=GroupState.COMPENSATED, ended_at_ms=now_ms)
+    return group
+
+
+def _seen(member: Member, seen: Seen | None) -> Member:
+    # What has acked stays so, and what was refused was never there.
+    if member.state is State.ACKED or not member.notification:
+        return member
+    if seen is None:
+        return msgspec.structs.replace(member, state=State.DISCARDED, reason="no longer kept")
+    return msgspec.structs.replace(member, state=seen.state, reason=seen.reason)

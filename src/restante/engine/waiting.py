@@ -1,0 +1,252 @@
+"""Who waits for what becomes of notifications: an entry in memory for each, told of whatever ends a delivery.
+
+What is committed through this node is heard of at once, from the store's meter. What other nodes commit is asked for
+once a second, by one question for all who wait here, and only where nodes share the store and somebody waits.
+Arm before you look: whoever waits begins to listen before it asks the store, so that no end is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+import structlog
+
+from restante.engine.bodies import find_notification
+from restante.engine.session import Hangup
+from restante.errors import ShuttingDown, StoreError, TooManyWaiters
+from restante.metering import Event
+from restante.model import WAIT_SECONDS_MAXIMUM, Actor, Role, State, check_bounds
+from restante.outcomes import OVER, Requirement, Result, reckon
+from restante.queries import NotificationRecord, ReceiptCounts
+
+if TYPE_CHECKING:
+    from restante.engine.broker import Broker
+
+_log = structlog.get_logger(__name__)
+
+WAITERS: Final = 20_000
+"""So many may wait on one node at once."""
+ASK_SECONDS: Final = 1.0
+
+
+class Came(NamedTuple):
+    """What a notification had come to when the wait was over."""
+
+    record: NotificationRecord
+    result: Result
+
+
+class Waiter:
+    """One who waits. Use it as a context manager: leaving takes the entry away."""
+
+    __slots__ = ("_acks", "_failures", "_future", "_ids", "_receipts", "_waiting", "key_id")
+
+    def __init__(self, waiting: Waiting, key_id: str) -> None:
+        self.key_id = key_id
+        self._waiting = waiting
+        self._ids: Collection[str] = ()
+        self._acks = self._failures = 1
+        self._receipts = 0
+        self._future: asyncio.Future[bool] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._waiting.leave(self, self._ids)
+
+    def look(self, ids: Collection[str]) -> None:
+        """About to ask the store how these stand: whatever ends from now on means to ask again."""
+        self._future = asyncio.get_running_loop().create_future()
+        self._acks = self._failures = 1
+        if ids != self._ids:
+            self._waiting.attend(self, self._ids, ids)
+            self._ids = ids
+
+    def found(self, acks: int, failures: int, receipts: int) -> None:
+        """The look's answer: only so many more acks, or failures, are news; so many receipts are known of."""
+        self._acks, self._failures = acks, failures
+        self._receipts = max(self._receipts, receipts)
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether there is news since the last ``look``; waits for it, ``seconds`` at most."""
+        if self._future is None:
+            return True
+        cancel = self._waiting.clock.call_later(seconds, self.time_out)
+        try:
+            return await self._future
+        finally:
+            cancel()
+
+    def tell(self, state: State) -> None:
+        """A delivery has come to that."""
+        if state is State.ACKED:
+            self._acks -= 1
+        else:
+            self._failures -= 1
+        if self._acks <= 0 or self._failures <= 0:
+            self._resolve(woken=True)
+
+    def count(self, counts: dict[str, int]) -> None:
+        """So many receipts there are, by notification."""
+        receipts = sum(counts.get(id, 0) for id in self._ids)
+        if receipts > self._receipts:
+            self._receipts = receipts
+            self._resolve(woken=True)
+
+    def news(self) -> None:
+        """It is worth another look, whatever it has become."""
+        self._resolve(woken=True)
+
+    def time_out(self) -> None:
+        """End the wait with nothing."""
+        self._resolve(woken=False)
+
+    def _resolve(self, *, woken: bool) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(woken)
+
+
+class Waiting:
+    """Everybody who waits on this node."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.clock = broker.clock
+        self._broker = broker
+        self._store = broker.store
+        self._waiters: set[Waiter] = set()
+        self._by_id: dict[str, list[Waiter]] = {}
+        self._cancel_ask: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def enter(self, key_id: str = "") -> Waiter:
+        """A place for somebody who came with the key of that id. ``TooManyWaiters`` where there is none."""
+        if len(self._waiters) >= WAITERS:
+            raise TooManyWaiters(f"{WAITERS} wait on this node already")
+        waiter = Waiter(self, key_id)
+        self._waiters.add(waiter)
+        return waiter
+
+    async def outcome(
+        self,
+        waiter: Waiter,
+        id: str,
+        actor: Actor,
+        requirement: Requirement,
+        wait_seconds: float,
+        hangup: Hangup | None = None,
+    ) -> Came:
+        """Wait up to ``wait_seconds`` (0 to 60) until a notification has met the requirement, or cannot any more.
+
+        It is over the deliveries that the actor may see. ``NotificationNotFound``, ``OutOfBounds``.
+        """
+        check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        broker = self._broker
+        until = self.clock.monotonic() + wait_seconds
+        unwatch: Callable[[], None] | None = None
+        try:
+            while True:
+                waiter.look((id,))
+                record = await find_notification(broker, id, actor)
+                result, acks, failures = reckon(
+                    requirement, (one.state for one in record.deliveries)
+                )
+                left = until - self.clock.monotonic()
+                if (
+                    result is not Result.PENDING
+                    or left <= 0
+                    or broker.draining
+                    or broker.directory.has_ended(actor.key_id)
+                    or (hangup is not None and hangup.gone())
+                ):
+                    return Came(record, result)
+                # Each delivery was published. Who sees only some of them does not know how many receipts that makes.
+                seen = 0 if actor.role is Role.CLIENT else len(record.deliveries)
+                waiter.found(acks, failures, seen)
+                if hangup is not None and unwatch is None:
+                    unwatch = hangup.watch(waiter.time_out)
+                if not await waiter.wait(left):
+                    return Came(record, result)
+        finally:
+            if unwatch is not None:
+                unwatch()
+
+    def attend(self, waiter: Waiter, before: Collection[str], now: Collection[str]) -> None:
+        """From now on the waiter is told of these."""
+        self._forget(waiter, before)
+        for id in now:
+            self._by_id.setdefault(id, []).append(waiter)
+        # Where nobody waits, a commit costs one look at this.
+        self._store.meter.listener = self._hear
+        self._arm()
+
+    def leave(self, waiter: Waiter, ids: Collection[str]) -> None:
+        """It waits no longer."""
+        self._waiters.discard(waiter)
+        self._forget(waiter, ids)
+        if not self._by_id:
+            self._store.meter.listener = None
+            if self._cancel_ask is not None:
+                self._cancel_ask()
+                self._cancel_ask = None
+
+    def tell(self, id: str) -> None:
+        """There is news of what goes by that id and is no notification."""
+        for waiter in self._by_id.get(id, ()):
+            waiter.news()
+
+    def dismiss(self, key_id: str | None = None) -> None:
+        """End all waits, or those of who came with one key, as if their time were up."""
+        for waiter in self._waiters:
+            if key_id is None or waiter.key_id == key_id:
+                waiter.time_out()
+
+    def key_ids(self) -> set[str]:
+        """The keys that those who wait have come with."""
+        return {waiter.key_id for waiter in self._waiters if waiter.key_id}
+
+    def _forget(self, waiter: Waiter, ids: Collection[str]) -> None:
+        for id in ids:
+            waiters = self._by_id[id]
+            waiters.remove(waiter)
+            if not waiters:
+                del self._by_id[id]
+
+    def _hear(self, events: Sequence[Event]) -> None:
+        for event in events:
+            waiters = self._by_id.get(event[7])
+            if waiters is not None and event[2] in OVER:
+                for waiter in waiters:
+                    waiter.tell(event[2])
+
+    # -- other nodes ----------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        if self._cancel_ask is None and self._by_id and self._store.nodes is not None:
+            self._cancel_ask = self.clock.call_later(ASK_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        self._broker.keep(self._ask_once())
+
+    async def _ask_once(self) -> None:
+        try:
+            counts = await self._store.browse(ReceiptCounts(tuple(self._by_id)))
+        except (StoreError, ShuttingDown) as error:
+            # Asked again in a second; who waits meanwhile may be told late, and never wrongly.
+            _log.warning("waiting.store_error", error=str(error))
+        else:
+            for id in counts:
+                for waiter in self._by_id.get(id, ()):
+                    waiter.count(counts)
+        self._cancel_ask = None
+        self._arm()

@@ -1,0 +1,74 @@
+"""Waiting as it is asked for in headers (RFC 7240) and answered: what has become of each delivery."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from restante.errors import InvalidHeader
+from restante.http.answers import Header
+from restante.http.request import Request
+from restante.lifecycle import ENDED
+from restante.model import WAIT_SECONDS_MAXIMUM, State
+from restante.outcomes import ALL, Requirement
+from restante.queries import DeliveryRecord
+from restante.wire.messages import DeliveryOut, text_of
+from restante.wire.messages import bytes_of as bytes_in
+from restante.wire.receipts import decode_entry, receipt_id
+
+_WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.ASCII | re.IGNORECASE)
+
+
+class Wanted(NamedTuple):
+    """How long to wait, in seconds, and for what."""
+
+    wait_seconds: int
+    requirement: Requirement
+
+    def applied(self) -> Header:
+        """The header that says so (RFC 7240, section 3)."""
+        return (b"preference-applied", b"wait=%d" % self.wait_seconds)
+
+
+def wanted_of(request: Request) -> Wanted | None:
+    """What ``Prefer: wait`` and ``Restante-Require`` ask for; None where there is no such preference.
+
+    A longer wait than the longest is cut to that: it is a preference. Others are passed over (RFC 7240, section 2).
+    """
+    required = request.header(b"restante-require")
+    # Also where nothing is waited for: what cannot be read is a mistake.
+    requirement = ALL if required is None else Requirement.parse(required)
+    prefer = request.header(b"prefer")
+    if prefer is None:
+        return None
+    for one in prefer.split(","):
+        name, *_ = one.partition(";")
+        if match := _WAIT.fullmatch(name.strip()):
+            seconds = min(int(match[1]), WAIT_SECONDS_MAXIMUM)
+            return Wanted(seconds, requirement)
+        if name.strip().lower().startswith("wait"):
+            raise InvalidHeader(f"prefer has wait=seconds, a whole number, not {name[:40]!r}")
+    return None
+
+
+def to_delivery(record: DeliveryRecord, *, for_xml: bool) -> DeliveryOut:
+    """Where one delivery stands: what happened to it last, and once it is over who did that, and with what reply."""
+    out = DeliveryOut(
+        queue=record.queue, seq=record.seq, state=record.state.label, attempt=record.attempt
+    )
+    if record.last is None:
+        return out
+    last = decode_entry(record.last.entry)
+    out.receipt = receipt_id(record.last.queue, record.last.number)
+    out.outcome = last.outcome
+    out.attempt = record.attempt or last.attempt
+    out.reason = last.reason or None
+    if record.state in ENDED or record.state is State.DEAD:
+        out.settled_at = last.at
+        out.client = last.principal
+    if record.state in ENDED:
+        reply = bytes_in("reply", last.reply, last.reply_base64)
+        if reply is not None:
+            out.reply, out.reply_base64 = text_of(reply, for_xml=for_xml)
+        out.reply_content_type = last.reply_content_type or None
+    return out

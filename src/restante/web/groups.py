@@ -1,0 +1,112 @@
+"""Groups: published together, waited for, and undone together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from restante import auth
+from restante.engine.broker import Broker
+from restante.engine.group import Group, GroupState, Member
+from restante.engine.groups import Payload, Wanted
+from restante.errors import Malformed
+from restante.http.answers import Answer, Header, envelope
+from restante.http.api import Routes
+from restante.http.request import Request
+from restante.http.waiting import wanted_of
+from restante.model import Role
+from restante.web.publish import idempotency_key_of
+from restante.wire import times
+from restante.wire.group_messages import (
+    GroupItem,
+    GroupOut,
+    GroupPage,
+    GroupRequest,
+    MemberOut,
+    PayloadIn,
+)
+from restante.wire.messages import bytes_of
+
+PAGE: Final = 100
+PAGE_MAXIMUM: Final = 1_000
+_GROUP: Final = msgspec.json.Decoder(GroupRequest)
+
+
+def add_routes(routes: Routes, broker: Broker) -> None:
+    """Attach the calls."""
+    web = GroupCalls(broker)
+    routes.add("POST", "/v1/groups", web.ask)
+    routes.add("GET", "/v1/groups", web.list)
+    routes.add("GET", "/v1/groups/{id}", web.get)
+
+
+class GroupCalls:
+    """A publisher sees its own, an administrator everything."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._groups = broker.groups
+
+    async def ask(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
+        key = idempotency_key_of(request)
+        wanted = wanted_of(request)
+        asked = await request.read(_GROUP)
+        members = [_wanted(item) for item in asked.members]
+        group = await self._groups.ask(members, asked.timeout_seconds, request.actor, key)
+        headers: tuple[Header, ...] = ((b"location", f"/v1/groups/{group.id}".encode()),)
+        if wanted is not None:
+            group = await self._groups.outcome(
+                group.id, request.actor, wanted.wait_seconds, hangup=request
+            )
+            headers = (*headers, wanted.applied())
+        status = 202 if group.state is GroupState.PENDING else 200
+        return envelope(request, _group(group), "group", status, headers)
+
+    async def list(self, request: Request) -> Answer:
+        limit = request.integer("limit", PAGE, 1, PAGE_MAXIMUM)
+        page = await self._groups.page(request.actor, request.cursor("after"), limit)
+        out = GroupPage(groups=[_group(group) for group in page.groups], next=page.next)
+        return envelope(request, out, "groups")
+
+    async def get(self, request: Request) -> Answer:
+        group = await self._groups.outcome(
+            request.parameters["id"], request.actor, request.number("wait", 0.0), hangup=request
+        )
+        return envelope(request, _group(group), "group")
+
+
+def _wanted(item: GroupItem) -> Wanted:
+    compensation = None if item.compensation is None else _payload(item.compensation)
+    return Wanted(item.queue, _payload(item), compensation, item.required)
+
+
+def _payload(given: PayloadIn) -> Payload:
+    body = bytes_of("body", given.body, given.body_base64)
+    if body is None:
+        raise Malformed("a member and a compensation have a body or a body_base64")
+    return Payload(body, given.content_type)
+
+
+def _group(group: Group) -> GroupOut:
+    return GroupOut(
+        id=group.id,
+        asked_by=group.asked_by.name,
+        asked_at=times.to_text(group.asked_at_ms),
+        until=times.to_text(group.until_ms),
+        state=group.state.value,
+        reason=group.reason,
+        members=[_member(member) for member in group.members],
+        ended_at=None if group.ended_at_ms is None else times.to_text(group.ended_at_ms),
+    )
+
+
+def _member(member: Member) -> MemberOut:
+    return MemberOut(
+        queue=member.queue,
+        required=member.required,
+        notification=member.notification or None,
+        state=member.state.label,
+        reason=member.reason,
+        compensation=member.compensation or None,
+    )

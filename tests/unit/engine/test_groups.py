@@ -1,0 +1,285 @@
+"""All or compensate."""
+
+import asyncio
+
+import pytest
+from tests.unit.engine.house import ACME, OPERATOR, SHOP, settings, turns
+
+from restante.engine import groups
+from restante.engine.broker import Broker
+from restante.engine.groups import Payload, Wanted
+from restante.engine.settling import Settle
+from restante.errors import (
+    BodyTooLarge,
+    Forbidden,
+    GroupNotFound,
+    IdempotencyKeyReused,
+    Malformed,
+    OutOfBounds,
+    QueueNotFound,
+    StoreUnavailable,
+    TooManyGroups,
+)
+from restante.model import Actor, Role, Verb
+from restante.papers import Kind
+from restante.queries import Papers
+
+OTHER = Actor("other-shop", Role.PUBLISHER, "k-other")
+
+
+def member(queue, *, required=True, undo=True):
+    compensation = Payload(f"<undo-{queue}/>".encode(), "application/xml") if undo else None
+    return Wanted(
+        queue, Payload(f"<do-{queue}/>".encode(), "application/xml"), compensation, required
+    )
+
+
+BOTH = (member("acme"), member("bob"))
+
+
+async def ask(broker, wanted=BOTH, timeout_seconds=60, actor=SHOP, key=""):
+    group = await broker.groups.ask(wanted, timeout_seconds, actor, key)
+    await turns()
+    return group.id
+
+
+async def take(broker, queue):
+    """What the queue's client is handed."""
+    session = await broker.session(queue, OPERATOR)
+    (delivery,) = await session.receive(max=1)
+    return session, delivery
+
+
+async def settle(broker, queue, verb=Verb.ACK, **fields):
+    session, delivery = await take(broker, queue)
+    await session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)]).results()
+    await turns()
+    return delivery
+
+
+async def handed_out(broker, queue):
+    """The bodies that wait in the queue."""
+    session = await broker.session(queue, OPERATOR)
+    return [one.body for one in await session.receive(max=100)]
+
+
+async def stands(broker, id):
+    group = await broker.groups.group(id, OPERATOR)
+    return group.state.value, [one.state.label for one in group.members]
+
+
+async def left_over(broker):
+    """Papers of groups that are kept beside the past ones."""
+    bodies = await broker.store.browse(Papers(Kind.GROUP_BODY))
+    still_open = await broker.store.browse(Papers(Kind.GROUP, before="open/~", after="open/"))
+    return len(bodies) + len(still_open)
+
+
+async def test_all_sign(broker):
+    id = await ask(broker)
+    assert await stands(broker, id) == ("pending", ["ready", "ready"])
+    delivery = await settle(broker, "acme")
+    assert (delivery.body, delivery.attributes["group"]) == (b"<do-acme/>", id)
+    assert (await stands(broker, id))[0] == "pending"
+    await settle(broker, "bob")
+    assert await stands(broker, id) == ("complete", ["acked", "acked"])
+    assert await handed_out(broker, "acme") == []
+    assert await left_over(broker) == 0
+    assert len(broker.waiting) == 0
+
+
+async def test_one_rejects_and_who_acked_is_compensated(broker):
+    id = await ask(broker)
+    first = await settle(broker, "acme")
+    await settle(broker, "bob", Verb.REJECT, reason="out of stock")
+    group = await broker.groups.group(id, SHOP)
+    assert (group.state, group.reason) == ("compensated", "bob dead: out of stock")
+    _, delivery = await take(broker, "acme")
+    assert (delivery.id, delivery.body) == (group.members[0].compensation, b"<undo-acme/>")
+    assert delivery.attributes == {"group": id, "compensates": first.id}
+    assert group.members[1].compensation == ""
+    assert await handed_out(broker, "bob") == []
+    assert await left_over(broker) == 0
+
+
+async def test_a_late_ack_is_compensated_as_well(broker):
+    id = await ask(broker)
+    await settle(broker, "bob", Verb.REJECT)
+    assert await stands(broker, id) == ("compensating", ["ready", "dead"])
+    await settle(broker, "acme")
+    assert await stands(broker, id) == ("compensated", ["acked", "dead"])
+    assert await handed_out(broker, "acme") == [b"<undo-acme/>"]
+
+
+async def test_the_time_is_up(broker, clock):
+    id = await ask(broker, timeout_seconds=10)
+    await settle(broker, "acme")
+    clock.advance(9.9)
+    await turns()
+    assert (await stands(broker, id))[0] == "pending"
+    clock.advance(0.2)
+    await turns()
+    assert await stands(broker, id) == ("compensated", ["acked", "expired"])
+    assert (await broker.groups.group(id, SHOP)).reason in ("the time is up", "bob expired")
+    assert await handed_out(broker, "acme") == [b"<undo-acme/>"]
+
+
+async def test_what_is_leased_when_the_time_is_up_may_still_ack(broker, clock):
+    id = await ask(broker, timeout_seconds=10)
+    await settle(broker, "acme")
+    session, delivery = await take(broker, "bob")
+    clock.advance(15)
+    await turns()
+    assert await stands(broker, id) == ("compensating", ["acked", "leased"])
+    assert await handed_out(broker, "acme") == [b"<undo-acme/>"]
+    await session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)]).results()
+    await turns()
+    assert await stands(broker, id) == ("compensated", ["acked", "acked"])
+    assert await handed_out(broker, "bob") == [b"<undo-bob/>"]
+
+
+async def test_what_is_not_required_stops_nothing(broker):
+    id = await ask(broker, (member("acme"), member("bob", required=False)))
+    await settle(broker, "bob", Verb.REJECT)
+    assert (await stands(broker, id))[0] == "pending"
+    await settle(broker, "acme")
+    assert await stands(broker, id) == ("complete", ["acked", "dead"])
+
+
+async def test_without_a_compensation_there_is_nothing_to_undo(broker):
+    id = await ask(broker, (member("acme", undo=False), member("bob")))
+    await settle(broker, "acme")
+    await settle(broker, "bob", Verb.REJECT)
+    assert (await stands(broker, id))[0] == "compensated"
+    assert await handed_out(broker, "acme") == []
+
+
+async def test_waiting_for_a_group(broker, clock):
+    id = await ask(broker)
+    task = asyncio.create_task(broker.groups.outcome(id, SHOP, 30))
+    await settle(broker, "acme")
+    assert not task.done()
+    await settle(broker, "bob", Verb.REJECT)
+    assert (await task).state in ("compensating", "compensated")
+    other = await ask(broker)
+    task = asyncio.create_task(broker.groups.outcome(other, SHOP, 30))
+    await turns()
+    clock.advance(30)
+    assert (await task).state == "pending"
+
+
+async def test_asked_for_twice_under_one_key(broker):
+    id = await ask(broker, key="k")
+    assert await ask(broker, key="k") == id
+    assert await ask(broker, key="k", actor=OTHER) != id
+    with pytest.raises(IdempotencyKeyReused):
+        await ask(broker, timeout_seconds=61, key="k")
+    twice = await asyncio.gather(ask(broker, key="n"), ask(broker, key="n"))
+    assert twice[0] == twice[1]
+    assert len(await handed_out(broker, "acme")) == 3
+
+
+async def test_who_may(broker):
+    id = await ask(broker)
+    with pytest.raises(Forbidden):
+        await ask(broker, actor=ACME)
+    with pytest.raises(Forbidden):
+        await broker.groups.group(id, ACME)
+    for actor, asked in ((OTHER, id), (SHOP, "nothing"), (SHOP, "x" * 1_000)):
+        with pytest.raises(GroupNotFound):
+            await broker.groups.outcome(asked, actor)
+    assert [one.id for one in (await broker.groups.page(SHOP)).groups] == [id]
+    assert (await broker.groups.page(OTHER)).groups == []
+
+
+async def test_pages(broker, clock):
+    ended: list[str] = []
+    for _ in range(3):
+        id = await ask(broker)
+        await settle(broker, "acme")
+        await settle(broker, "bob")
+        ended.insert(0, id)
+        clock.advance(0.001)
+    still_open = await ask(broker)
+    first = await broker.groups.page(OPERATOR, limit=2)
+    assert [one.id for one in first.groups] == [still_open, *ended[:2]]
+    rest = await broker.groups.page(OPERATOR, first.next, limit=2)
+    assert ([one.id for one in rest.groups], rest.next) == (ended[2:], None)
+
+
+async def test_refused(broker, monkeypatch):
+    for wanted, error in (
+        ((), OutOfBounds),
+        (BOTH * 11, OutOfBounds),
+        ((member("acme", required=False),), Malformed),
+        ((member("acme"), member("nowhere")), QueueNotFound),
+        ((Wanted("acme", Payload(bytes(300_000), "a/b"), None, True),), OutOfBounds),
+    ):
+        with pytest.raises(error):
+            await ask(broker, wanted)
+    for seconds in (0, 604_801):
+        with pytest.raises(OutOfBounds):
+            await ask(broker, timeout_seconds=seconds)
+    await settings(broker, max_body_bytes=9)
+    with pytest.raises(BodyTooLarge):
+        await ask(broker)
+    await settings(broker)
+    monkeypatch.setattr(groups, "OPEN_GROUPS", 0)
+    with pytest.raises(TooManyGroups):
+        await ask(broker)
+    assert await left_over(broker) == 0
+    assert await handed_out(broker, "bob") == []
+
+
+@pytest.mark.parametrize("writes", range(6))
+async def test_another_broker_goes_on_where_one_died(store, clock, monkeypatch, writes):
+    """The node can write nothing after so many writes, whichever they are; nothing is lost or done twice."""
+    with monkeypatch.context() as patch:
+        left = writes + 1  # the first is the asking itself
+
+        def dying(verb):
+            method = getattr(store, verb)
+
+            def may_fail(*asked):
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise StoreUnavailable("gone")
+                return method(*asked)
+
+            return may_fail
+
+        async with Broker(store, clock) as one:
+            for verb in ("configure", "append"):
+                patch.setattr(store, verb, dying(verb))
+            id = await ask(one)
+            session = await one.session("acme", OPERATOR)
+            for delivery in await session.receive(max=1):
+                await session.settle(
+                    [Settle(lease=session.token(delivery), verb=Verb.ACK)]
+                ).results()
+            session = await one.session("bob", OPERATOR)
+            for delivery in await session.receive(max=1):
+                item = Settle(lease=session.token(delivery), verb=Verb.REJECT)
+                await session.settle([item]).results()
+            await turns()
+    async with Broker(store, clock) as two:
+        await turns()
+        if writes == 0:
+            await settle(two, "acme")
+            await settle(two, "bob", Verb.REJECT)
+        assert await stands(two, id) == ("compensated", ["acked", "dead"])
+        assert await handed_out(two, "acme") == [b"<undo-acme/>"]
+        assert await handed_out(two, "bob") == []
+        assert await left_over(two) == 0
+
+
+async def test_two_nodes_watch_the_same_group(store, clock):
+    async with Broker(store, clock) as one, Broker(store, clock) as two:
+        id = await ask(one)
+        await two.groups._take_up()
+        await turns()
+        await settle(two, "acme")
+        await settle(one, "bob", Verb.REJECT)
+        assert await stands(two, id) == ("compensated", ["acked", "dead"])
+        assert await handed_out(one, "acme") == [b"<undo-acme/>"]
