@@ -49,6 +49,8 @@ from restante.web import (
     metrics,
     nodes,
     notifications,
+    operation_socket,
+    operations,
     publish,
     settle,
     watch,
@@ -98,6 +100,7 @@ def build_api(
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
         *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(operations, operation_socket),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):

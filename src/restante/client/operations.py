@@ -8,6 +8,7 @@ from urllib.parse import quote
 from restante.client.answers import DeadPage, Receipt, ReceiptPage, Way
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
+from restante.client.long_operations import LongOperations
 from restante.client.operators import OperatorOperations
 from restante.client.watching import WatchOperations
 from restante.client.webhooks import WebhookOperations
@@ -36,7 +37,9 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class Operations(WebhookOperations, WatchOperations, JobOperations, OperatorOperations):
+class Operations(
+    WebhookOperations, WatchOperations, JobOperations, OperatorOperations, LongOperations
+):
     """Pages hold at most ``limit`` entries; ``after`` is the ``next`` of the page before. Times are RFC 3339."""
 
     def __init__(self, wire: Wire) -> None:

@@ -24,6 +24,7 @@ from restante.engine.intake import Intake
 from restante.engine.jobs import Jobs
 from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
+from restante.engine.operations import Operations
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.session import Session
@@ -105,6 +106,7 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
+        self.operations = Operations(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -120,6 +122,8 @@ class Broker:
             self.sweeper.retain(),
             self.membership.live(),
             self.jobs.live(),
+            self.operations.live(),
+            self.operations.watches.look(),
             self.monitor.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
@@ -161,6 +165,7 @@ class Broker:
         self.retire()
         self.draining = True
         self.wakeups.dismiss()
+        self.operations.watches.dismiss()
         self.attachments.drain()
 
     async def configure(self, *changes: Change) -> None:
@@ -188,6 +193,7 @@ class Broker:
         """A key has ended: who came with it is answered with nothing, and disconnected."""
         self.directory.end_key(key_id)
         self.wakeups.dismiss(key_id)
+        self.operations.watches.dismiss(key_id)
         self.attachments.dismiss(key_id)
 
     # -- publishing -----------------------------------------------------------------------------
