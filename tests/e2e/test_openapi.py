@@ -29,6 +29,7 @@ from restante.wire import (
     alert_messages,
     job_messages,
     messages,
+    operation_messages,
     operator_messages,
     watching,
     webhook_messages,
@@ -80,8 +81,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     assert "Traceback" not in service.log()
 
 
-# A stream of events has no end to wait for: test_events.py and test_watching.py have them.
-@schema.exclude(operation_id=["events", "watchOverview"]).parametrize()
+# A stream of events has no end to wait for: test_events.py, test_watching.py, test_operations.py have them.
+@schema.exclude(operation_id=["events", "watchOverview", "operationEvents"]).parametrize()
 @settings(
     max_examples=30,
     deadline=None,
@@ -290,6 +291,10 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "JobPage": job_messages.JobPage,
         "LinkMade": operator_messages.LinkMade,
         "NewLink": operator_messages.NewLink,
+        "Operation": operation_messages.OperationOut,
+        "OperationMove": operation_messages.MoveRequest,
+        "OperationPage": operation_messages.OperationPage,
+        "OperationRequest": operation_messages.OperationRequest,
         "OpenDelivery": messages.OpenOut,
         "OpenPage": messages.OpenPage,
         "Opened": messages.OpenedOut,

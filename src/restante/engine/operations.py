@@ -180,6 +180,8 @@ class Operations:
     ) -> list[Kept]:
         """The actor's own that are open and have that runner, up to ``limit``, by id. ``Forbidden`` for clients."""
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
+        if runner:
+            check_name("runner", runner)
         place = f"{_owner(actor)}/{runner}/"
         papers = await self._store.browse(
             Papers(

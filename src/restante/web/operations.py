@@ -14,6 +14,7 @@ from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
 from restante.http.events import HEADERS, HEARTBEAT, HEARTBEAT_SECONDS, RETRY_MS, data_of, drain
+from restante.http.publishing import idempotency_key_of
 from restante.http.request import Request, SendMessage
 from restante.operation import Asked
 from restante.wire.operation_messages import (
@@ -58,7 +59,8 @@ class OperationCalls:
             timeout_seconds=asked.timeout_seconds,
             keep_seconds=asked.keep_seconds,
         )
-        key = request.header(b"idempotency-key") or ""
+        header = request.header(b"idempotency-key")
+        key = "" if header is None else idempotency_key_of(header)
         kept = await self._operations.make(wanted, request.actor, key)
         place = f"/v1/operations/{kept.operation.id}".encode()
         return _answer(request, kept, 201, ((b"location", place),))

@@ -6,6 +6,7 @@ import json
 import pytest
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, turns
 
+from restante.changes import PutPaper
 from restante.engine import operations
 from restante.engine.broker import Broker
 from restante.errors import (
@@ -272,7 +273,7 @@ async def test_a_crash_before_or_after_the_telling_has_it_told_once(
                 configure = store.configure
 
                 def no_drop(changes):
-                    if any(isinstance(c, operations.PutPaper) for c in changes):
+                    if any(isinstance(c, PutPaper) for c in changes):
                         return configure(changes)
                     raise StoreUnavailable("gone")
 
