@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ async def told(service: Service, box: Mailbox, count: int) -> list[dict[str, Any
 
 async def events(
     caller: httpx.AsyncClient, id: str, last: str | None = None
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """Each as its fields, with its data read."""
     headers = {} if last is None else {"last-event-id": last}
     async with caller.stream("GET", f"/v1/operations/{id}/events", headers=headers) as stream:
@@ -141,7 +141,7 @@ async def test_events_go_on_where_they_were(server: Service, mailbox: Mailbox) -
             second = await anext(stream)
             assert (second["id"], second["data"]["state"]) == ("2", "running")
         async with contextlib.aclosing(events(caller, id, last="2")) as stream:
-            waiting = asyncio.create_task(anext(stream))
+            waiting = asyncio.ensure_future(anext(stream))
             ended = move(mailbox, id, state="failed", error={"code": "no_paper"})
             third = await waiting
             assert (third["id"], third["data"]) == ("3", ended)
@@ -270,20 +270,23 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[list[Service]]:
-    with PostgresqlServer(tmp_path / "database") as database:
+def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+    """Two processes on one PostgreSQL."""
+    with PostgresqlServer() as database:
+        url = database.create_database()
         services = []
         for name in ("one", "two"):
-            service = Service(tmp_path / name, "--store", database.url)
+            service = Service(tmp_path / name / "data", "--store", url)
+            service.data.mkdir(parents=True)
             service.start()
             services.append(service)
-        yield services
+        yield services[0], services[1]
         for service in services:
-            with contextlib.suppress(ProcessLookupError):
-                service.end(signal.SIGKILL)
+            if service.running:
+                assert service.end(signal.SIGTERM) == 0, service.log()
 
 
-async def test_on_two_nodes(nodes: list[Service]) -> None:
+async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:
     """Who waits on one hears of what is done on the other; of both, one tells; when one is killed, the other does."""
     one, two = nodes
     box = Mailbox(one)

@@ -90,7 +90,8 @@ class Watch:
             self._known[id] = max(self._known[id], kept.version)
             if id in self._news and self._news[id].version <= kept.version:
                 del self._news[id]
-            self._watches.seen(kept)
+            # The others that watch it need not wait for the next look.
+            self._watches.tell(kept)
             self._over(kept)
 
     def drop(self, id: str) -> None:
@@ -175,13 +176,8 @@ class Watches:
         if not watched.watches:
             del self._watched[id]
 
-    def seen(self, kept: Kept) -> None:
-        """Somebody has read it: the store need not be asked for what is as old as that."""
-        if (watched := self._watched.get(kept.operation.id)) is not None:
-            watched.version = max(watched.version, kept.version)
-
     def tell(self, kept: Kept) -> None:
-        """It has changed."""
+        """It stands so, as somebody has just written or read: whoever watches it and does not know is told."""
         watched = self._watched.get(kept.operation.id)
         if watched is not None:
             watched.version = max(watched.version, kept.version)

@@ -1,6 +1,7 @@
 """Operations that complete later: who may move them, who hears of it, and how their ends are told."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, t
 from restante.changes import PutPaper
 from restante.engine import operations
 from restante.engine.broker import Broker
+from restante.engine.operation_watches import Watches
 from restante.errors import (
     ClientNotFound,
     Forbidden,
@@ -230,6 +232,62 @@ async def test_a_watch_over_many_hears_of_each_the_latest(broker):
         with pytest.raises(OperationNotFound):
             await broker.operations.watch(watch, ids[1], BOB)
         assert ids[1] in watch
+
+
+async def test_what_one_reads_the_others_need_not_look_for(broker, store, clock):
+    """Another node has changed it, and somebody here comes to know before the next look does."""
+    id = (await make(broker)).operation.id
+    with broker.operations.watches.watch("k") as watch:
+        await broker.operations.watch(watch, id, ACME)
+        async with Broker(store, clock) as other:
+            await other.operations.move(id, RUNNING, SHOP)
+        assert (await broker.operations.wait(id, ACME, after=1, seconds=1)).version == 2
+        assert [kept.version for kept in await watch.next(1)] == [2]
+
+
+class Shared:
+    """The store as a node sees it that is not alone with it; every question is written down."""
+
+    nodes = object()
+
+    def __init__(self, store):
+        self._store = store
+        self.asked = []
+
+    def browse(self, query):
+        self.asked.append(query)
+        return self._store.browse(query)
+
+
+async def test_one_look_is_for_all_that_wait_whoever_made_the_change(broker, store, clock):
+    ids = [(await make(broker)).operation.id for _ in range(30)]
+    shared = Shared(store)
+    watches = Watches(shared, clock)
+    looking = asyncio.create_task(watches.look())
+    await turns()
+    clock.advance(10)
+    await turns()
+    assert shared.asked == [], "nobody waits"
+    with contextlib.ExitStack() as stack:
+        all_of_them = [stack.enter_context(watches.watch("k")) for _ in range(50)]
+        for watch in all_of_them:
+            for id in ids:
+                watch.arm(id)
+                watch.seen(await broker.operations.find(id, ACME))
+        await broker.operations.move(ids[0], RUNNING, SHOP)
+        await turns()
+        clock.advance(1)
+        await turns()
+        versions, changed = shared.asked
+        assert (set(versions.keys), changed.key) == (set(ids), ids[0])
+        for watch in all_of_them:
+            assert [kept.version for kept in await watch.next(1)] == [2]
+        await turns()
+        clock.advance(1)
+        await turns()
+        assert len(shared.asked) == 3, "nothing has changed"
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
 
 
 # -- time, crashes ------------------------------------------------------------------------------
