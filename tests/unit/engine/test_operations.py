@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Any
 
 import pytest
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, turns
@@ -261,7 +262,7 @@ class Shared:
 
 async def test_one_look_is_for_all_that_wait_whoever_made_the_change(broker, store, clock):
     ids = [(await make(broker)).operation.id for _ in range(30)]
-    shared = Shared(store)
+    shared: Any = Shared(store)
     watches = Watches(shared, clock)
     looking = asyncio.create_task(watches.look())
     await turns()
