@@ -77,7 +77,8 @@ class RespondAsync:
         self._queue_of = queue_of
         self._timeout_seconds = timeout_seconds
         self._limit = under_way
-        self._running: set[asyncio.Task[Any]] = set()
+        self._endpoints: set[asyncio.Task[Answered]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._recovered = False
         self._recovering = asyncio.Lock()
 
@@ -93,9 +94,10 @@ class RespondAsync:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._running:
+        tasks = [*self._finishing, *self._endpoints]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -120,12 +122,12 @@ class RespondAsync:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send, wait: float) -> None:
         body, whole = await _body_of(receive)
-        if not whole or len(self._running) >= self._limit:
+        if not whole or len(self._endpoints) >= self._limit:
             await self._application(scope, _again(body, receive, more=not whole), send)
             return
         endpoint = asyncio.create_task(self._answer(scope, body))
-        self._running.add(endpoint)
-        endpoint.add_done_callback(self._running.discard)
+        self._endpoints.add(endpoint)
+        endpoint.add_done_callback(self._endpoints.discard)
         try:
             done, _ = await asyncio.wait([endpoint], timeout=wait)
             id = None if done else await self._make(scope)
@@ -136,8 +138,8 @@ class RespondAsync:
             endpoint.cancel()
             raise
         finishing = asyncio.create_task(self._finish(id, endpoint))
-        self._running.add(finishing)
-        finishing.add_done_callback(self._running.discard)
+        self._finishing.add(finishing)
+        finishing.add_done_callback(self._finishing.discard)
         await self._show_open(send, scope, id, OperationState.RUNNING, applied=True)
 
     async def _answer(self, scope: Scope, body: bytes) -> Answered:

@@ -152,6 +152,16 @@ async def test_without_room_or_without_restante_it_is_answered_as_ever(
             assert (await caller.get("/operations/x")).status_code == 503
 
 
+async def test_so_many_go_on_in_the_background(slow: Slow, restante_client: Client) -> None:
+    async with served(slow, restante_client, under_way=2) as caller:
+        places = [await begun(caller) for _ in range(2)]
+        third = asyncio.create_task(caller.post("/reports/sales", content=b"June", headers=ASYNC))
+        slow.go.set()
+        assert (await third).status_code == 201
+        for place in places:
+            assert (await caller.get(f"{place}?wait=30")).content == b"report on May"
+
+
 async def test_one_that_is_interrupted_says_so(slow: Slow, restante_client: Client) -> None:
     """Stopped in order, it is told at once; after a crash, when the process of that name is there again."""
     async with served(slow, restante_client) as caller:
