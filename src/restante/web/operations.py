@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from restante import auth
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
 from restante.engine.operation_watches import Kept, Watch
@@ -16,6 +17,7 @@ from restante.http.api import Routes
 from restante.http.events import HEADERS, HEARTBEAT, HEARTBEAT_SECONDS, RETRY_MS, data_of, drain
 from restante.http.publishing import idempotency_key_of
 from restante.http.request import Request, SendMessage
+from restante.model import Role
 from restante.operation import Asked
 from restante.wire.operation_messages import (
     MoveRequest,
@@ -50,6 +52,7 @@ class OperationCalls:
         self._operations = broker.operations
 
     async def make(self, request: Request) -> Answer:
+        auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
         asked = await request.read(_ASKED)
         wanted = Asked(
             title=asked.title,
@@ -88,8 +91,10 @@ class OperationCalls:
         return _answer(request, kept)
 
     async def move(self, request: Request) -> Answer:
-        move = to_move(await request.read(_MOVE))
         id, version = request.parameters["id"], _version(request)
+        # Before it is read: whose it is not learns nothing, whatever was sent.
+        await self._operations.find(id, request.actor)
+        move = to_move(await request.read(_MOVE))
         return _answer(
             request, await self._operations.move(id, move, request.actor, version=version)
         )
