@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restante.client.respond_async import RespondAsync
     from restante.embedding import asgi, open
     from restante.outbox import publish_in
 
-__all__ = ["__version__", "asgi", "open", "publish_in"]
+__all__ = ["RespondAsync", "__version__", "asgi", "open", "publish_in"]
 __version__ = "0.1.0"
 
 
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from restante import outbox  # noqa: PLC0415
 
         return outbox.publish_in
+    if name == "RespondAsync":
+        from restante.client import respond_async  # noqa: PLC0415
+
+        return respond_async.RespondAsync
     raise AttributeError(f"module 'restante' has no attribute {name!r}")

@@ -57,6 +57,8 @@ from restante.web import (
     metrics,
     nodes,
     notifications,
+    operation_socket,
+    operations,
     publish,
     settle,
     signing_keys,
@@ -118,6 +120,8 @@ def build_api(
             dead_letters,
             jobs,
             groups,
+            operations,
+            operation_socket,
             acts,
         ),
     ):

@@ -36,7 +36,10 @@
     │   ├── PaperChanged        409  by another node meanwhile
     │   ├── ReceiptNotSealed    409  it was written only just now: its proof is there in a second
     │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
-    │   └── TooManyJobs         409  as many are under way as may be
+    │   ├── TooManyJobs         409  as many are under way as may be
+    │   ├── OperationEnded      409  it never changes again
+    │   └── TooManyOperations   409  as many of this service are open as may be
+    ├── OperationChanged        412  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
     ├── TooManyGroups           429  are open
@@ -250,6 +253,11 @@ class GroupNotFound(NotFound):
     title = "Group not found"
 
 
+class OperationNotFound(NotFound):
+    code = "operation_not_found"
+    title = "No such operation"
+
+
 class BodyGone(RestanteError):
     code = "body_gone"
     status = 410
@@ -348,6 +356,22 @@ class JobEnded(Conflict):
 class TooManyJobs(Conflict):
     code = "too_many_jobs"
     title = "Too many jobs"
+
+
+class OperationEnded(Conflict):
+    code = "operation_ended"
+    title = "The operation has ended"
+
+
+class TooManyOperations(Conflict):
+    code = "too_many_operations"
+    title = "Too many open operations"
+
+
+class OperationChanged(RestanteError):
+    code = "operation_changed"
+    status = 412
+    title = "Changed meanwhile"
 
 
 class TooManyConnections(RestanteError):

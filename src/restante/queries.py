@@ -314,6 +314,13 @@ class PaperOf(Query[Paper | None], frozen=True):
     key: str
 
 
+class PaperVersions(Query[dict[str, int]], frozen=True):
+    """The versions of those of a kind that are there, by their keys."""
+
+    kind: Kind
+    keys: tuple[str, ...]
+
+
 class Papers(Query[list[Paper]], frozen=True):
     """Those of a kind with ``after`` < key < ``before`` (empty: no such bound), rising, or from the last down."""
 

@@ -30,7 +30,8 @@ from restante.testing.transports.drivers.websocket import Binary, Text
 from restante.testing.transports.stage import Stage, ack, one
 from restante.transports import events as server_sent
 from restante.transports import websocket
-from restante.wire import frames
+from restante.web import operation_socket
+from restante.wire import frames, operation_messages
 from restante.wire.messages import NotificationOut, PublishedItem, SettledItem
 
 SPECIFICATION: Final = Path(restante.web.__file__).with_name("asyncapi.yaml")
@@ -251,6 +252,8 @@ def channel_messages(name: str) -> set[str]:
 
 CLIENT: Final = typing.get_args(frames.AnyClientFrame)
 SERVER: Final = typing.get_args(frames.AnyServerFrame)
+WATCHING: Final = typing.get_args(operation_messages.WatchFrame)
+OF_OPERATIONS: Final = (*WATCHING, operation_messages.OperationFrame)
 STRUCTS: Final[dict[str, Any]] = {
     **{kind.__name__: kind for kind in (*CLIENT, *SERVER)},
     "AckItem": frames.AckItem,
@@ -262,13 +265,17 @@ STRUCTS: Final[dict[str, Any]] = {
     "Notification": frames.FramedNotification,
     "SettledItem": SettledItem,
     "PublishedItem": PublishedItem,
+    **{kind.__name__: kind for kind in OF_OPERATIONS},
+    "Operation": operation_messages.OperationOut,
 }
 
 
 def test_every_frame_of_the_code_is_described() -> None:
     tags = {kind.__struct_config__.tag for kind in (*CLIENT, *SERVER)}
     assert channel_messages("socket") == channel_messages("queueSocket") == tags
-    for kind in (*CLIENT, *SERVER):
+    watching = {kind.__struct_config__.tag for kind in OF_OPERATIONS}
+    assert channel_messages("operationSocket") == watching | {"error", "drain"}
+    for kind in (*CLIENT, *SERVER, *OF_OPERATIONS):
         tag = kind.__struct_config__.tag
         assert MESSAGES[tag]["name"] == tag
         assert MESSAGES[tag]["payload"] == {"$ref": f"#/components/schemas/{kind.__name__}"}
@@ -282,10 +289,9 @@ def test_the_service_sends_and_receives_what_the_code_says() -> None:
         ways[operation["action"]] |= {reference["$ref"].split("/")[-1] for reference in references}
         for reference in operation.get("reply", {}).get("messages", ()):
             ways["send"].add(reference["$ref"].split("/")[-1])
-    assert ways["receive"] == {kind.__struct_config__.tag for kind in CLIENT}
-    assert ways["send"] == {kind.__struct_config__.tag for kind in SERVER} | channel_messages(
-        "events"
-    )
+    assert ways["receive"] == {kind.__struct_config__.tag for kind in (*CLIENT, *WATCHING)}
+    sent = {kind.__struct_config__.tag for kind in (*SERVER, operation_messages.OperationFrame)}
+    assert ways["send"] == sent | channel_messages("events") | channel_messages("operationEvents")
 
 
 @pytest.mark.parametrize("name", STRUCTS)
@@ -420,11 +426,12 @@ def test_what_both_specifications_describe_they_describe_alike() -> None:
 
 def test_the_addresses_are_those_of_the_code() -> None:
     routes = Routes()
-    for transport in (websocket, server_sent):
+    for transport in (websocket, server_sent, operation_socket):
         transport.add_routes(routes, NOBODY)
     addresses = {channel["address"] for channel in DOCUMENT["channels"].values()}
-    # The cookie is a call like others: openapi.yaml has it.
-    assert addresses == {path for _, path in routes} - {"/v1/cookie"}
+    # The cookie is a call like others: openapi.yaml has it. The events of operations stand among calls.
+    streams = {path for _, path in routes} - {"/v1/cookie"} | {"/v1/operations/{id}/events"}
+    assert addresses == streams
 
 
 def test_anyone_may_read_it(mailbox: Mailbox) -> None:

@@ -219,6 +219,7 @@ def _routes() -> list[tuple[str, str]]:
     class Nothing:
         directory = clock = rates = retiring = jobs = alerts = monitor = acts = webhooks = None
         signing_keys = None
+        operations = None
 
         class store:  # noqa: N801
             browse = None
@@ -243,10 +244,11 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     assert made.status_code == 201, made.text
     mailbox.client.post(f"{webhook_path}/disable")
     webhook = mailbox.client.get(webhook_path).json()
+    operation = mailbox.publisher.post("/v1/operations", json={"client": mailbox.name}).json()
     before = (mailbox.receipts(), mailbox.figures()["leased"])
     # The cookie is the caller's own, and opens what its key opens; test_events.py has that.
     open_to_all = {"/openapi.yaml", "/asyncapi.yaml", "/restante.proto", "/docs", "/docs/{file}"}
-    open_to_all |= {"/v1/cookie", "/v1/socket"}
+    open_to_all |= {"/v1/cookie", "/v1/socket", "/v1/operations/socket"}
     # What these are for stands in their bodies: test_connect.py and test_grpc.py have them.
     calls = {path for _, path in _routes() if path.startswith(f"/{NAME}/")}
     assert len(calls) == 5
@@ -271,6 +273,8 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
             ("/v1/receipts/{id}", receipt["id"]),
             ("/v1/keys/{id}", mailbox.key.split("_")[1]),
             ("/v1/subscriptions/{id}", subscription["id"]),
+            ("/v1/operations/{id}", operation["id"]),
+            ("/v1/operations/{id}/events", operation["id"]),
             ("/v1/queues/{queue}/webhook/secrets/{id}", webhook["secrets"][0]["id"]),
         ):
             if path == placeholder:

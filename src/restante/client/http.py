@@ -98,6 +98,7 @@ class Wire:
         *,
         ask: object = None,
         params: Mapping[str, str | int | float | None] | None = None,
+        headers: Mapping[str, str] = {},
         repeatable: bool | None = None,
         wait_seconds: float = 0.0,
     ) -> T:
@@ -110,7 +111,10 @@ class Wire:
             method,
             path,
             content=content,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers={
+                **headers,
+                **({} if content is None else {"Content-Type": "application/json"}),
+            },
             params={name: value for name, value in (params or {}).items() if value is not None},
             repeatable=method in ("GET", "PUT") if repeatable is None else repeatable,
             wait_seconds=wait_seconds,

@@ -9,6 +9,7 @@ from restante.client.answers import DeadPage, NotificationStatus, Receipt, Recei
 from restante.client.groups import GroupOperations
 from restante.client.http import Wire
 from restante.client.jobs import JobOperations
+from restante.client.long_operations import LongOperations
 from restante.client.operators import OperatorOperations
 from restante.client.proofs import ProofOperations
 from restante.client.signing import SigningKeyOperations
@@ -43,6 +44,7 @@ class Operations(
     WatchOperations,
     JobOperations,
     GroupOperations,
+    LongOperations,
     OperatorOperations,
     ProofOperations,
     SigningKeyOperations,

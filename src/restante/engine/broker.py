@@ -25,6 +25,7 @@ from restante.engine.intake import Intake
 from restante.engine.jobs import Jobs
 from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
+from restante.engine.operations import Operations
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
@@ -117,6 +118,7 @@ class Broker:
         self.log = ReceiptLog(store, clock, self.membership.id, signers, ledger_head_seconds)
         self.waiting = Waiting(self)
         self.groups = Groups(self)
+        self.operations = Operations(self)
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -133,6 +135,8 @@ class Broker:
             self.membership.live(),
             self.jobs.live(),
             self.groups.live(),
+            self.operations.live(),
+            self.operations.watches.look(),
             self.monitor.watch(),
             self.log.live(),
         ]
@@ -176,6 +180,7 @@ class Broker:
         self.draining = True
         self.wakeups.dismiss()
         self.waiting.dismiss()
+        self.operations.watches.dismiss()
         self.attachments.drain()
 
     async def configure(self, *changes: Change) -> None:
@@ -204,6 +209,7 @@ class Broker:
         self.directory.end_key(key_id)
         self.wakeups.dismiss(key_id)
         self.waiting.dismiss(key_id)
+        self.operations.watches.dismiss(key_id)
         self.attachments.dismiss(key_id)
 
     # -- publishing -----------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from restante.engine.groups import Payload, Wanted
 from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
+from restante.http.publishing import idempotency_key_of
 from restante.http.request import Request
 from restante.http.waiting import wanted_of
 from restante.model import Role
-from restante.web.publish import idempotency_key_of
 from restante.wire import times
 from restante.wire.group_messages import (
     GroupItem,
@@ -49,7 +49,8 @@ class GroupCalls:
 
     async def ask(self, request: Request) -> Answer:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
-        key = idempotency_key_of(request)
+        header = request.header(b"idempotency-key")
+        key = "" if header is None else idempotency_key_of(header)
         wanted = wanted_of(request)
         asked = await request.read(_GROUP)
         members = [_wanted(item) for item in asked.members]

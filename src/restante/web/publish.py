@@ -13,7 +13,7 @@ from restante.engine.broker import Broker
 from restante.errors import InvalidHeader, RestanteError
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
-from restante.http.publishing import to_places, to_publication, to_result
+from restante.http.publishing import idempotency_key_of, to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.http.waiting import to_delivery, wanted_of
 from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
@@ -130,7 +130,7 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         if raw_name == b"content-type":
             content_type = raw_value.decode("latin-1")
         elif raw_name == b"idempotency-key":
-            idempotency_key = _idempotency_key(raw_value.decode("latin-1"))
+            idempotency_key = idempotency_key_of(raw_value.decode("latin-1"))
         elif raw_name.startswith(b"ce-"):
             attributes[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
         elif raw_name.startswith(b"restante-"):
@@ -165,19 +165,6 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         deliver_after_seconds=deliver_after_seconds,
         expires_after_seconds=expires_after_seconds,
     )
-
-
-def idempotency_key_of(request: Request) -> str:
-    """The request's key; empty where it has none."""
-    value = request.header(b"idempotency-key")
-    return "" if value is None else _idempotency_key(value)
-
-
-def _idempotency_key(value: str) -> str:
-    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare."""
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return _given("idempotency-key", value)
 
 
 def _given(name: str, value: str) -> str:

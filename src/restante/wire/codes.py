@@ -49,6 +49,7 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.TooSlow: Code.DEADLINE_EXCEEDED,
     errors.HeadTooLarge: Code.RESOURCE_EXHAUSTED,
     errors.Conflict: Code.FAILED_PRECONDITION,
+    errors.OperationChanged: Code.FAILED_PRECONDITION,
     errors.AlreadyExists: Code.ALREADY_EXISTS,
     errors.Displaced: Code.ABORTED,
     errors.TooManyConnections: Code.RESOURCE_EXHAUSTED,

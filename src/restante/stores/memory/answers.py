@@ -82,6 +82,9 @@ class Answers:
                 return self._receipts(asked)
             case query.PaperOf(kind, key):
                 return tables.papers.get((kind, key))
+            case query.PaperVersions(kind, keys):
+                there = [key for key in keys if (kind, key) in tables.papers]
+                return {key: tables.papers[kind, key].version for key in there}
             case query.Papers():
                 return self._papers(asked)
             case query.Unsealed(limit):

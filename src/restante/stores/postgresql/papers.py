@@ -43,6 +43,8 @@ _PAPER: Final = (
     "SELECT kind, key, version, content, expires_at FROM restante.papers WHERE kind = $1"
 )
 
+_VERSIONS: Final = "SELECT key, version FROM restante.papers WHERE kind = $1 AND key = ANY($2)"
+
 
 def is_repeatable(changes: Sequence[PaperChange]) -> bool:
     """Whether doing them twice does no harm: none of them must find a given version."""
@@ -109,6 +111,12 @@ async def one(connection: Connection, kind: Kind, key: str) -> Paper | None:
     """The answer to ``PaperOf``."""
     row = await connection.fetchrow(f"{_PAPER} AND key = $2", kind.value, key)
     return None if row is None else _paper(row)
+
+
+async def versions(connection: Connection, kind: Kind, keys: Sequence[str]) -> dict[str, int]:
+    """The answer to ``PaperVersions``."""
+    rows = await connection.fetch(_VERSIONS, kind.value, list(keys))
+    return {key: version for key, version in rows}  # noqa: C416 (a Record is no pair to the checker)
 
 
 async def page(connection: Connection, asked: Papers) -> list[Paper]:

@@ -126,6 +126,8 @@ class Reads:
                 return await self._receipts(asked)
             case query.PaperOf(kind, key):
                 return await papers.one(self._connection, kind, key)
+            case query.PaperVersions(kind, keys):
+                return await papers.versions(self._connection, kind, keys)
             case query.Papers():
                 return await papers.page(self._connection, asked)
             case query.Unsealed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -144,6 +145,13 @@ class Reads:
                     f"{_PAPER} WHERE kind = ? AND key = ?", (kind.value, key)
                 ).fetchone()
                 return None if row is None else _paper(row)
+            case query.PaperVersions(kind, keys):
+                rows = self._execute(
+                    "SELECT key, version FROM papers WHERE kind = ?"
+                    " AND key IN (SELECT value FROM json_each(?))",
+                    (kind.value, json.dumps(keys)),
+                )
+                return dict(rows)
             case query.Papers():
                 return self._papers(asked)
             case query.Unsealed():

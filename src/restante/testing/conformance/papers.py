@@ -10,7 +10,7 @@ from restante.changes import DropPaper, PutPaper, PutQueue
 from restante.errors import ClientNotFound, PaperChanged
 from restante.model import Queue
 from restante.papers import Kind, Paper
-from restante.queries import PaperOf, Papers, QueueByName
+from restante.queries import PaperOf, Papers, PaperVersions, QueueByName
 from restante.testing.conformance.stage import Stage, refused
 
 
@@ -78,6 +78,13 @@ async def papers_come_in_pages_by_key(stage: Stage) -> None:
     assert await _keys(stage, limit=2) == names[:2]
     assert await _keys(stage, newest_first=True, limit=2) == ["~", "b"]
     assert await _keys(stage, newest_first=True, before="b") == ["a0", "a/b", "a"]
+
+
+async def versions_are_told_of_those_that_are_there(stage: Stage) -> None:
+    await stage.configure(PutPaper(_new(key="a")), PutPaper(_new(key="b")))
+    await stage.configure(PutPaper(_new(key="b")), PutPaper(_new(kind=Kind.JOB, key="c")))
+    for keys, found in (((), {}), (("c",), {}), (("b", "a", "c", "b"), {"a": 1, "b": 2})):
+        assert await stage.store.browse(PaperVersions(Kind.ACT, keys)) == found
 
 
 async def papers_past_their_time_are_pruned(stage: Stage) -> None:

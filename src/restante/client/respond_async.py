@@ -1,0 +1,316 @@
+"""An ASGI middleware that answers slow requests early, where the caller prefers that (RFC 7240, ``respond-async``).
+
+The endpoint goes on in the background, and what it answers is kept in an operation of Restante's. The caller gets 202
+at once, or after the ``wait`` that it prefers too, with the place to ask at: there it finds the endpoint's own answer.
+What was under way when a process of the service ended is marked as failed, ``interrupted``, when it starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from restante.client.client import Client
+from restante.errors import NotFound, OperationEnded, RestanteError
+from restante.operation import RESULT_BYTES, TIMEOUT_SECONDS, OperationState
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MEDIA_TYPE: Final = "application/vnd.restante.answer+json"
+"""Of the result: the answer's status, headers and body."""
+UNDER_WAY: Final = 100
+"""Requests that go on in the background at once."""
+BODY_BYTES: Final = 1_048_576
+"""A request with a larger body is answered when its endpoint has answered."""
+_WAIT_MAXIMUM: Final = 60
+_RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
+_INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
+
+
+class Answered(msgspec.Struct):
+    """An endpoint's whole answer, as it is kept in JSON: names and values as Latin-1 text, the body in base64."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class RespondAsync:
+    """``RespondAsync(application, client, runner="shop-1", paths=("/reports",))``, itself an application.
+
+    ``runner`` names this process, and no other at the same time: it fails what an earlier one of that name left. It
+    is for requests to ``paths`` and what is below them. Where to ask is below ``prefix``; an id there is a secret of
+    its caller's. ``queue_of`` says by the scope of a request which queue is told of its end. At most ``under_way``
+    requests go on in the background; where there is no room, or Restante cannot be reached, a request is answered when
+    its endpoint has answered. Use it as a context manager, or have the server run its lifespan.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        client: Client,
+        *,
+        runner: str,
+        paths: Collection[str],
+        prefix: str = "/operations",
+        queue_of: Callable[[Scope], str] = lambda _: "",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        under_way: int = UNDER_WAY,
+    ) -> None:
+        self._application = application
+        self._client = client
+        self._runner = runner
+        self._paths = tuple(path.rstrip("/") for path in paths)
+        self._prefix = prefix.rstrip("/")
+        self._queue_of = queue_of
+        self._timeout_seconds = timeout_seconds
+        self._limit = under_way
+        self._endpoints: set[asyncio.Task[Answered]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._recovered = False
+        self._recovering = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        with contextlib.suppress(RestanteError):
+            # Where it cannot be reached now, the first request that is to go on in the background tries again.
+            await self._recover()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks = [*self._finishing, *self._endpoints]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            async with self:
+                await self._application(scope, receive, send)
+            return
+        if scope["type"] == "http":
+            path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+            if scope["method"] == "GET" and path.startswith(f"{self._prefix}/"):
+                await self._show(path.removeprefix(f"{self._prefix}/"), scope, send)
+                return
+            wait = _preferred_wait(scope)
+            if wait is not None and self._is_slow(path):
+                await self._respond(scope, receive, send, wait)
+                return
+        await self._application(scope, receive, send)
+
+    # -- answering early ------------------------------------------------------------------------
+
+    def _is_slow(self, path: str) -> bool:
+        return any(path == own or path.startswith(f"{own}/") for own in self._paths)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, wait: float) -> None:
+        body, whole = await _body_of(receive)
+        if not whole or len(self._endpoints) >= self._limit:
+            await self._application(scope, _again(body, receive, more=not whole), send)
+            return
+        endpoint = asyncio.create_task(self._answer(scope, body))
+        self._endpoints.add(endpoint)
+        endpoint.add_done_callback(self._endpoints.discard)
+        try:
+            done, _ = await asyncio.wait([endpoint], timeout=wait)
+            id = None if done else await self._make(scope)
+            if id is None:
+                await _send(send, await endpoint)
+                return
+        except asyncio.CancelledError:
+            endpoint.cancel()
+            raise
+        finishing = asyncio.create_task(self._finish(id, endpoint))
+        self._finishing.add(finishing)
+        finishing.add_done_callback(self._finishing.discard)
+        await self._show_open(send, scope, id, OperationState.RUNNING, applied=True)
+
+    async def _answer(self, scope: Scope, body: bytes) -> Answered:
+        answered = Answered(500, [], b"")
+        chunks: list[bytes] = []
+
+        async def take(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered.status = message["status"]
+                answered.headers = [
+                    (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
+                    for name, value in message.get("headers", ())
+                ]
+            elif message["type"] == "http.response.body":
+                chunks.append(message.get("body", b""))
+
+        await self._application(scope, _again(body, _never, more=False), take)
+        answered.body = b"".join(chunks)
+        return answered
+
+    async def _make(self, scope: Scope) -> str | None:
+        """A running operation's id; None where there can be none now."""
+        try:
+            await self._recover()
+            made = await self._client.create_operation(
+                title=f"{scope['method']} {scope['path']}"[:255],
+                queue=self._queue_of(scope),
+                runner=self._runner,
+                timeout_seconds=self._timeout_seconds,
+            )
+        except RestanteError:
+            return None
+        return made.id
+
+    async def _finish(self, id: str, endpoint: asyncio.Task[Answered]) -> None:
+        try:
+            await self._move(id, state=OperationState.RUNNING)
+            content = msgspec.json.encode(await endpoint)
+        except asyncio.CancelledError:
+            endpoint.cancel()
+            with contextlib.suppress(RestanteError):
+                await self._client.move_operation(
+                    id, state=OperationState.FAILED, error=_INTERRUPTED
+                )
+            raise
+        except Exception as error:  # noqa: BLE001 (told in the operation)
+            failure = ("endpoint_failed", type(error).__name__)
+            await self._move(id, state=OperationState.FAILED, error=failure)
+            return
+        if len(content) > RESULT_BYTES:
+            failure = ("answer_too_large", f"it is {len(content)} bytes, and {RESULT_BYTES} may be")
+            await self._move(id, state=OperationState.FAILED, error=failure)
+            return
+        await self._move(
+            id, state=OperationState.SUCCEEDED, result=content, result_content_type=MEDIA_TYPE
+        )
+
+    async def _move(self, id: str, **move: Any) -> None:
+        """Move it on, for as long as it takes."""
+        for seconds in itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1])):
+            try:
+                await self._client.move_operation(id, **move)
+            except (OperationEnded, NotFound):
+                return  # It was given up meanwhile.
+            except RestanteError:
+                await asyncio.sleep(seconds)
+            else:
+                return
+
+    async def _recover(self) -> None:
+        """Once: fail what an earlier process of this name left. Nothing of this one is among it yet."""
+        async with self._recovering:
+            while not self._recovered:
+                page = await self._client.open_operations(runner=self._runner)
+                for left in page.operations:
+                    with contextlib.suppress(OperationEnded, NotFound):
+                        await self._client.move_operation(
+                            left.id, state=OperationState.FAILED, error=_INTERRUPTED
+                        )
+                self._recovered = not page.operations
+
+    # -- showing --------------------------------------------------------------------------------
+
+    async def _show(self, id: str, scope: Scope, send: Send) -> None:
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        try:
+            found = await self._client.operation(id, wait=_seconds(query.get("wait", "0")))
+        except NotFound:
+            await _send_json(send, 404, {"detail": "there is no such operation here"})
+            return
+        except RestanteError as error:
+            await _send_json(send, 503, {"detail": error.detail})
+            return
+        if not found.state.ended:
+            await self._show_open(send, scope, id, found.state)
+        elif found.result_content_type == MEDIA_TYPE:
+            await _send(send, msgspec.json.decode(found.result or "", type=Answered))
+        else:
+            told = {"id": id, "state": found.state, "error": found.error}
+            await _send_json(send, 500, told)
+
+    async def _show_open(
+        self, send: Send, scope: Scope, id: str, state: OperationState, *, applied: bool = False
+    ) -> None:
+        place = f"{scope.get('root_path', '')}{self._prefix}/{id}"
+        headers = [("location", place), ("retry-after", "1")]
+        if applied:
+            headers.append(("preference-applied", "respond-async"))
+        await _send_json(send, 202, {"id": id, "state": state}, headers)
+
+
+def _preferred_wait(scope: Scope) -> float | None:
+    """For how many seconds the caller would rather wait first; None: it does not prefer an early answer at all."""
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer"]
+    preferences: dict[str, str] = {}
+    for part in ",".join(lines).split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        # Of one that is repeated the first counts (RFC 7240, section 2).
+        preferences.setdefault(name.strip().lower(), value.strip(' \t"'))
+    if "respond-async" not in preferences:
+        return None
+    return _seconds(preferences.get("wait", "0"))
+
+
+def _seconds(text: str) -> float:
+    """A wait as it is asked for, within 0 to 60; 0 for what is no number."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), _WAIT_MAXIMUM) if math.isfinite(seconds) else 0.0
+
+
+async def _body_of(receive: Receive) -> tuple[bytes, bool]:
+    """A request's body, and whether it is whole: not where it is above ``BODY_BYTES``, or its sender has left."""
+    body = b""
+    while len(body) <= BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body, message["type"] == "http.request"
+    return body, False
+
+
+def _again(body: bytes, rest: Receive, *, more: bool) -> Receive:
+    """What gives the body as the beginning of a request, and then the rest; ``more``: of the body too."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": more}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await rest()
+
+    return receive
+
+
+async def _never() -> Message:
+    """Whoever goes on in the background does not hear its caller leave."""
+    await asyncio.Event().wait()
+    return {"type": "http.disconnect"}
+
+
+async def _send_json(
+    send: Send, status: int, content: object, headers: list[tuple[str, str]] | None = None
+) -> None:
+    headers = [("content-type", "application/json"), *(headers or [])]
+    body = msgspec.json.encode(content)
+    await _send(send, Answered(status, [*headers, ("content-length", str(len(body)))], body))
+
+
+async def _send(send: Send, answered: Answered) -> None:
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in answered.headers
+    ]
+    await send({"type": "http.response.start", "status": answered.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answered.body})

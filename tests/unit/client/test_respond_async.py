@@ -1,0 +1,207 @@
+"""An endpoint of a service goes on in the background, and its caller finds the answer, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import restante
+from restante.client import Client
+from restante.client.respond_async import RespondAsync
+from restante.model import Role
+
+ASYNC = {"prefer": "respond-async"}
+
+
+class Slow:
+    """An application whose answers come when the test says so."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.started = asyncio.Event()
+        routes = [Route("/reports/{what}", self.report, methods=["POST"])]
+        self.application = Starlette(routes=[*routes, Route("/fast", self.fast)])
+
+    async def report(self, request: Request) -> Response:
+        body = await request.body()
+        self.started.set()
+        await self.go.wait()
+        match request.path_params["what"]:
+            case "broken":
+                raise RuntimeError("out of paper")
+            case "large":
+                return Response(bytes(80_000))
+        return Response(b"report on " + body, 201, {"x-pages": "7"}, "text/plain")
+
+    async def fast(self, _: Request) -> Response:
+        return Response(b"fast")
+
+
+@pytest.fixture
+async def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[restante.embedding.Office]:
+    async with restante.open("memory://") as office:
+        await office.add_client("acme")
+        yield office
+
+
+@pytest.fixture
+async def restante_client(office: restante.embedding.Office) -> AsyncIterator[Client]:
+    key = await office.add_key(Role.PUBLISHER, "shop")
+    transport = httpx.ASGITransport(app=office.asgi())
+    async with Client(
+        "http://restante", key, transport=transport, retry_delays_seconds=()
+    ) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def served(slow: Slow, client: Client, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    options = {"runner": "shop-1", "paths": ("/reports",)} | options
+    async with RespondAsync(slow.application, client, **options) as application:
+        transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as caller:
+            yield caller
+
+
+async def begun(caller: httpx.AsyncClient, what: str = "sales", **headers: str) -> str:
+    answer = await caller.post(f"/reports/{what}", content=b"May", headers=ASYNC | headers)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["preference-applied"] == "respond-async"
+    return answer.headers["location"]
+
+
+async def test_the_answer_comes_later_and_is_the_endpoint_s_own(
+    slow: Slow, restante_client: Client
+) -> None:
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        early = await caller.get(place)
+        assert (early.status_code, early.headers["location"]) == (202, place)
+        waiting = asyncio.create_task(caller.get(f"{place}?wait=30"))
+        await slow.started.wait()
+        slow.go.set()
+        for answer in (await waiting, await caller.get(place)):
+            assert (answer.status_code, answer.content) == (201, b"report on May")
+            assert answer.headers["x-pages"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [("broken", "endpoint_failed"), ("large", "answer_too_large")]
+)
+async def test_without_an_answer_there_is_a_reason(
+    slow: Slow, restante_client: Client, what: str, code: str
+) -> None:
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, what)
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
+
+
+@pytest.mark.parametrize("prefer", ["respond-async, wait=30", 'WAIT="30", Respond-Async; x=1'])
+async def test_one_that_is_ready_in_time_is_answered_as_ever(
+    slow: Slow, restante_client: Client, prefer: str
+) -> None:
+    async with served(slow, restante_client) as caller:
+        slow.go.set()
+        answer = await caller.post("/reports/sales", content=b"May", headers={"prefer": prefer})
+        assert (answer.status_code, answer.content) == (201, b"report on May")
+        assert (await restante_client.open_operations(runner="shop-1")).operations == []
+
+
+async def test_only_where_it_is_preferred_and_meant(slow: Slow, restante_client: Client) -> None:
+    slow.go.set()
+    async with served(slow, restante_client) as caller:
+        for path, headers in (("/reports/sales", {}), ("/reports/sales", {"prefer": "wait=0"})):
+            answer = await caller.post(path, content=b"May", headers=headers)
+            assert answer.status_code == 201
+        assert (await caller.get("/fast", headers=ASYNC)).content == b"fast"
+        large = await caller.post("/reports/sales", content=bytes(2_000_000), headers=ASYNC)
+        assert (large.status_code, len(large.content)) == (201, 2_000_010)
+
+
+async def test_without_room_or_without_restante_it_is_answered_as_ever(
+    slow: Slow, restante_client: Client
+) -> None:
+    async def away(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody there")
+
+    slow.go.set()
+    async with Client(
+        "http://nowhere", "k", transport=httpx.MockTransport(away), retry_delays_seconds=()
+    ) as nobody:
+        for client, options in ((nobody, {}), (restante_client, {"under_way": 0})):
+            async with served(slow, client, **options) as caller:
+                answer = await caller.post("/reports/sales", content=b"May", headers=ASYNC)
+                assert answer.status_code == 201
+        async with served(slow, nobody) as caller:
+            assert (await caller.get("/operations/x")).status_code == 503
+
+
+async def test_so_many_go_on_in_the_background(slow: Slow, restante_client: Client) -> None:
+    async with served(slow, restante_client, under_way=2) as caller:
+        places = [await begun(caller) for _ in range(2)]
+        third = asyncio.create_task(caller.post("/reports/sales", content=b"June", headers=ASYNC))
+        slow.go.set()
+        assert (await third).status_code == 201
+        for place in places:
+            assert (await caller.get(f"{place}?wait=30")).content == b"report on May"
+
+
+async def test_one_that_is_interrupted_says_so(slow: Slow, restante_client: Client) -> None:
+    """Stopped in order, it is told at once; after a crash, when the process of that name is there again."""
+    async with served(slow, restante_client) as caller:
+        stopped = await begun(caller)
+    crashed = await restante_client.create_operation(title="POST /reports/x", runner="shop-1")
+    other = await restante_client.create_operation(title="POST /reports/x", runner="shop-2")
+    async with served(slow, restante_client) as caller:
+        for place in (stopped, f"/operations/{crashed.id}"):
+            answer = await caller.get(place)
+            assert answer.json()["error"]["code"] == "interrupted", place
+        assert (await caller.get(f"/operations/{other.id}")).status_code == 202
+        assert (await caller.get("/operations/unknown")).status_code == 404
+
+
+async def test_a_queue_is_told(
+    slow: Slow, restante_client: Client, office: restante.embedding.Office
+) -> None:
+    async with served(slow, restante_client, queue_of=lambda _: "acme") as caller:
+        place = await begun(caller)
+        slow.go.set()
+        session = await office.session("acme")
+        (delivery,) = await session.receive(wait_seconds=30)
+        assert delivery.attributes["operation"] == place.rpartition("/")[2]
+        assert delivery.attributes["state"] == "succeeded"
+
+
+async def test_by_the_server_s_lifespan(slow: Slow, restante_client: Client) -> None:
+    crashed = await restante_client.create_operation(runner="shop-1")
+    application = RespondAsync(
+        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+    )
+    told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    lifespan = asyncio.create_task(application(scope, told.get, said.put))
+    told.put_nowait({"type": "lifespan.startup"})
+    assert (await said.get())["type"] == "lifespan.startup.complete"
+    found = await restante_client.operation(crashed.id)
+    assert found.error is not None
+    assert found.error.code == "interrupted"
+    told.put_nowait({"type": "lifespan.shutdown"})
+    assert (await said.get())["type"] == "lifespan.shutdown.complete"
+    await lifespan

@@ -1,0 +1,389 @@
+"""Operations that complete later: who may move them, who hears of it, and how their ends are told."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, turns
+
+from restante.changes import PutPaper
+from restante.engine import operations
+from restante.engine.broker import Broker
+from restante.engine.operation_watches import Watches
+from restante.errors import (
+    ClientNotFound,
+    Forbidden,
+    IdempotencyKeyReused,
+    OperationChanged,
+    OperationEnded,
+    OperationNotFound,
+    OutOfBounds,
+    QueueNotFound,
+    StoreUnavailable,
+    TooManyOperations,
+)
+from restante.model import Actor, Role
+from restante.operation import Asked, Failure, Move, OperationState, Result
+from restante.papers import Kind
+from restante.queries import Papers
+
+OTHER = Actor("other", Role.PUBLISHER, "k-other")
+RUNNING = Move(state=OperationState.RUNNING)
+DONE = Move(state=OperationState.SUCCEEDED, result=Result(b"<report/>", "application/xml"))
+FAILED = Move(state=OperationState.FAILED, failure=Failure("no_paper", "the printer is empty"))
+FOR_ACME = Asked(title="a report", client="acme", queue="acme")
+
+
+async def make(broker, asked=FOR_ACME, actor=SHOP, key=""):
+    return await broker.operations.make(asked, actor, key)
+
+
+async def collected(broker, queue="acme"):
+    """What the queue was told, each signed for."""
+    session = await broker.session(queue, OPERATOR)
+    return [json.loads(one.body) for one in await session.receive(max=1_000)]
+
+
+async def papers(broker, kind):
+    return await broker.store.browse(Papers(kind, limit=1_000))
+
+
+async def test_from_its_beginning_to_its_end(broker, clock):
+    made = await make(broker)
+    id = made.operation.id
+    assert (made.operation.state, made.version) == (OperationState.QUEUED, 1)
+    assert await broker.operations.find(id, ACME) == made
+    running = await broker.operations.move(
+        id, Move(state=OperationState.RUNNING, progress=0.5), SHOP
+    )
+    assert (running.version, running.operation.progress) == (2, 0.5)
+    assert [kept.operation.id for kept in await broker.operations.page(SHOP)] == [id]
+    ended = await broker.operations.move(id, DONE, SHOP)
+    assert (ended.version, ended.operation.progress) == (3, 1.0)
+    await turns()
+    (told,) = await collected(broker)
+    assert (told["id"], told["version"], told["state"]) == (id, 3, "succeeded")
+    assert (told["result"], told["result_content_type"]) == ("<report/>", "application/xml")
+    assert await broker.operations.page(SHOP) == []
+    for kind in (Kind.OPERATION_OPEN, Kind.OPERATION_DUE):
+        assert await papers(broker, kind) == []
+
+
+async def test_an_end_told_again_changes_nothing_and_another_is_refused(broker):
+    id = (await make(broker)).operation.id
+    ended = await broker.operations.move(id, DONE, SHOP)
+    assert await broker.operations.move(id, DONE, SHOP) == ended
+    for move in (FAILED, RUNNING, Move(note="one more thing")):
+        with pytest.raises(OperationEnded):
+            await broker.operations.move(id, move, SHOP)
+    await turns()
+    assert len(await collected(broker)) == 1
+
+
+async def test_who_may(broker):
+    id = (await make(broker)).operation.id
+    for actor in (BOB, OTHER):
+        with pytest.raises(OperationNotFound):
+            await broker.operations.find(id, actor)
+        with pytest.raises(OperationNotFound):
+            await broker.operations.move(id, DONE, actor)
+    with pytest.raises(Forbidden):
+        await broker.operations.move(id, DONE, ACME)
+    for call in (make(broker, actor=ACME), broker.operations.page(ACME)):
+        with pytest.raises(Forbidden):
+            await call
+    assert await broker.operations.page(OTHER) == []
+    await broker.operations.move(id, DONE, OPERATOR)
+    for unknown in ("", "é", "x" * 1_000, id[:-1]):
+        with pytest.raises(OperationNotFound):
+            await broker.operations.find(unknown, OPERATOR)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        (Asked(client="nobody"), ClientNotFound),
+        (Asked(queue="nowhere"), QueueNotFound),
+        (Asked(timeout_seconds=0.5), OutOfBounds),
+        (Asked(timeout_seconds=float("nan")), OutOfBounds),
+        (Asked(keep_seconds=1), OutOfBounds),
+        (Asked(title="x" * 256), OutOfBounds),
+    ],
+)
+async def test_refused(broker, asked, error):
+    with pytest.raises(error):
+        await make(broker, asked)
+    assert await papers(broker, Kind.OPERATION) == []
+
+
+async def test_a_key_makes_one_operation_however_often(broker, store, monkeypatch):
+    slow(monkeypatch, store, "configure")
+    made = await asyncio.gather(*(make(broker, key="order-7") for _ in range(5)))
+    assert len({kept.operation.id for kept in made}) == 1
+    assert len(await papers(broker, Kind.OPERATION_OPEN)) == 1
+    moved = await broker.operations.move(made[0].operation.id, RUNNING, SHOP)
+    assert await make(broker, key="order-7") == moved
+    with pytest.raises(IdempotencyKeyReused):
+        await make(broker, Asked(title="another"), key="order-7")
+    assert (await make(broker, key="order-7", actor=OTHER)).operation.id != made[0].operation.id
+
+
+async def test_from_a_given_version_only(broker):
+    id = (await make(broker)).operation.id
+    await broker.operations.move(id, RUNNING, SHOP, version=1)
+    with pytest.raises(OperationChanged):
+        await broker.operations.move(id, DONE, SHOP, version=1)
+
+
+async def test_of_many_at_once_one_ends_it(broker, store, monkeypatch):
+    id = (await make(broker)).operation.id
+    slow(monkeypatch, store, "configure")
+    ends = [DONE, FAILED, Move(state=OperationState.CANCELLED)]
+    outcomes = await asyncio.gather(
+        *(broker.operations.move(id, end, SHOP) for end in ends), return_exceptions=True
+    )
+    assert sum(isinstance(one, OperationEnded) for one in outcomes) == 2
+    await turns(60)
+    assert len(await collected(broker)) == 1
+
+
+async def test_there_is_room_for_so_many(broker, clock, monkeypatch):
+    monkeypatch.setattr(operations, "OPEN_OPERATIONS", 3)
+    made = [await make(broker) for _ in range(3)]
+    with pytest.raises(TooManyOperations):
+        await make(broker)
+    await make(broker, actor=OTHER)
+    await broker.operations.move(made[0].operation.id, DONE, SHOP)
+    await make(broker)
+    with pytest.raises(TooManyOperations):
+        await make(broker)
+    clock.advance(60)
+    with pytest.raises(TooManyOperations):
+        await make(broker)
+
+
+# -- waiting ------------------------------------------------------------------------------------
+
+
+async def test_who_waits_is_answered_by_the_change_itself(broker, clock):
+    id = (await make(broker)).operation.id
+    first = asyncio.create_task(broker.operations.wait(id, ACME, after=1, seconds=30))
+    end = asyncio.create_task(broker.operations.wait(id, ACME, after=None, seconds=30))
+    await turns()
+    await broker.operations.move(id, RUNNING, SHOP)
+    assert (await first).operation.state is OperationState.RUNNING
+    await turns()
+    assert not end.done()
+    await broker.operations.move(id, FAILED, SHOP)
+    assert (await end).operation.failure == FAILED.failure
+    again = await broker.operations.wait(id, ACME, after=3, seconds=30)
+    assert again.version == 3, "nothing more comes of one that has ended"
+
+
+async def test_who_waits_in_vain_is_shown_how_it_stands(broker, clock):
+    id = (await make(broker)).operation.id
+    waiting = asyncio.create_task(broker.operations.wait(id, ACME, after=1, seconds=5))
+    await clock.until_armed()
+    await turns()
+    clock.advance(5)
+    assert (await waiting).version == 1
+    for seconds in (-1, 61, float("nan")):
+        with pytest.raises(OutOfBounds):
+            await broker.operations.wait(id, ACME, after=1, seconds=seconds)
+
+
+@pytest.mark.parametrize("how", ["drain", "dismiss"])
+async def test_nobody_waits_beyond_the_service_or_the_key(broker, how):
+    id = (await make(broker)).operation.id
+    waiting = asyncio.create_task(broker.operations.wait(id, ACME, after=1, seconds=60))
+    await turns()
+    if how == "drain":
+        broker.drain()
+    else:
+        broker.dismiss(ACME.key_id)
+    assert (await waiting).version == 1
+
+
+async def test_a_change_while_it_is_looked_at_is_not_missed(broker, store, monkeypatch):
+    id = (await make(broker)).operation.id
+    slow(monkeypatch, store, "browse")
+    waiting = asyncio.create_task(broker.operations.wait(id, ACME, after=1, seconds=60))
+    await turns(2)
+    await broker.operations.move(id, RUNNING, SHOP)
+    assert (await waiting).version == 2
+
+
+async def test_a_watch_over_many_hears_of_each_the_latest(broker):
+    ids = [(await make(broker)).operation.id for _ in range(3)]
+    with broker.operations.watches.watch("k") as watch:
+        for id in ids:
+            assert (await broker.operations.watch(watch, id, ACME)).version == 1
+        await broker.operations.move(ids[0], RUNNING, SHOP)
+        await broker.operations.move(ids[0], Move(progress=0.5), SHOP)
+        await broker.operations.move(ids[2], DONE, SHOP)
+        news = {kept.operation.id: kept.version for kept in await watch.next(1)}
+        assert news == {ids[0]: 3, ids[2]: 2}
+        assert [id in watch for id in ids] == [True, True, False], "nothing comes after the end"
+        watch.drop(ids[0])
+        await broker.operations.move(ids[0], DONE, SHOP)
+        watch.end()
+        assert await watch.next(1) == []
+        with pytest.raises(OperationNotFound):
+            await broker.operations.watch(watch, ids[1], BOB)
+        assert ids[1] in watch
+
+
+async def test_what_one_reads_the_others_need_not_look_for(broker, store, clock):
+    """Another node has changed it, and somebody here comes to know before the next look does."""
+    id = (await make(broker)).operation.id
+    with broker.operations.watches.watch("k") as watch:
+        await broker.operations.watch(watch, id, ACME)
+        async with Broker(store, clock) as other:
+            await other.operations.move(id, RUNNING, SHOP)
+        assert (await broker.operations.wait(id, ACME, after=1, seconds=1)).version == 2
+        assert [kept.version for kept in await watch.next(1)] == [2]
+
+
+class Shared:
+    """The store as a node sees it that is not alone with it; every question is written down."""
+
+    nodes = object()
+
+    def __init__(self, store):
+        self._store = store
+        self.asked = []
+
+    def browse(self, query):
+        self.asked.append(query)
+        return self._store.browse(query)
+
+
+async def test_one_look_is_for_all_that_wait_whoever_made_the_change(broker, store, clock):
+    ids = [(await make(broker)).operation.id for _ in range(30)]
+    shared: Any = Shared(store)
+    watches = Watches(shared, clock)
+    looking = asyncio.create_task(watches.look())
+    await turns()
+    clock.advance(10)
+    await turns()
+    assert shared.asked == [], "nobody waits"
+    with contextlib.ExitStack() as stack:
+        all_of_them = [stack.enter_context(watches.watch("k")) for _ in range(50)]
+        for watch in all_of_them:
+            for id in ids:
+                watch.arm(id)
+                watch.seen(await broker.operations.find(id, ACME))
+        await broker.operations.move(ids[0], RUNNING, SHOP)
+        await turns()
+        clock.advance(1)
+        await turns()
+        versions, changed = shared.asked
+        assert (set(versions.keys), changed.key) == (set(ids), ids[0])
+        for watch in all_of_them:
+            assert [kept.version for kept in await watch.next(1)] == [2]
+        await turns()
+        clock.advance(1)
+        await turns()
+        assert len(shared.asked) == 3, "nothing has changed"
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+# -- time, crashes ------------------------------------------------------------------------------
+
+
+async def test_what_nobody_ends_in_its_time_fails_and_is_told(broker, clock):
+    id = (await make(broker, Asked(queue="acme", timeout_seconds=60))).operation.id
+    await turns()
+    clock.advance(59)
+    await turns()
+    assert (await broker.operations.find(id, SHOP)).operation.state is OperationState.QUEUED
+    clock.advance(1)
+    await turns()
+    (told,) = await collected(broker)
+    assert (told["state"], told["error"]["code"]) == ("failed", "timed_out")
+    with pytest.raises(OperationEnded):
+        await broker.operations.move(id, DONE, SHOP)
+
+
+async def test_it_is_kept_for_its_time_after_the_end(broker, store, clock):
+    id = (await make(broker, Asked(client="acme", keep_seconds=60))).operation.id
+    await broker.operations.move(id, DONE, SHOP)
+    clock.advance(59)
+    await store.prune(100)
+    await broker.operations.find(id, ACME)
+    clock.advance(2)
+    await store.prune(100)
+    with pytest.raises(OperationNotFound):
+        await broker.operations.find(id, ACME)
+
+
+@pytest.mark.parametrize("told_already", [False, True])
+async def test_a_crash_before_or_after_the_telling_has_it_told_once(
+    store, clock, monkeypatch, told_already
+):
+    """Between the end and the telling, and between the telling and the note that it is done."""
+    async with Broker(store, clock) as one:
+        id = (await make(one)).operation.id
+        with monkeypatch.context() as patch:
+            if told_already:
+                configure = store.configure
+
+                def no_drop(changes):
+                    if any(isinstance(c, PutPaper) for c in changes):
+                        return configure(changes)
+                    raise StoreUnavailable("gone")
+
+                patch.setattr(store, "configure", no_drop)
+            else:
+
+                def no_append(_):
+                    raise StoreUnavailable("gone")
+
+                patch.setattr(store, "append", no_append)
+            await one.operations.move(id, DONE, SHOP)
+            await turns()
+    assert len(await papers(one, Kind.OPERATION_DUE)) == 1
+    async with Broker(store, clock) as two:
+        await turns()
+        assert [told["id"] for told in await collected(two)] == [id]
+        assert await papers(two, Kind.OPERATION_DUE) == []
+
+
+async def test_a_queue_that_takes_little_is_told_without_the_result(broker):
+    id = (await make(broker)).operation.id
+    await settings(broker, max_body_bytes=1_024)
+    await broker.operations.move(
+        id, Move(state=OperationState.SUCCEEDED, result=Result(b"x" * 2_000)), SHOP
+    )
+    await turns()
+    (told,) = await collected(broker)
+    assert (told["state"], told["result"], told["result_base64"]) == ("succeeded", None, None)
+    assert (await broker.operations.find(id, ACME)).operation.result == Result(b"x" * 2_000)
+
+
+async def test_a_store_that_is_away_is_asked_again(broker, store, clock, monkeypatch):
+    id = (await make(broker)).operation.id
+    with monkeypatch.context() as patch:
+
+        def away(_):
+            raise StoreUnavailable("away")
+
+        patch.setattr(store, "append", away)
+        await broker.operations.move(id, DONE, SHOP)
+        await turns()
+        assert await collected(broker) == []
+    clock.advance(2)
+    await turns()
+    assert len(await collected(broker)) == 1
+
+
+async def test_more_than_one_look_can_see_to_are_all_told(broker, clock):
+    count = operations._AT_ONCE * 2 + 7
+    for _ in range(count):
+        await make(broker, Asked(queue="acme", timeout_seconds=10))
+    clock.advance(10)
+    await turns(100)
+    assert len(await collected(broker)) == count
