@@ -28,6 +28,7 @@ from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
+from restante.idempotency import Policy
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
 from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
@@ -50,6 +51,7 @@ from restante.web import (
     nodes,
     notifications,
     publish,
+    requests,
     settle,
     watch,
     webhooks,
@@ -97,7 +99,18 @@ def build_api(
     authenticator = Authenticator(broker, admin_key)
     for part in (
         *(publish, longpoll, events, websocket, settle, webhooks),
-        *(look, watch, alerts, notifications, nodes, administer, dead_letters, jobs, acts),
+        *(
+            look,
+            watch,
+            alerts,
+            notifications,
+            nodes,
+            administer,
+            dead_letters,
+            jobs,
+            acts,
+            requests,
+        ),
     ):
         part.add_routes(routes, broker)
     if _installed("google.protobuf"):
@@ -114,7 +127,7 @@ def build_api(
         links.add_routes(routes, broker, portal.ENTER)
         portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
-    return Api(routes, authenticator, trusted, broker.retiring)
+    return Api(routes, authenticator, trusted, broker.retiring, broker.requests)
 
 
 def build_admin_api(
@@ -217,6 +230,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
                 act_retention_seconds=config.act_retention_seconds,
+                request_retention_seconds=config.idempotency_retention_seconds,
+                unknown_requests=Policy(config.unknown_requests),
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),

@@ -28,10 +28,14 @@
     │   ├── WebhookChanged      409  by somebody else meanwhile
     │   ├── PaperChanged        409  by another node meanwhile
     │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
-    │   └── TooManyJobs         409  as many are under way as may be
+    │   ├── TooManyJobs         409  as many are under way as may be
+    │   ├── RequestInProgress   409  the same request is under way
+    │   ├── RequestUnknown      409  the same request was begun, and nobody knows what came of it
+    │   └── AnswerNotKept       409  the same request was done; its answer is not there to be had
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
     ├── TooManySignIns          429  to the operators' page
+    ├── TooManyOpenRequests     429  this principal has as many under way as may be
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -200,6 +204,11 @@ class JobNotFound(NotFound):
     title = "No such job"
 
 
+class RequestNotFound(NotFound):
+    code = "request_not_found"
+    title = "No such request"
+
+
 class BodyGone(RestanteError):
     code = "body_gone"
     status = 410
@@ -290,6 +299,21 @@ class TooManyJobs(Conflict):
     title = "Too many jobs"
 
 
+class RequestInProgress(Conflict):
+    code = "request_in_progress"
+    title = "The same request is under way"
+
+
+class RequestUnknown(Conflict):
+    code = "request_unknown"
+    title = "Nobody knows what came of the same request"
+
+
+class AnswerNotKept(Conflict):
+    code = "answer_not_kept"
+    title = "Done before; the answer was not kept"
+
+
 class TooManyConnections(RestanteError):
     code = "too_many_connections"
     status = 429
@@ -312,6 +336,12 @@ class TooManySignIns(RestanteError):
     code = "too_many_sign_ins"
     status = 429
     title = "Too many attempts to sign in"
+
+
+class TooManyOpenRequests(RestanteError):
+    code = "too_many_open_requests"
+    status = 429
+    title = "Too many requests under way"
 
 
 class LinkUsed(RestanteError):

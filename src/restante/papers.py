@@ -42,6 +42,8 @@ class Kind(enum.StrEnum):
     """Changes whenever a key of a client is revoked, by the client's name: links and visits are of one such time."""
     CLIENT_LINK = "client_link"
     """What lets a client's people in once, by the hash of its token."""
+    REQUEST = "request"
+    """A request with an idempotency key, and what came of it: the hashes of ``principal/key``."""
     SIGNED_OUT = "signed_out"
     """A visit to that page which was ended before its time, by the visit's id."""
 

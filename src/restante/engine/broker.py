@@ -26,6 +26,7 @@ from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
+from restante.engine.requests import RETENTION_SECONDS, Requests
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.stream import Holders, Stream
@@ -34,6 +35,7 @@ from restante.engine.tracing import Tracer
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
+from restante.idempotency import Policy
 from restante.model import (
     BATCH,
     Actor,
@@ -80,6 +82,8 @@ class Broker:
         alerting: Alerting | None = None,
         tracer: Tracer | None = None,
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
+        request_retention_seconds: float = RETENTION_SECONDS,
+        unknown_requests: Policy = Policy.REFUSE,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -105,6 +109,12 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
+        self.requests = Requests(
+            self,
+            policy=unknown_requests,
+            retention_seconds=request_retention_seconds,
+            keyring=keyring,
+        )
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -135,6 +145,7 @@ class Broker:
         trace: TracebackType | None,
     ) -> None:
         self.drain()
+        await self.requests.close()
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)

@@ -12,8 +12,10 @@ from restante.engine.broker import Broker
 from restante.errors import InvalidHeader, RestanteError
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.once import Once
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
+from restante.idempotency import key_of_header
 from restante.model import BATCH, Appended, Publication, Role, check_bounds
 from restante.tracecontext import with_context
 from restante.wire.messages import (
@@ -33,8 +35,9 @@ _ATTRIBUTE: Final = "restante-attribute-"
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls of a publisher."""
     web = Publish(broker)
-    routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue)
-    routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic)
+    # Their keys are kept by the store, in the transaction that publishes.
+    routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic, once=Once.BY_ITSELF)
     routes.add("POST", "/v1/notifications", web.batch)
 
 
@@ -96,7 +99,7 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         if raw_name == b"content-type":
             content_type = raw_value.decode("latin-1")
         elif raw_name == b"idempotency-key":
-            idempotency_key = _idempotency_key(raw_value.decode("latin-1"))
+            idempotency_key = key_of_header(raw_value.decode("latin-1"))
         elif raw_name.startswith(b"ce-"):
             attributes[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
         elif raw_name.startswith(b"restante-"):
@@ -129,13 +132,6 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         deliver_after_seconds=deliver_after_seconds,
         expires_after_seconds=expires_after_seconds,
     )
-
-
-def _idempotency_key(value: str) -> str:
-    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare."""
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return _given("idempotency-key", value)
 
 
 def _given(name: str, value: str) -> str:
