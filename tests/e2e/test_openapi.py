@@ -30,6 +30,7 @@ from restante.wire import (
     job_messages,
     messages,
     operator_messages,
+    request_messages,
     watching,
     webhook_messages,
 )
@@ -302,6 +303,7 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "ReceiptPage": messages.ReceiptPage,
         "Way": messages.WayOut,
         "Rates": watching.RatesOut,
+        "Request": request_messages.RequestOut,
         "Standing": Figures,
         "Totals": watching.TotalsOut,
         "WebhookHealth": watching.WebhookHealthOut,

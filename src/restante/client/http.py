@@ -100,19 +100,25 @@ class Wire:
         params: Mapping[str, str | int | float | None] | None = None,
         repeatable: bool | None = None,
         wait_seconds: float = 0.0,
+        idempotency_key: str | None = None,
     ) -> T:
         """Send ``ask`` as JSON and read the answer; parameters that are None are left out.
 
-        ``repeatable`` says that doing it twice is doing it once (None: it is, for GET and PUT).
+        ``repeatable`` says that doing it twice is doing it once (None: it is, for GET and PUT). With an
+        ``idempotency_key`` it is in any case.
         """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        if ask is not None:
+            headers["Content-Type"] = "application/json"
         content = None if ask is None else msgspec.json.encode(ask)
         response = await self.send(
             method,
             path,
             content=content,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers=headers,
             params={name: value for name, value in (params or {}).items() if value is not None},
-            repeatable=method in ("GET", "PUT") if repeatable is None else repeatable,
+            repeatable=(method in ("GET", "PUT") if repeatable is None else repeatable)
+            or idempotency_key is not None,
             wait_seconds=wait_seconds,
         )
         return self.read(answer, response)

@@ -66,10 +66,11 @@ _decode = msgspec.msgpack.Decoder(Record).decode
 
 
 class Ran(NamedTuple):
-    """How a request ended."""
+    """How a request ended. An answer that is not ``whole`` is not kept."""
 
     reply: Reply
     fate: Fate
+    whole: bool = True
 
 
 class Given(NamedTuple):
@@ -276,7 +277,7 @@ class Requests:
             await self._end(asked.place, record, version, State.UNKNOWN)
             raise
         if ran.fate is Fate.KEEP:
-            reply = ran.reply if ran.reply.may_be_kept else None
+            reply = ran.reply if ran.whole and ran.reply.may_be_kept else None
             if reply is not None and asked.secret:
                 reply = msgspec.structs.replace(reply, body=self._seal(asked.place, reply.body))
             record = msgspec.structs.replace(
