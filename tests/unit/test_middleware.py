@@ -1,10 +1,11 @@
 """The middleware around applications of all kinds, in this process, over a store that outlives it."""
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any
 
 import httpx
 import pytest
-
 from tests.unit.engine.house import turns
 
 import restante
@@ -105,8 +106,11 @@ async def test_principals_do_not_share_keys(app):
         first = await post(middleware, authorization="Bearer a")
         second = await post(middleware, authorization="Bearer b")
         assert (first.text, second.text) == ("call 1", "call 2")
-    tenant = {"principal": lambda scope: dict(scope["headers"])[b"x-tenant"].decode()}
-    async with restante.IdempotencyMiddleware(app, "memory://", **tenant) as middleware:
+    async with restante.IdempotencyMiddleware(
+        app,
+        "memory://",
+        principal=lambda scope: str(dict(scope["headers"])[b"x-tenant"].decode()),
+    ) as middleware:
         first = await post(middleware, authorization="Bearer a", **{"x-tenant": "acme"})
         second = await post(middleware, authorization="Bearer b", **{"x-tenant": "acme"})
         assert (first.text, second.text) == ("call 3", "call 3")
@@ -116,8 +120,9 @@ async def test_one_at_the_same_time_is_refused_or_waits(app):
     for wait_seconds in (0, 60):
         app.gate.clear()
         app.entered.clear()
-        wait = {"wait_seconds": wait_seconds}
-        async with restante.IdempotencyMiddleware(app, "memory://", **wait) as middleware:
+        async with restante.IdempotencyMiddleware(
+            app, "memory://", wait_seconds=wait_seconds
+        ) as middleware:
             first = asyncio.create_task(post(middleware))
             await app.entered.wait()
             second = asyncio.create_task(post(middleware))
@@ -188,7 +193,8 @@ async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     middleware = restante.IdempotencyMiddleware(app, "memory://")
     with pytest.raises(RuntimeError, match="not open"):
         await middleware.find("", "k1")
-    told, asked = asyncio.Queue(), asyncio.Queue()
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
     life = asyncio.create_task(middleware({"type": "lifespan"}, asked.get, told.put))
     await asked.put({"type": "lifespan.startup"})
     assert (await told.get())["type"] == "lifespan.startup.complete"

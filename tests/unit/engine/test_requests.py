@@ -453,7 +453,7 @@ async def test_whatever_happens_each_key_is_run_once_and_answers_agree(steps):
         ends = [asyncio.Event() for _ in range(3)]
         failing = [False] * 3
         callers = []
-        answers = [set(), set(), set()]
+        answers: list[set[bytes]] = [set(), set(), set()]
 
         async def call(n, fingerprint):
             async def run():
