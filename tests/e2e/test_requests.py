@@ -92,15 +92,8 @@ async def test_with_the_sdk(server: Service) -> None:
             await client.request("sdk-2")
 
 
-def crash_in(service: Service, policy: str) -> None:
-    """Have a request in the store in which a process crashed: as it was written before it was run."""
-    with service.caller() as admin:
-        assert post(admin, "/v1/clients", "crashed", name=f"made-{policy}").status_code == 201
-    assert service.end(signal.SIGKILL) == -signal.SIGKILL
-
-
 def begun_only(data: Path) -> None:
-    """Take back what came of every request: it is as if the process had been killed before it was written."""
+    """Take back what came of every request: as if the process had been killed after the work and before its record."""
     from restante.engine.requests import _decode, _encode
     from restante.idempotency import State
 
@@ -127,7 +120,9 @@ def begun_only(data: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["refuse", "run_again"])
 def test_after_a_crash_in_the_middle_the_policy_decides(own_server: Service, policy: str) -> None:
-    crash_in(own_server, policy)
+    with own_server.caller() as admin:
+        assert post(admin, "/v1/clients", "crashed", name=f"made-{policy}").status_code == 201
+    assert own_server.end(signal.SIGKILL) == -signal.SIGKILL
     begun_only(own_server.data)
     own_server.flags = (*own_server.flags, "--unknown-requests", policy)
     own_server.start()
