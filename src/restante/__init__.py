@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from restante.client.respond_async import RespondAsync
     from restante.embedding import asgi, open
+    from restante.middleware import IdempotencyMiddleware
     from restante.outbox import publish_in
 
-__all__ = ["RespondAsync", "__version__", "asgi", "open", "publish_in"]
+__all__ = [
+    "IdempotencyMiddleware",
+    "RespondAsync",
+    "__version__",
+    "asgi",
+    "open",
+    "publish_in",
+]
 __version__ = "0.1.0"
 
 
@@ -19,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from restante import embedding  # noqa: PLC0415
 
         return getattr(embedding, name)
+    if name == "IdempotencyMiddleware":
+        from restante import middleware  # noqa: PLC0415
+
+        return middleware.IdempotencyMiddleware
     if name == "publish_in":
         from restante import outbox  # noqa: PLC0415
 

@@ -28,6 +28,7 @@ from restante.http.proxies import TrustedProxies
 from restante.http.request import Request
 from restante.http.server import Server, bind
 from restante.http.tls import ServerContext, TlsFiles
+from restante.idempotency import Policy
 from restante.keyfiles import (
     LEDGER_KEY_FILE,
     SECRETS_KEY_FILE,
@@ -60,6 +61,7 @@ from restante.web import (
     operation_socket,
     operations,
     publish,
+    requests,
     settle,
     signing_keys,
     watch,
@@ -123,6 +125,7 @@ def build_api(
             operations,
             operation_socket,
             acts,
+            requests,
         ),
     ):
         part.add_routes(routes, broker)
@@ -142,7 +145,7 @@ def build_api(
         printed.add_call(routes, broker, __version__)
         portal.add_routes(routes, broker, authenticator, __version__)
     docs.add_routes(routes)
-    return Api(routes, authenticator, trusted, broker.retiring)
+    return Api(routes, authenticator, trusted, broker.retiring, broker.requests)
 
 
 def build_admin_api(
@@ -245,6 +248,8 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 poll_interval_seconds=config.poll_interval_seconds,
                 retention_interval_seconds=config.retention_interval_seconds,
                 act_retention_seconds=config.act_retention_seconds,
+                request_retention_seconds=config.idempotency_retention_seconds,
+                unknown_requests=Policy(config.unknown_requests),
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),

@@ -18,6 +18,7 @@ import msgspec
 
 from restante.addresses import Network, parse_networks
 from restante.errors import ConfigurationError
+from restante.idempotency import Policy
 from restante.mailing import PORTS, check_address, parse_server
 from restante.model import NAME, SETTING_BOUNDS
 from restante.openid import is_safe
@@ -62,6 +63,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "console"
     idempotency_retention_seconds: int = 7 * 86_400
+    unknown_requests: str = Policy.REFUSE
+    """What the repeat of a request is told of which nobody knows what came: ``refuse``, or ``run_again``."""
     act_retention_seconds: int = 365 * 86_400
     """How long it is kept what operators did."""
     retention_interval_seconds: float = 60.0
@@ -374,6 +377,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
     "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
+    "unknown_requests": _Choice(tuple(Policy)),
     "act_retention_seconds": _Number(1, _DECADE_SECONDS),
     "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
     "poll_interval_seconds": _Number(0.01, 3_600, whole=False),

@@ -38,13 +38,17 @@
     │   ├── JobEnded            409  there is nothing left of it to pause, resume or cancel
     │   ├── TooManyJobs         409  as many are under way as may be
     │   ├── OperationEnded      409  it never changes again
-    │   └── TooManyOperations   409  as many of this service are open as may be
+    │   ├── TooManyOperations   409  as many of this service are open as may be
+    │   ├── RequestInProgress   409  the same request is under way
+    │   ├── RequestUnknown      409  the same request was begun, and nobody knows what came of it
+    │   └── AnswerNotKept       409  the same request was done; its answer is not there to be had
     ├── OperationChanged        412  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
     ├── TooManyGroups           429  are open
     ├── TooManyWaiters          429  for outcomes, on this node
     ├── TooManySignIns          429  to the operators' page
+    ├── TooManyOpenRequests     429  this principal has as many under way as may be
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -258,6 +262,11 @@ class OperationNotFound(NotFound):
     title = "No such operation"
 
 
+class RequestNotFound(NotFound):
+    code = "request_not_found"
+    title = "No such request"
+
+
 class BodyGone(RestanteError):
     code = "body_gone"
     status = 410
@@ -358,6 +367,21 @@ class TooManyJobs(Conflict):
     title = "Too many jobs"
 
 
+class RequestInProgress(Conflict):
+    code = "request_in_progress"
+    title = "The same request is under way"
+
+
+class RequestUnknown(Conflict):
+    code = "request_unknown"
+    title = "Nobody knows what came of the same request"
+
+
+class AnswerNotKept(Conflict):
+    code = "answer_not_kept"
+    title = "Done before; the answer was not kept"
+
+
 class OperationEnded(Conflict):
     code = "operation_ended"
     title = "The operation has ended"
@@ -408,6 +432,12 @@ class TooManySignIns(RestanteError):
     code = "too_many_sign_ins"
     status = 429
     title = "Too many attempts to sign in"
+
+
+class TooManyOpenRequests(RestanteError):
+    code = "too_many_open_requests"
+    status = 429
+    title = "Too many requests under way"
 
 
 class LinkUsed(RestanteError):

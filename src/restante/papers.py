@@ -64,6 +64,8 @@ class Kind(enum.StrEnum):
     """What lets a client's people in once, by the hash of its token."""
     SIGNING_KEYS = "signing_keys"
     """By what a client's own signatures are verified, those that have ended too: the client's name."""
+    REQUEST = "request"
+    """A request with an idempotency key, and what came of it: the hashes of ``principal/key``."""
     SIGNED_OUT = "signed_out"
     """A visit to that page which was ended before its time, by the visit's id."""
 

@@ -220,6 +220,7 @@ def _routes() -> list[tuple[str, str]]:
         directory = clock = rates = retiring = jobs = alerts = monitor = acts = webhooks = None
         signing_keys = None
         operations = None
+        requests = None
 
         class store:  # noqa: N801
             browse = None
@@ -242,7 +243,8 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
     webhook_path = f"/v1/queues/{mailbox.name}/webhook"
     made = mailbox.client.put(webhook_path, json={"url": "https://127.0.0.1:1024/"})
     assert made.status_code == 201, made.text
-    mailbox.client.post(f"{webhook_path}/disable")
+    mailbox.client.post(f"{webhook_path}/disable", headers={"idempotency-key": "disabling"})
+    assert mailbox.client.get("/v1/requests/disabling").status_code == 200
     webhook = mailbox.client.get(webhook_path).json()
     operation = mailbox.publisher.post("/v1/operations", json={"client": mailbox.name}).json()
     before = (mailbox.receipts(), mailbox.figures()["leased"])
@@ -264,6 +266,7 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
             .replace("{lease}", str(notification["lease"]))
             .replace("{topic}", "t")
             .replace("{name}", mailbox.name)
+            .replace("{key}", "disabling")
         )
         for placeholder, id in (
             ("/v1/notifications/{id}", published["id"]),
@@ -283,7 +286,7 @@ def test_no_client_sees_anything_of_another(server: Service, mailbox: Mailbox) -
             answer = other.client.get(filled, headers=HANDSHAKE)
         else:
             answer = other.client.request(method, filled)
-        scoped = any(part in path for part in ("{queue}", "{lease}", "{id}", "{name}"))
+        scoped = any(part in path for part in ("{queue}", "{lease}", "{id}", "{name}", "{key}"))
         administrators = (
             path.endswith(("/redrive", "/discard", "/replace", "/open", "/links"))
             or path.startswith(("/v1/jobs", "/v1/operators"))

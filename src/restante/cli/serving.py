@@ -134,6 +134,13 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    unknown_requests: Annotated[
+        str | None,
+        typer.Option(
+            help="The repeat of a request in which a server crashed: refuse or run_again.  [default: refuse]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     act_retention_seconds: Annotated[
         str | None,
         typer.Option(
@@ -457,6 +464,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "log_level": log_level,
             "log_format": log_format,
             "idempotency_retention_seconds": idempotency_retention_seconds,
+            "unknown_requests": unknown_requests,
             "act_retention_seconds": act_retention_seconds,
             "retention_interval_seconds": retention_interval_seconds,
             "poll_interval_seconds": poll_interval_seconds,

@@ -90,7 +90,7 @@ class Wire:
         """Close all connections. What waits for an answer fails."""
         await self._http.aclose()
 
-    async def call(
+    async def call(  # noqa: PLR0913 (what a request may have)
         self,
         answer: type[T],
         method: str,
@@ -101,22 +101,27 @@ class Wire:
         headers: Mapping[str, str] = {},
         repeatable: bool | None = None,
         wait_seconds: float = 0.0,
+        idempotency_key: str | None = None,
     ) -> T:
         """Send ``ask`` as JSON and read the answer; parameters that are None are left out.
 
-        ``repeatable`` says that doing it twice is doing it once (None: it is, for GET and PUT).
+        ``repeatable`` says that doing it twice is doing it once (None: it is, for GET and PUT). With an
+        ``idempotency_key`` it is in any case.
         """
+        shown = dict(headers)
+        if idempotency_key is not None:
+            shown["Idempotency-Key"] = idempotency_key
+        if ask is not None:
+            shown["Content-Type"] = "application/json"
         content = None if ask is None else msgspec.json.encode(ask)
         response = await self.send(
             method,
             path,
             content=content,
-            headers={
-                **headers,
-                **({} if content is None else {"Content-Type": "application/json"}),
-            },
+            headers=shown,
             params={name: value for name, value in (params or {}).items() if value is not None},
-            repeatable=method in ("GET", "PUT") if repeatable is None else repeatable,
+            repeatable=(method in ("GET", "PUT") if repeatable is None else repeatable)
+            or idempotency_key is not None,
             wait_seconds=wait_seconds,
         )
         return self.read(answer, response)

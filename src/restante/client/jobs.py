@@ -60,6 +60,7 @@ class JobOperations:
         filter: Mapping[str, str] | None = None,
         reason: str = "",
         rate_per_second: float | None = None,
+        idempotency_key: str | None = None,
     ) -> JobOut:
         """Start bulk work over queues, or over all of a ``client``'s; it goes on by itself.
 
@@ -68,7 +69,14 @@ class JobOperations:
         """
         ask = _asked(task, queues, client, filter)
         ask |= {"reason": reason, "rate_per_second": rate_per_second}
-        return await self._wire.call(JobOut, "POST", "/v1/jobs", ask=ask, repeatable=False)
+        return await self._wire.call(
+            JobOut,
+            "POST",
+            "/v1/jobs",
+            ask=ask,
+            repeatable=False,
+            idempotency_key=idempotency_key,
+        )
 
     async def count_job(
         self,

@@ -32,6 +32,7 @@ from restante.wire.messages import (
     SubscriptionList,
     SubscriptionOut,
 )
+from restante.wire.request_messages import RequestOut
 
 
 def segment(name: str) -> str:
@@ -192,10 +193,28 @@ class Operations(
 
     # -- clients, keys, subscriptions -----------------------------------------------------------
 
-    async def add_client(self, name: str) -> ClientMade:
-        """Make a client, its queue and its first key, which is shown this once."""
+    async def request(self, key: str, *, principal: str | None = None) -> RequestOut:
+        """What came of a request with that idempotency key. ``RequestNotFound``: none arrived, or it did nothing.
+
+        An administrator may name another's ``principal``, as ``publisher/shop``.
+        """
         return await self._wire.call(
-            ClientMade, "POST", "/v1/clients", ask={"name": name}, repeatable=False
+            RequestOut, "GET", f"/v1/requests/{segment(key)}", params={"principal": principal}
+        )
+
+    async def add_client(self, name: str, *, idempotency_key: str | None = None) -> ClientMade:
+        """Make a client, its queue and its first key, which is shown this once.
+
+        This and all that take an ``idempotency_key`` may be called again with it: nothing is done twice, and the answer
+        is the first one's. ``IdempotencyKeyReused``, ``RequestInProgress``, ``RequestUnknown``, ``AnswerNotKept``.
+        """
+        return await self._wire.call(
+            ClientMade,
+            "POST",
+            "/v1/clients",
+            ask={"name": name},
+            repeatable=False,
+            idempotency_key=idempotency_key,
         )
 
     async def clients(self, *, limit: int | None = None, after: str | None = None) -> ClientPage:
@@ -215,12 +234,20 @@ class Operations(
         *,
         expires_after_seconds: float | None = None,
         label: str = "",
+        idempotency_key: str | None = None,
     ) -> KeyMade:
         """Make a key, shown this once. A principal has at most two active ones."""
         ask: dict[str, object] = {"role": role.value, "name": name, "label": label}
         if expires_after_seconds is not None:
             ask["expires_after_seconds"] = expires_after_seconds
-        return await self._wire.call(KeyMade, "POST", "/v1/keys", ask=ask, repeatable=False)
+        return await self._wire.call(
+            KeyMade,
+            "POST",
+            "/v1/keys",
+            ask=ask,
+            repeatable=False,
+            idempotency_key=idempotency_key,
+        )
 
     async def add_certificate(
         self,
@@ -253,7 +280,12 @@ class Operations(
         await self._wire.send("DELETE", f"/v1/keys/{segment(id)}", repeatable=False)
 
     async def subscribe(
-        self, pattern: str, queue: str, filter: Mapping[str, str | list[str]] = {}
+        self,
+        pattern: str,
+        queue: str,
+        filter: Mapping[str, str | list[str]] = {},
+        *,
+        idempotency_key: str | None = None,
     ) -> SubscriptionOut:
         """Route topics that match to a queue: dot-separated words, ``*`` for one, ``#`` for any rest."""
         return await self._wire.call(
@@ -262,6 +294,7 @@ class Operations(
             "/v1/subscriptions",
             ask={"pattern": pattern, "queue": queue, "filter": filter},
             repeatable=False,
+            idempotency_key=idempotency_key,
         )
 
     async def subscriptions(self) -> list[SubscriptionOut]:

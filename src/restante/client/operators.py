@@ -42,14 +42,21 @@ class OperatorOperations:
         path = f"/v1/operators/{quote(name, safe='')}"
         return await self._wire.call(OperatorOut, "PUT", path, ask=ask, repeatable=True)
 
-    async def make_link(self, client: str, *, life_seconds: int = 86_400) -> LinkMade:
+    async def make_link(
+        self, client: str, *, life_seconds: int = 86_400, idempotency_key: str | None = None
+    ) -> LinkMade:
         """A path of this server that opens the client's page once, within so many seconds (60 to 604,800).
 
         ``ClientNotFound``, ``OutOfBounds``.
         """
         path = f"/v1/clients/{quote(client, safe='')}/links"
         return await self._wire.call(
-            LinkMade, "POST", path, ask={"life_seconds": life_seconds}, repeatable=False
+            LinkMade,
+            "POST",
+            path,
+            ask={"life_seconds": life_seconds},
+            repeatable=False,
+            idempotency_key=idempotency_key,
         )
 
     def address_of(self, path: str) -> str:

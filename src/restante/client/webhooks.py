@@ -56,9 +56,17 @@ class WebhookOperations:
         """Have it called now, with a test."""
         return await self._wire.call(PingedOut, "POST", _path(queue, "ping"), repeatable=True)
 
-    async def rotate_webhook_secret(self, queue: str) -> SecretMade:
+    async def rotate_webhook_secret(
+        self, queue: str, *, idempotency_key: str | None = None
+    ) -> SecretMade:
         """Sign with a new secret, shown this once; the old one signs too for a day."""
-        return await self._wire.call(SecretMade, "POST", _path(queue, "secrets"), repeatable=False)
+        return await self._wire.call(
+            SecretMade,
+            "POST",
+            _path(queue, "secrets"),
+            repeatable=False,
+            idempotency_key=idempotency_key,
+        )
 
     async def end_webhook_secret(self, queue: str, id: str) -> None:
         """Sign with this secret no more."""

@@ -29,6 +29,7 @@ from restante.engine.operations import Operations
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
+from restante.engine.requests import RETENTION_SECONDS, Requests
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling, is_signed
 from restante.engine.signing_keys import NO_RINGS, Rings, SigningKeys
@@ -39,6 +40,7 @@ from restante.engine.waiting import Waiting
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
+from restante.idempotency import Policy
 from restante.model import (
     BATCH,
     Actor,
@@ -89,6 +91,8 @@ class Broker:
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
         signers: Sequence[SignerKey] = (),
         ledger_head_seconds: float = HEAD_SECONDS,
+        request_retention_seconds: float = RETENTION_SECONDS,
+        unknown_requests: Policy = Policy.REFUSE,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -119,6 +123,12 @@ class Broker:
         self.waiting = Waiting(self)
         self.groups = Groups(self)
         self.operations = Operations(self)
+        self.requests = Requests(
+            self,
+            policy=unknown_requests,
+            retention_seconds=request_retention_seconds,
+            keyring=keyring,
+        )
         self.contacts = Contacts(clock.wall_ms)
         self.monitor = Monitor(self)
         self.alerts = Alerts(store, clock, self.monitor, alerting)
@@ -153,6 +163,7 @@ class Broker:
         trace: TracebackType | None,
     ) -> None:
         self.drain()
+        await self.requests.close()
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)

@@ -98,6 +98,12 @@ class Membership:
             for node in self._known
         ]
 
+    def lives(self, id: str) -> bool:
+        """Whether the node with this id is taken for alive; also where this one has heard of nobody lately."""
+        if self._clock.monotonic() - self._heard > DOUBT_SECONDS:
+            return True
+        return any(node.id == id and node.silent_seconds < CLAIM_SECONDS for node in self.nodes())
+
     def hurry(self) -> None:
         """Something is to be said at once, not at the next beat."""
         if self._alarm is not None and not self._alarm.done():

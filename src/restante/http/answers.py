@@ -10,6 +10,7 @@ import msgspec
 from restante.errors import (
     MethodNotAllowed,
     OutOfBounds,
+    RequestInProgress,
     RestanteError,
     TooManyRequests,
     Unauthenticated,
@@ -81,7 +82,7 @@ def retry_after(error: RestanteError) -> tuple[Header, ...]:
     match error:
         case TooManyRequests():
             return ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_seconds))),)
-        case RestanteError(status=429 | 503):
+        case RequestInProgress() | RestanteError(status=429 | 503):
             return ((b"retry-after", b"1"),)
     return ()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 
+from restante.engine.requests import Requests
 from restante.errors import MethodNotAllowed, NotFound, RestanteError, UpgradeRequired
 from restante.http.answers import problem
 from restante.http.authentication import Authenticator
 from restante.http.head import Scope
+from restante.http.once import Once, Replied, answer_once, key_of
 from restante.http.proxies import TrustedProxies
 from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
 from restante.http.socket import INTERNAL, Socket, SocketClosed
@@ -32,11 +34,13 @@ class Route(NamedTuple):
     """A handler with what the application needs to know of it.
 
     ``transport`` None: no key is asked for. ``by_cookie``: a cookie will do, for browsers' streams of events.
+    ``once``: what an ``Idempotency-Key`` does for a POST; what is remembered is answered whole.
     """
 
     handler: Handler
     transport: str | None
     by_cookie: bool
+    once: Once
 
 
 class SocketRoute(NamedTuple):
@@ -70,8 +74,11 @@ class Routes:
         transport: str | None = "http",
         *,
         by_cookie: bool = False,
+        once: Once = Once.REMEMBERED,
     ) -> None:
-        self._node(path).routes[method] = Route(handler, transport, by_cookie)
+        if method != "POST" or transport is None:
+            once = Once.BY_ITSELF
+        self._node(path).routes[method] = Route(handler, transport, by_cookie, once)
         self._all.append((method, path))
 
     def add_socket(self, path: str, handler: SocketHandler, transport: str) -> None:
@@ -137,11 +144,13 @@ class Api:
         authenticator: Authenticator | None,
         proxies: TrustedProxies | None = None,
         retiring: asyncio.Event | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self.routes = routes
         self._authenticator = authenticator
         self._proxies = proxies
         self._retiring = retiring
+        self._requests = requests
 
     def __call__(
         self, scope: Scope, receive: ReceiveMessage, send: SendMessage
@@ -180,6 +189,12 @@ class Api:
             request.actor = await self._authenticator.authenticate(
                 request, route.transport, by_cookie=route.by_cookie
             )
+        if route.once is not Once.BY_ITSELF and self._requests is not None:
+            key = key_of(request, route.once)
+            if key is not None:
+                handler = cast("Callable[[Request], Awaitable[Replied]]", route.handler)
+                secret = route.once is Once.SECRET
+                return await answer_once(self._requests, request, key, handler, secret=secret)
         return await route.handler(request)
 
     async def _websocket(self, socket: Socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from restante.errors import InvalidHeader, Malformed, RestanteError
+from restante.errors import Malformed, RestanteError
 from restante.model import Appended, Publication
 from restante.tracecontext import with_context
 from restante.wire.messages import PlaceOut, PublicationItem, PublishedItem
@@ -48,12 +48,3 @@ def to_result(result: Appended | RestanteError) -> PublishedItem:
     return PublishedItem(
         ok=True, id=result.id, deliveries=to_places(result), replayed=result.replayed
     )
-
-
-def idempotency_key_of(header: str) -> str:
-    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare; ``InvalidHeader`` for none."""
-    if len(header) >= 2 and header[0] == header[-1] == '"':
-        header = header[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not header:
-        raise InvalidHeader("idempotency-key must not be empty")
-    return header

@@ -70,6 +70,18 @@ class Request(Head):
             raise BodyTooLarge(f"the body must be at most {limit} bytes")
         return body
 
+    async def hold(self, limit: int) -> bytes:
+        """As ``body``, which can then be read once more."""
+        body = await self.body(limit)
+        receive = self._receive
+
+        async def held() -> Message:
+            self._receive = receive
+            return {"type": "http.request", "body": body}
+
+        self._receive = held
+        return body
+
     async def read(self, decoder: msgspec.json.Decoder[T], default: T | None = None) -> T:
         """The request's JSON or XML envelope; ``default`` for an empty body, if there is one.
 

@@ -32,6 +32,7 @@ from restante.http.events import (
     data_of,
     drain,
 )
+from restante.http.once import Once
 from restante.http.request import Request, SendMessage
 from restante.model import Delivery, Role
 from restante.wire import cookies
@@ -44,7 +45,7 @@ def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the transport."""
     transport = Events(broker)
     routes.add("GET", "/v1/queues/{queue}/events", transport.events, NAME, by_cookie=True)
-    routes.add("POST", "/v1/cookie", transport.cookie)
+    routes.add("POST", "/v1/cookie", transport.cookie, once=Once.BY_ITSELF)
 
 
 class Events:

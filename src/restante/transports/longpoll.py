@@ -15,6 +15,7 @@ from restante.errors import Malformed
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.delivering import to_headers, to_notification
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.http.settling import to_items, to_settles
 from restante.wire.messages import Receive, Received
@@ -28,8 +29,8 @@ _RECEIVE_DEFAULT: Final = Receive()
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the transport."""
     transport = LongPoll(broker)
-    routes.add("POST", "/v1/queues/{queue}/receive", transport.receive, NAME)
-    routes.add("POST", "/v1/queues/{queue}/next", transport.next, NAME)
+    routes.add("POST", "/v1/queues/{queue}/receive", transport.receive, NAME, once=Once.REFUSED)
+    routes.add("POST", "/v1/queues/{queue}/next", transport.next, NAME, once=Once.REFUSED)
 
 
 class LongPoll:

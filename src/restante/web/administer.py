@@ -11,6 +11,7 @@ from restante.engine.administration import Administration
 from restante.engine.broker import Broker
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.model import Key, Queue, Role, Settings, check_name
 from restante.queries import Keys, QueueByName
@@ -57,8 +58,8 @@ def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls of an administrator."""
     web = Administer(broker)
     routes.add("PUT", "/v1/queues/{queue}", web.put_queue)
-    routes.add("POST", "/v1/clients", web.add_client)
-    routes.add("POST", "/v1/keys", web.add_key)
+    routes.add("POST", "/v1/clients", web.add_client, once=Once.SECRET)
+    routes.add("POST", "/v1/keys", web.add_key, once=Once.SECRET)
     routes.add("GET", "/v1/keys", web.keys)
     routes.add("DELETE", "/v1/keys/{id}", web.revoke_key)
     routes.add("POST", "/v1/subscriptions", web.subscribe)

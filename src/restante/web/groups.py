@@ -13,9 +13,10 @@ from restante.engine.groups import Payload, Wanted
 from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
-from restante.http.publishing import idempotency_key_of
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.http.waiting import wanted_of
+from restante.idempotency import key_of_header
 from restante.model import Role
 from restante.wire import times
 from restante.wire.group_messages import (
@@ -36,7 +37,7 @@ _GROUP: Final = msgspec.json.Decoder(GroupRequest)
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls."""
     web = GroupCalls(broker)
-    routes.add("POST", "/v1/groups", web.ask)
+    routes.add("POST", "/v1/groups", web.ask, once=Once.BY_ITSELF)
     routes.add("GET", "/v1/groups", web.list)
     routes.add("GET", "/v1/groups/{id}", web.get)
 
@@ -50,7 +51,7 @@ class GroupCalls:
     async def ask(self, request: Request) -> Answer:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
         header = request.header(b"idempotency-key")
-        key = "" if header is None else idempotency_key_of(header)
+        key = "" if header is None else key_of_header(header)
         wanted = wanted_of(request)
         asked = await request.read(_GROUP)
         members = [_wanted(item) for item in asked.members]

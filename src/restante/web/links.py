@@ -11,6 +11,7 @@ from restante.engine.broker import Broker
 from restante.engine.links import Links
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.model import Role
 from restante.wire import times
@@ -32,4 +33,4 @@ def add_routes(routes: Routes, broker: Broker, enter: str) -> None:
         made = LinkMade(client=name, path=f"{enter}/{token}", expires_at=expires_at)
         return envelope(request, made, "link", 201)
 
-    routes.add("POST", "/v1/clients/{name}/links", make)
+    routes.add("POST", "/v1/clients/{name}/links", make, once=Once.SECRET)

@@ -15,8 +15,9 @@ from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
 from restante.http.events import HEADERS, HEARTBEAT, HEARTBEAT_SECONDS, RETRY_MS, data_of, drain
-from restante.http.publishing import idempotency_key_of
+from restante.http.once import Once
 from restante.http.request import Request, SendMessage
+from restante.idempotency import key_of_header
 from restante.model import Role
 from restante.operation import Asked
 from restante.wire.operation_messages import (
@@ -37,7 +38,7 @@ _VERSION_MAXIMUM: Final = 10**15
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls."""
     web = OperationCalls(broker)
-    routes.add("POST", "/v1/operations", web.make)
+    routes.add("POST", "/v1/operations", web.make, once=Once.BY_ITSELF)
     routes.add("GET", "/v1/operations", web.list)
     routes.add("GET", "/v1/operations/{id}", web.get)
     routes.add("PATCH", "/v1/operations/{id}", web.move)
@@ -63,7 +64,7 @@ class OperationCalls:
             keep_seconds=asked.keep_seconds,
         )
         header = request.header(b"idempotency-key")
-        key = "" if header is None else idempotency_key_of(header)
+        key = "" if header is None else key_of_header(header)
         kept = await self._operations.make(wanted, request.actor, key)
         place = f"/v1/operations/{kept.operation.id}".encode()
         return _answer(request, kept, 201, ((b"location", place),))

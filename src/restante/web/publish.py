@@ -13,9 +13,11 @@ from restante.engine.broker import Broker
 from restante.errors import InvalidHeader, RestanteError
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
-from restante.http.publishing import idempotency_key_of, to_places, to_publication, to_result
+from restante.http.once import Once
+from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.http.waiting import to_delivery, wanted_of
+from restante.idempotency import key_of_header
 from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
 from restante.outcomes import Result
 from restante.tracecontext import with_context
@@ -37,8 +39,9 @@ _ATTRIBUTE: Final = "restante-attribute-"
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls of a publisher."""
     web = Publish(broker)
-    routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue)
-    routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic)
+    # Their keys are kept by the store, in the transaction that publishes.
+    routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic, once=Once.BY_ITSELF)
     routes.add("POST", "/v1/notifications", web.batch)
 
 
@@ -130,7 +133,7 @@ def _publication(request: Request, body: bytes, *, queue: str = "", topic: str =
         if raw_name == b"content-type":
             content_type = raw_value.decode("latin-1")
         elif raw_name == b"idempotency-key":
-            idempotency_key = idempotency_key_of(raw_value.decode("latin-1"))
+            idempotency_key = key_of_header(raw_value.decode("latin-1"))
         elif raw_name.startswith(b"ce-"):
             attributes[raw_name.decode("latin-1")] = raw_value.decode("latin-1")
         elif raw_name.startswith(b"restante-"):

@@ -11,6 +11,7 @@ from restante.engine.settling import Settle
 from restante.errors import RestanteError
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.http.settling import to_item, to_items, to_settles
 from restante.model import REPLY_BYTES, Verb
@@ -28,12 +29,13 @@ _BATCH: Final = msgspec.json.Decoder(SettleBatch)
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls by which a client signs."""
     web = SettleLeases(broker)
-    routes.add("POST", "/v1/leases/{lease}/ack", web.ack)
-    routes.add("POST", "/v1/leases/{lease}/nack", web.nack)
-    routes.add("POST", "/v1/leases/{lease}/reject", web.reject)
-    routes.add("POST", "/v1/leases/{lease}/release", web.release)
-    routes.add("POST", "/v1/leases/{lease}/extend", web.extend)
-    routes.add("POST", "/v1/queues/{queue}/settle", web.batch)
+    # A lease is settled once, and a repeat answers as the first did.
+    routes.add("POST", "/v1/leases/{lease}/ack", web.ack, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/leases/{lease}/nack", web.nack, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/leases/{lease}/reject", web.reject, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/leases/{lease}/release", web.release, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/leases/{lease}/extend", web.extend, once=Once.BY_ITSELF)
+    routes.add("POST", "/v1/queues/{queue}/settle", web.batch, once=Once.BY_ITSELF)
 
 
 class SettleLeases:

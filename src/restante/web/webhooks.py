@@ -10,6 +10,7 @@ from restante import auth
 from restante.engine.broker import Broker
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
+from restante.http.once import Once
 from restante.http.request import Request
 from restante.webhooks import Webhook
 from restante.wire import times
@@ -39,7 +40,7 @@ def add_routes(routes: Routes, broker: Broker) -> None:
     routes.add("POST", f"{_PATH}/enable", web.enable)
     routes.add("POST", f"{_PATH}/disable", web.disable)
     routes.add("POST", f"{_PATH}/ping", web.ping)
-    routes.add("POST", f"{_PATH}/secrets", web.rotate)
+    routes.add("POST", f"{_PATH}/secrets", web.rotate, once=Once.SECRET)
     routes.add("DELETE", f"{_PATH}/secrets/{{id}}", web.drop_secret)
 
 

@@ -53,6 +53,7 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.AlreadyExists: Code.ALREADY_EXISTS,
     errors.Displaced: Code.ABORTED,
     errors.TooManyConnections: Code.RESOURCE_EXHAUSTED,
+    errors.TooManyOpenRequests: Code.RESOURCE_EXHAUSTED,
     errors.TooManyRequests: Code.RESOURCE_EXHAUSTED,
     errors.TooManyGroups: Code.RESOURCE_EXHAUSTED,
     errors.TooManyWaiters: Code.RESOURCE_EXHAUSTED,

@@ -1,0 +1,332 @@
+"""Requests with an idempotency key: each is run once, on whatever node, and a repeat is given the first one's answer.
+
+A request is a paper. It is written down before it is run, in the place of the version that was read, so that of two
+at once one runs. What came of it is written down before it is answered. A request whose process is gone, or that
+failed in the middle, is one of which nobody knows what came: it is never run again without the operator's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from restante.changes import PutPaper
+from restante.errors import (
+    PaperChanged,
+    RequestInProgress,
+    RequestNotFound,
+    RequestUnknown,
+    StoreError,
+    TooManyOpenRequests,
+)
+from restante.idempotency import (
+    Asked,
+    Fate,
+    Policy,
+    Record,
+    Reply,
+    State,
+    Verdict,
+    begun,
+    check_key,
+    judge,
+    not_kept,
+    reused,
+)
+from restante.model import check_bounds
+from restante.nodes import CLAIM_SECONDS
+from restante.papers import Kind, Paper
+from restante.queries import PaperOf
+from restante.wire import times
+from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
+
+if TYPE_CHECKING:
+    from restante.engine.broker import Broker
+
+_log = structlog.get_logger(__name__)
+
+RETENTION_SECONDS: Final = 7 * 86_400
+OPEN_REQUESTS: Final = 1_000
+"""So many of one principal's may be under way on a node at once."""
+WAIT_SECONDS_MAXIMUM: Final = 60.0
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked what became of a request that another node runs, however many wait for it."""
+_FREE_SECONDS: Final = 60.0
+"""How long the paper of a freed key stays: nobody needs it, it only holds the place of its version."""
+_CLOSE_SECONDS: Final = 10.0
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class Ran(NamedTuple):
+    """How a request ended. An answer that is not ``whole`` is not kept."""
+
+    reply: Reply
+    fate: Fate
+    whole: bool = True
+
+
+class Given(NamedTuple):
+    """What to answer with; ``replayed`` says that an earlier request with the same key was answered so."""
+
+    reply: Reply
+    replayed: bool
+
+
+Run = Callable[[], Awaitable[Ran]]
+
+
+class _Running(NamedTuple):
+    asked: Asked
+    since_ms: int
+    work: asyncio.Task[Given]
+
+
+class _Kept(NamedTuple):
+    record: Record | None
+    version: int
+
+
+class Requests:
+    """Those of a store. ``keyring`` seals answers that show a secret; without one they last as long as this."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        policy: Policy = Policy.REFUSE,
+        retention_seconds: float = RETENTION_SECONDS,
+        keyring: Keyring | None = None,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._broker = broker
+        self._clock = broker.clock
+        self._policy = policy
+        self._retention_ms = round(retention_seconds * 1_000)
+        self._keyring = keyring or Keyring([random_bytes(KEY_BYTES)])
+        self._random_bytes = random_bytes
+        self._running: dict[str, _Running] = {}
+        self._open: Counter[str] = Counter()
+        self._looks: dict[str, asyncio.Task[_Kept]] = {}
+
+    async def close(self) -> None:
+        """Let what is under way end, within a few seconds. What does not is left as one that was crashed in."""
+        for look in list(self._looks.values()):
+            look.cancel()
+        works = [one.work for one in self._running.values()]
+        if works:
+            _, pending = await asyncio.wait(works, timeout=_CLOSE_SECONDS)
+            for work in pending:
+                work.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def once(self, asked: Asked, run: Run, *, wait_seconds: float = 0.0) -> Given:
+        """Run the request, or answer as an earlier one with its key was answered.
+
+        ``InvalidHeader`` for what is no key; ``IdempotencyKeyReused``; ``RequestInProgress`` where the first is still
+        under way after ``wait_seconds`` (0 to 60); ``RequestUnknown``, ``AnswerNotKept``, ``TooManyOpenRequests``.
+        What was begun goes on to its end, whether or not its caller waits for it. What ``run`` raises is raised, and
+        what came of the request is then unknown.
+        """
+        check_key(asked.key)
+        check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        until = self._clock.monotonic() + wait_seconds
+        kept: _Kept | None = None
+        while True:
+            here = self._running.get(asked.place)
+            if here is not None:
+                await self._attend(here, asked, until)
+                kept = None
+                continue
+            if kept is None:
+                kept = await self._find(asked.place)
+                continue  # Somebody here may have begun it while this looked.
+            match judge(
+                kept.record,
+                asked.fingerprint,
+                running=self._is_running(asked.place, kept.record),
+                policy=self._policy,
+            ):
+                case Verdict.RUN:
+                    try:
+                        return await asyncio.shield(self._begin(asked, kept, run))
+                    except PaperChanged:
+                        kept = None
+                case Verdict.REPLAY:
+                    return Given(self._reply(asked.place, kept.record), True)
+                case Verdict.REFUSE:
+                    # What ran it may have written down what came of it, and ended, since this looked.
+                    again = await self._find(asked.place)
+                    if again.version == kept.version:
+                        raise _unknown(kept.record)
+                    kept = again
+                case Verdict.WAIT:
+                    if self._clock.monotonic() >= until:
+                        raise _in_progress(kept.record)
+                    kept = await self._look(asked.place)
+
+    async def find(self, who: str, key: str) -> Record:
+        """What became of a principal's request. ``RequestNotFound``: none arrived, or it did nothing."""
+        asked = Asked(who=who, key=check_key(key), method="", path="", fingerprint=b"")
+        record = (await self._find(asked.place)).record
+        if record is None or record.state is State.FREE:
+            raise RequestNotFound("no request with this key is known")
+        if record.state is State.IN_PROGRESS and not self._is_running(asked.place, record):
+            return msgspec.structs.replace(record, state=State.UNKNOWN)
+        return record
+
+    # -- looking --------------------------------------------------------------------------------
+
+    async def _find(self, place: str) -> _Kept:
+        paper = await self._broker.store.browse(PaperOf(Kind.REQUEST, place))
+        if paper is None:
+            return _Kept(None, 0)
+        expired = (paper.expires_at_ms or 0) <= self._clock.wall_ms()
+        return _Kept(None if expired else _decode(paper.content), paper.version)
+
+    async def _look(self, place: str) -> _Kept:
+        """As ``_find``, a moment later: one look for all who wait for the same."""
+
+        async def later() -> _Kept:
+            await self._clock.wait(LOOK_SECONDS)
+            return await self._find(place)
+
+        look = self._looks.get(place)
+        if look is None:
+            look = self._looks[place] = asyncio.create_task(later())
+            look.add_done_callback(lambda _: self._looks.pop(place, None))
+        return await asyncio.shield(look)
+
+    def _is_running(self, place: str, record: Record | None) -> bool:
+        """Whether somebody is at it, as far as this node can know: in doubt it is."""
+        if record is None or record.state is not State.IN_PROGRESS:
+            return False
+        if record.run == self._broker.membership.id:
+            return place in self._running
+        if self._broker.store.nodes is None:
+            return False
+        # A node that has just started may not have been heard of yet.
+        young = self._clock.wall_ms() - record.since_ms < CLAIM_SECONDS * 1_000
+        return young or self._broker.membership.lives(record.run)
+
+    async def _attend(self, here: _Running, asked: Asked, until: float) -> None:
+        """Wait until what runs here has ended. ``IdempotencyKeyReused``, ``RequestInProgress``."""
+        if here.asked.fingerprint != asked.fingerprint:
+            raise reused()
+        left = until - self._clock.monotonic()
+        if left > 0:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            resolve = functools.partial(_resolve, ended)
+            cancel = self._clock.call_later(left, resolve)
+            here.work.add_done_callback(resolve)
+            try:
+                await ended
+            finally:
+                cancel()
+                here.work.remove_done_callback(resolve)
+        if not here.work.done():
+            raise RequestInProgress(_under_way(here.since_ms))
+        # It forgets itself one turn after its end.
+        await asyncio.sleep(0)
+
+    def _reply(self, place: str, record: Record | None) -> Reply:
+        if record is None or record.reply is None:
+            raise not_kept(0 if record is None else record.status)
+        if not record.sealed:
+            return record.reply
+        try:
+            body = self._keyring.open(record.reply.body, (Kind.REQUEST, place))
+        except SealBroken as error:
+            raise not_kept(record.status) from error
+        return msgspec.structs.replace(record.reply, body=body)
+
+    # -- running --------------------------------------------------------------------------------
+
+    def _begin(self, asked: Asked, kept: _Kept, run: Run) -> asyncio.Task[Given]:
+        if self._open[asked.who] >= OPEN_REQUESTS:
+            raise TooManyOpenRequests(f"{OPEN_REQUESTS} requests with keys are under way already")
+        record = begun(asked, self._broker.membership.id, self._clock.wall_ms())
+        work = asyncio.create_task(self._run(asked, record, kept.version + 1, run))
+        self._running[asked.place] = _Running(asked, record.since_ms, work)
+        self._open[asked.who] += 1
+        work.add_done_callback(functools.partial(self._ended, asked))
+        return work
+
+    def _ended(self, asked: Asked, work: asyncio.Task[Given]) -> None:
+        del self._running[asked.place]
+        self._open[asked.who] -= 1
+        if not self._open[asked.who]:
+            del self._open[asked.who]
+        # Whoever asked may be gone, and then nobody looks at how it ended.
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, PaperChanged):
+            _log.warning("request.failed", path=asked.path, error=type(error).__name__)
+
+    async def _run(self, asked: Asked, record: Record, version: int, run: Run) -> Given:
+        await self._put(asked.place, record, version)
+        try:
+            ran = await run()
+        except Exception:
+            await self._end(asked.place, record, version, State.UNKNOWN)
+            raise
+        if ran.fate is Fate.KEEP:
+            reply = ran.reply if ran.whole and ran.reply.may_be_kept else None
+            if reply is not None and asked.secret:
+                reply = msgspec.structs.replace(reply, body=self._seal(asked.place, reply.body))
+            record = msgspec.structs.replace(
+                record, status=ran.reply.status, reply=reply, sealed=asked.secret
+            )
+        state = {Fate.KEEP: State.DONE, Fate.FREE: State.FREE, Fate.UNKNOWN: State.UNKNOWN}
+        await self._end(asked.place, record, version, state[ran.fate])
+        return Given(ran.reply, False)
+
+    def _seal(self, place: str, body: bytes) -> bytes:
+        return self._keyring.seal(body, (Kind.REQUEST, place), self._random_bytes(NONCE_BYTES))
+
+    async def _end(self, place: str, record: Record, version: int, state: State) -> None:
+        """Write down what came of it. Where that cannot be, its repeat is told that nobody knows."""
+        now = self._clock.wall_ms()
+        record = msgspec.structs.replace(record, state=state, ended_at_ms=now)
+        try:
+            await self._put(place, record, version + 1)
+        except (StoreError, PaperChanged) as error:
+            _log.warning("request.not_kept", path=record.path, error=str(error))
+
+    async def _put(self, place: str, record: Record, version: int) -> None:
+        life_ms = _FREE_SECONDS * 1_000 if record.state is State.FREE else self._retention_ms
+        paper = Paper(
+            kind=Kind.REQUEST,
+            key=place,
+            content=_encode(record),
+            version=version,
+            expires_at_ms=self._clock.wall_ms() + round(life_ms),
+        )
+        await self._broker.configure(PutPaper(paper))
+
+
+def _under_way(since_ms: int) -> str:
+    return f"the same request is in progress since {times.to_text(since_ms)}"
+
+
+def _in_progress(record: Record | None) -> RequestInProgress:
+    return RequestInProgress(_under_way(0 if record is None else record.since_ms))
+
+
+def _unknown(record: Record | None) -> RequestUnknown:
+    since = times.to_text(0 if record is None else record.since_ms)
+    return RequestUnknown(
+        f"the same request was begun at {since}, and nobody knows what came of it: look before you send"
+        " it again with another key"
+    )
+
+
+def _resolve(future: asyncio.Future[None], *_: object) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,188 @@
+"""What a repeat of a request is told: the rules of ``Idempotency-Key``, and what is kept of a request.
+
+A request is known by its principal and its key, and told from another by its fingerprint. What is kept of it says
+which run of which process has it, so that one that was crashed in is never taken for one that is under way.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Final
+
+import msgspec
+
+from restante.admission import check_text
+from restante.errors import AnswerNotKept, IdempotencyKeyReused, InvalidHeader
+
+HEADER: Final = b"idempotency-key"
+REPLAYED: Final = (b"idempotency-replayed", b"true")
+"""The header of an answer that is an earlier request's."""
+ANSWER_BYTES: Final = 131_072
+"""A longer body is not kept, and its repeat is told so."""
+HEADERS_BYTES: Final = 16_384
+"""Of the headers of an answer, together. With longer ones the answer is not kept."""
+_PATH_CHARACTERS: Final = 512
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Policy(enum.StrEnum):
+    """What is done with the repeat of a request of which nobody knows what came."""
+
+    REFUSE = "refuse"
+    """It is told so (``RequestUnknown``), and somebody looks."""
+    RUN_AGAIN = "run_again"
+    """It is run once more: for requests that may be."""
+
+
+class State(enum.StrEnum):
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+    UNKNOWN = "unknown"
+    """It was begun, and nobody knows what came of it."""
+    FREE = "free"
+    """It did nothing: the key may be used again."""
+
+
+class Fate(enum.Enum):
+    """What becomes of a key, by how its request ended."""
+
+    KEEP = enum.auto()
+    FREE = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+class Verdict(enum.Enum):
+    RUN = enum.auto()
+    REPLAY = enum.auto()
+    WAIT = enum.auto()
+    REFUSE = enum.auto()
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer as it went out."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether it is within ``ANSWER_BYTES`` and ``HEADERS_BYTES``."""
+        size = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.body) <= ANSWER_BYTES and size <= HEADERS_BYTES
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with a key. ``secret`` says that its answer shows what nobody may read in the store.
+
+    ``who`` is the principal: the same key of another is another request.
+    """
+
+    who: str
+    key: str
+    method: str
+    path: str
+    fingerprint: bytes
+    secret: bool = False
+
+    @property
+    def place(self) -> str:
+        """The key of its paper. Neither the principal nor the key can be read in it."""
+        return f"{_digest(self.who.encode())[:32]}/{_digest(self.key.encode('utf-8', 'replace'))}"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a request. ``run`` is the process that has it, by the id that it drew at its start.
+
+    ``reply`` is None until it is done, and for an answer that was not kept; where it is ``sealed``, its body is.
+    """
+
+    method: str
+    path: str
+    fingerprint: bytes
+    state: State
+    run: str
+    since_ms: int
+    ended_at_ms: int | None = None
+    status: int = 0
+    reply: Reply | None = None
+    sealed: bool = False
+
+
+def begun(asked: Asked, run: str, now_ms: int) -> Record:
+    """What is kept of a request before it is run."""
+    return Record(
+        method=asked.method,
+        path=asked.path[:_PATH_CHARACTERS],
+        fingerprint=asked.fingerprint,
+        state=State.IN_PROGRESS,
+        run=run,
+        since_ms=now_ms,
+    )
+
+
+def judge(record: Record | None, fingerprint: bytes, *, running: bool, policy: Policy) -> Verdict:
+    """What is done with a request whose key was used as ``record`` says. ``IdempotencyKeyReused``.
+
+    ``running`` says whether the run that has it lives and is at it.
+    """
+    if record is None or record.state is State.FREE:
+        return Verdict.RUN
+    if record.fingerprint != fingerprint:
+        raise reused()
+    if record.state is State.DONE:
+        return Verdict.REPLAY
+    if record.state is State.IN_PROGRESS and running:
+        return Verdict.WAIT
+    return Verdict.RUN if policy is Policy.RUN_AGAIN else Verdict.REFUSE
+
+
+def reused() -> IdempotencyKeyReused:
+    return IdempotencyKeyReused("this idempotency key was used for another request")
+
+
+def not_kept(status: int) -> AnswerNotKept:
+    return AnswerNotKept(
+        f"the request was done before and answered with {status}; its answer was not kept"
+    )
+
+
+def fate_of(status: int) -> Fate:
+    """What becomes of the key of a request that was answered with this status.
+
+    Refusals that say that nothing was done free it; of what failed inside nobody knows how far it had come.
+    """
+    if status in (401, 403, 408, 429, 431, 501, 503, 507):
+        return Fate.FREE
+    return Fate.UNKNOWN if status >= 500 else Fate.KEEP
+
+
+def fingerprint_of(
+    method: str, path: str, query: bytes, content_type: str, body_sha256: bytes
+) -> bytes:
+    """Tells a request from another with the same key."""
+    parts = (method.encode(), path.encode("utf-8", "replace"), query, content_type.encode())
+    digest = hashlib.sha256(body_sha256)
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()
+
+
+def key_of_header(value: str) -> str:
+    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare. ``InvalidHeader``."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    if not value:
+        raise InvalidHeader("idempotency-key must not be empty")
+    return value
+
+
+def check_key(key: str) -> str:
+    """The key itself when it is 1 to 255 characters without control characters; else ``InvalidHeader``."""
+    return check_text("idempotency key", key)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,273 @@
+"""Requests that count once for any ASGI application, over the same stores and by the same rules as Restante's own.
+
+app = restante.IdempotencyMiddleware(app, "sqlite:///requests")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from restante.app import open_broker
+from restante.engine.broker import Broker
+from restante.engine.requests import RETENTION_SECONDS, WAIT_SECONDS_MAXIMUM, Given, Ran
+from restante.errors import InvalidHeader, Malformed, RestanteError
+from restante.http.answers import problem
+from restante.http.head import Scope
+from restante.http.once import Replay
+from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
+from restante.idempotency import (
+    ANSWER_BYTES,
+    HEADER,
+    Asked,
+    Policy,
+    Record,
+    Reply,
+    fate_of,
+    fingerprint_of,
+    key_of_header,
+)
+from restante.model import check_bounds
+
+_log = structlog.get_logger(__name__)
+
+BODY_BYTES: Final = 1_048_576
+_RESPONSE: Final = "http.response."
+
+
+def by_authorization(scope: Scope) -> str:
+    """The principal as its ``Authorization`` header: who sends none shares keys with all others who do not."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return str(value.decode("latin-1"))
+    return ""
+
+
+class IdempotencyMiddleware:
+    """Wraps ``app``. Its lifespan opens and closes the ``store``: a URL as of ``restante.open``.
+
+    Starlette and FastAPI do not pass the lifespan on to what is mounted: there, enter it in your own lifespan
+    (``async with application: yield``). A request of ``methods`` with an ``Idempotency-Key`` is run once for each
+    ``principal`` and key; without one it goes through, or, where one is ``required``, is refused (400). Its body may
+    have ``max_body_bytes``. A second one at the same time is told 409 after up to ``wait_seconds`` (0 to 60). What
+    ``policy`` says is done with the repeat of one in which a process crashed or the application failed (a status of
+    500 or above, other than 501, 503 and 507). The application is not told when the client hangs up: what was begun
+    goes on to its end.
+    """
+
+    def __init__(  # noqa: PLR0913  # one for each setting
+        self,
+        app: Any,
+        store: str,
+        *,
+        policy: str = Policy.REFUSE,
+        wait_seconds: float = 0.0,
+        max_body_bytes: int = BODY_BYTES,
+        retention_seconds: float = RETENTION_SECONDS,
+        principal: Callable[[Scope], str] = by_authorization,
+        methods: Collection[str] = ("POST", "PATCH"),
+        required: bool = False,
+    ) -> None:
+        check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        self._app = app
+        self._store = store
+        self._policy = Policy(policy)
+        self._wait_seconds = wait_seconds
+        self._max_body_bytes = max_body_bytes
+        self._retention_seconds = retention_seconds
+        self._principal = principal
+        self._methods = frozenset(methods)
+        self._required = required
+        self._stack = contextlib.AsyncExitStack()
+        self._broker: Broker | None = None
+        self._after: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._broker = await self._stack.enter_async_context(
+            open_broker(
+                self._store,
+                unknown_requests=self._policy,
+                request_retention_seconds=self._retention_seconds,
+            )
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+        self._broker = None
+        await asyncio.gather(*self._after, return_exceptions=True)
+
+    async def find(self, principal: str, key: str) -> Record:
+        """Whether a principal's request with this key arrived, and what came of it. ``RequestNotFound``."""
+        return await self._opened().requests.find(principal, key)
+
+    async def __call__(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] in self._methods:
+            await self._http(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
+        try:
+            await self.__aenter__()
+        except RestanteError as error:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": error.detail})
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            await self.__aexit__(None, None, None)
+
+    async def _http(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
+        request = Request(scope, receive)
+        value = request.header(HEADER)
+        if value is None and not self._required:
+            await self._app(scope, receive, send)
+            return
+        run: _Run | None = None
+        try:
+            if value is None:
+                raise Malformed("send an Idempotency-Key")
+            key = key_of_header(value)
+            body = await request.hold(self._max_body_bytes)
+            run = _Run(self._app, scope, body, send, self._after)
+            given = await self._opened().requests.once(
+                Asked(
+                    who=self._principal(scope),
+                    key=key,
+                    method=scope["method"],
+                    path=scope["path"],
+                    fingerprint=fingerprint_of(
+                        scope["method"],
+                        scope["path"],
+                        scope["query_string"],
+                        request.header(b"content-type") or "",
+                        hashlib.sha256(body).digest(),
+                    ),
+                ),
+                run,
+                wait_seconds=self._wait_seconds,
+            )
+        except ClientGone:
+            return
+        except InvalidHeader as error:
+            await problem(Malformed(error.detail), as_xml=False).send(send)
+        except RestanteError as error:
+            await problem(error, as_xml=False).send(send)
+        else:
+            await run.end(given)
+
+    def _opened(self) -> Broker:
+        if self._broker is None:
+            raise RuntimeError("the middleware is not open: enter it in your lifespan")
+        return self._broker
+
+
+class _Run:
+    """One call of the application: its answer is gathered, and sent once it is known what came of it.
+
+    An answer too long to be kept is passed on as it comes, but for its end.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        scope: Scope,
+        body: bytes,
+        send: SendMessage,
+        after: set[asyncio.Task[None]],
+    ) -> None:
+        self._app = app
+        self._scope = _plain(scope)
+        self._body: bytes | None = body
+        self._send = send
+        self._after = after
+        self._status = 0
+        self._headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._streams = False
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self) -> Ran:
+        work = asyncio.create_task(self._app(self._scope, self._receive, self._gather))
+        try:
+            await asyncio.wait({work, self._answered}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if not self._answered.done():
+            await work
+            raise RuntimeError("the application gave no whole answer")
+        # What it does after its answer is its own.
+        self._after.add(work)
+        work.add_done_callback(self._left)
+        reply = Reply(self._status, self._headers, b"".join(self._chunks))
+        return Ran(reply, fate_of(self._status), whole=not self._streams)
+
+    async def end(self, given: Given) -> None:
+        """Send the answer, or what of it has not been passed on."""
+        if self._streams:
+            await self._pass_on({"type": "http.response.body", "body": b""})
+        else:
+            await Replay(given).send(self._send)
+
+    async def _receive(self) -> Message:
+        if self._body is None:
+            # Until it is cancelled: nobody hangs up on what is to be run to its end.
+            await asyncio.get_running_loop().create_future()
+        body, self._body = self._body or b"", None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def _gather(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = tuple((bytes(k), bytes(v)) for k, v in message.get("headers", ()))
+            return
+        chunk = bytes(message.get("body", b""))
+        self._size += len(chunk)
+        self._chunks.append(chunk)
+        if self._size > ANSWER_BYTES:
+            await self._flush()
+        if not message.get("more_body", False) and not self._answered.done():
+            self._answered.set_result(None)
+
+    async def _flush(self) -> None:
+        if not self._streams:
+            self._streams = True
+            start = {"status": self._status, "headers": self._headers}
+            await self._pass_on({"type": "http.response.start", **start})
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        await self._pass_on({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _pass_on(self, message: Message) -> None:
+        # Whoever asked may be gone; that is no failure of what is run.
+        with contextlib.suppress(OSError):
+            await self._send(message)
+
+    def _left(self, work: asyncio.Task[None]) -> None:
+        self._after.discard(work)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            _log.error("middleware.failed", path=self._scope["path"], exc_info=error)
+
+
+def _plain(scope: Scope) -> Scope:
+    """Without the ways to answer that cannot be kept."""
+    extensions = scope.get("extensions") or {}
+    kept = {name: value for name, value in extensions.items() if not name.startswith(_RESPONSE)}
+    return {**scope, "extensions": kept}

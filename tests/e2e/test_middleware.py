@@ -1,0 +1,89 @@
+"""The middleware under a real server that is killed in the middle of a request, and started again on the same store."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+PROGRAM: Final = """
+import asyncio, socket, sys
+import restante, uvicorn
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for _ in range(2):
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+        return
+    await receive()
+    print("entered", flush=True)
+    if scope["path"] == "/hang":
+        await asyncio.Event().wait()
+    await send({"type": "http.response.start", "status": 201, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+listener = socket.create_server(("127.0.0.1", 0))
+app = restante.IdempotencyMiddleware(app, sys.argv[1], policy=sys.argv[2])
+print(listener.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
+"""
+
+
+@contextlib.contextmanager
+def serving(folder: Path, policy: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program on its store, killed in the end."""
+    command = [sys.executable, "-c", PROGRAM, f"sqlite:///{folder}", policy]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def post(port: int, path: str) -> httpx.Response:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as caller:
+        return caller.post(path, headers={"idempotency-key": "k1"})
+
+
+def entered(process: subprocess.Popen[str]) -> bool:
+    assert process.stdout is not None
+    return "entered\n" in process.stdout
+
+
+def test_a_repeat_after_a_kill_is_given_the_first_answer(tmp_path: Path) -> None:
+    for expected in (None, "true"):
+        with serving(tmp_path / "store", "refuse") as (_, port):
+            answer = post(port, "/order")
+            assert (answer.status_code, answer.text) == (201, "done")
+            assert answer.headers.get("idempotency-replayed") == expected
+
+
+@pytest.mark.parametrize("policy", ["refuse", "run_again"])
+def test_a_kill_in_the_middle_is_told_and_the_policy_decides(tmp_path: Path, policy: str) -> None:
+    with serving(tmp_path / "store", policy) as (process, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/hang", headers={"idempotency-key": "k1"})
+        assert entered(process)
+        # While it runs, a repeat is told so.
+        assert post(port, "/hang").json()["code"] == "request_in_progress"
+        process.kill()
+        process.wait(20)
+        connection.close()
+    with serving(tmp_path / "store", policy) as (process, port):
+        if policy == "refuse":
+            for _ in range(2):
+                assert post(port, "/hang").json()["code"] == "request_unknown"
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("POST", "/hang", headers={"idempotency-key": "k1"})
+            assert entered(process)
+            connection.close()

@@ -1,0 +1,183 @@
+"""Requests that count once over HTTP and with the SDK, on servers that are killed in the middle, and on two nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
+
+from restante.client import Client
+from restante.errors import IdempotencyKeyReused, RequestNotFound
+from restante.testing.servers.postgresql import PostgresqlServer
+
+pytestmark = pytest.mark.timeout(120)
+REPLAYED: Final = "idempotency-replayed"
+
+
+def post(http: httpx.Client, path: str, key: str, **asked: Any) -> httpx.Response:
+    return http.post(path, headers={"idempotency-key": key}, json=asked)
+
+
+def test_a_repeat_is_given_the_first_answer_also_after_a_kill(own_server: Service) -> None:
+    with own_server.caller() as admin:
+        made = post(admin, "/v1/clients", '"onboarding"', name="fresh")
+        assert (made.status_code, made.headers.get(REPLAYED)) == (201, None)
+        refused = post(admin, "/v1/keys", "no-such-client", role="client", name="nobody")
+        assert refused.status_code == 404
+    assert own_server.end(signal.SIGKILL) == -signal.SIGKILL
+    # The answer shows a key of the client's: nobody may read it in the store.
+    for path in own_server.data.glob("*"):
+        if path.is_file():
+            assert made.json()["key"].encode() not in path.read_bytes(), path
+    own_server.start()
+    with own_server.caller() as admin:
+        again = post(admin, "/v1/clients", "onboarding", name="fresh")
+        assert (again.status_code, again.json()) == (201, made.json())
+        assert again.headers[REPLAYED] == "true"
+        # Without the key it is another request.
+        assert admin.post("/v1/clients", json={"name": "fresh"}).status_code == 409
+        other = post(admin, "/v1/clients", "onboarding", name="stale")
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        again = post(admin, "/v1/keys", "no-such-client", role="client", name="nobody")
+        assert (again.status_code, again.headers[REPLAYED]) == (404, "true")
+        told = admin.get("/v1/requests/onboarding").json()
+        assert (told["state"], told["status"], told["path"]) == ("done", 201, "/v1/clients")
+        assert "body" not in told
+        told = admin.get("/v1/requests/no-such-client").json()
+        assert (told["state"], told["status"]) == ("done", 404)
+        with own_server.caller(made.json()["key"]) as client:
+            assert client.get("/v1/requests/onboarding").status_code == 404
+            asked = {"principal": "admin/admin"}
+            assert client.get("/v1/requests/onboarding", params=asked).status_code == 403
+
+
+def test_each_call_takes_a_key_or_says_why_not(mailbox: Mailbox) -> None:
+    box = mailbox
+    batch = {"notifications": [{"queue": box.name, "body": "<a/>"}]}
+    first = post(box.publisher, "/v1/notifications", "batch", **batch)
+    again = post(box.publisher, "/v1/notifications", "batch", **batch)
+    assert (again.json(), again.headers[REPLAYED]) == (first.json(), "true")
+    assert box.figures()["published"] == 1
+    principal = {"principal": f"publisher/for-{box.name}"}
+    told = box.admin.get("/v1/requests/batch", params=principal).json()
+    assert told["body"] == first.text
+    for path in ("receive", "next"):
+        refused = post(box.client, f"/v1/queues/{box.name}/{path}", "once")
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_header")
+    (one,) = box.receive()
+    for _ in range(2):
+        assert post(box.client, f"/v1/leases/{one['lease']}/ack", "once").status_code == 200
+    for principal_ in ("shop", "nobody/shop"):
+        asked = {"principal": principal_}
+        assert box.admin.get("/v1/requests/batch", params=asked).status_code == 400
+
+
+async def test_with_the_sdk(server: Service) -> None:
+    async with Client(server.url, ADMIN_KEY) as client:
+        first = await client.add_client("by-sdk", idempotency_key="sdk-1")
+        assert await client.add_client("by-sdk", idempotency_key="sdk-1") == first
+        with pytest.raises(IdempotencyKeyReused):
+            await client.add_client("by-sdk-2", idempotency_key="sdk-1")
+        told = await client.request("sdk-1")
+        assert (told.state, told.status) == ("done", 201)
+        with pytest.raises(RequestNotFound):
+            await client.request("sdk-2")
+
+
+def begun_only(data: Path) -> None:
+    """Take back what came of every request: as if the process had been killed after the work and before its record."""
+    from restante.engine.requests import _decode, _encode
+    from restante.idempotency import State
+
+    (file,) = data.glob("*.db")
+    with sqlite3.connect(file) as database:
+        rows = database.execute("SELECT key, content FROM papers WHERE kind = 'request'").fetchall()
+        assert rows
+        for key, content in rows:
+            record = _decode(content)
+            record = type(record)(
+                method=record.method,
+                path=record.path,
+                fingerprint=record.fingerprint,
+                state=State.IN_PROGRESS,
+                run=record.run,
+                since_ms=record.since_ms,
+            )
+            database.execute(
+                "UPDATE papers SET content = ? WHERE kind = 'request' AND key = ?",
+                (_encode(record), key),
+            )
+    database.close()
+
+
+@pytest.mark.parametrize("policy", ["refuse", "run_again"])
+def test_after_a_crash_in_the_middle_the_policy_decides(own_server: Service, policy: str) -> None:
+    with own_server.caller() as admin:
+        assert post(admin, "/v1/clients", "crashed", name=f"made-{policy}").status_code == 201
+    assert own_server.end(signal.SIGKILL) == -signal.SIGKILL
+    begun_only(own_server.data)
+    own_server.flags = (*own_server.flags, "--unknown-requests", policy)
+    own_server.start()
+    with own_server.caller() as admin:
+        assert admin.get("/v1/requests/crashed").json()["state"] == "unknown"
+        again = post(admin, "/v1/clients", "crashed", name=f"made-{policy}")
+        if policy == "refuse":
+            assert again.json()["code"] == "request_unknown"
+            assert "was begun at" in again.json()["detail"]
+        else:
+            # It had been done: run again, it says so.
+            assert again.json()["code"] == "already_exists"
+            assert REPLAYED not in again.headers
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+    """Two processes on one PostgreSQL."""
+    with PostgresqlServer() as database:
+        url = database.create_database()
+        services = []
+        for name in ("one", "two"):
+            service = Service(tmp_path / name / "data", "--store", url)
+            service.data.mkdir(parents=True)
+            service.start()
+            services.append(service)
+        yield services[0], services[1]
+        for service in services:
+            if service.running:
+                assert service.end(signal.SIGTERM) == 0, service.log()
+
+
+async def test_two_nodes_do_each_once(nodes: tuple[Service, Service]) -> None:
+    box = Mailbox(nodes[0])
+    batch = {"notifications": [{"queue": box.name, "body": "<a/>"}]}
+    async with (
+        nodes[0].async_caller(box.publisher_key) as one,
+        nodes[1].async_caller(box.publisher_key) as two,
+    ):
+
+        async def ask(http: httpx.AsyncClient, number: int) -> httpx.Response:
+            headers = {"idempotency-key": f"batch-{number}"}
+            while True:
+                answer = await http.post("/v1/notifications", headers=headers, json=batch)
+                if answer.status_code != 409:
+                    return answer
+                assert answer.json()["code"] == "request_in_progress"
+
+        for number in range(20):
+            answers = await asyncio.gather(*(ask(http, number) for http in (one, two) * 3))
+            assert {answer.status_code for answer in answers} == {200}
+            assert len({answer.text for answer in answers}) == 1
+            assert Counter(answer.headers.get(REPLAYED) for answer in answers) == {
+                None: 1,
+                "true": 5,
+            }
+    assert box.figures()["published"] == 20
+    box.close()

@@ -1,0 +1,489 @@
+"""Requests that count once: repeats, crashes, several at a time, and what is kept of them."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.engine.house import turns
+
+from restante.engine import requests
+from restante.engine.broker import Broker
+from restante.engine.requests import LOOK_SECONDS, OPEN_REQUESTS, RETENTION_SECONDS, Ran
+from restante.errors import (
+    AnswerNotKept,
+    IdempotencyKeyReused,
+    InvalidHeader,
+    RequestInProgress,
+    RequestNotFound,
+    RequestUnknown,
+    StoreUnavailable,
+    TooManyOpenRequests,
+)
+from restante.idempotency import ANSWER_BYTES, Asked, Fate, Policy, Reply, State
+from restante.nodes import Beat, Node
+from restante.papers import Kind
+from restante.queries import Papers
+from restante.stores.memory import MemoryStore
+from restante.testing.clock import FakeClock
+from restante.wire.sealing import Keyring
+
+WHO = "admin/op"
+KEYRING = Keyring([b"k" * 32])
+
+
+def asked(key="k1", fingerprint=b"f", who=WHO, **more):
+    return Asked(who=who, key=key, method="POST", path="/x", fingerprint=fingerprint, **more)
+
+
+class Work:
+    """What is run: counts how often, and ends when the test says so."""
+
+    def __init__(self, reply=None, fate=Fate.KEEP, held=False):
+        self.runs = 0
+        self.reply = reply or Reply(201, ((b"x", b"y"),), b"made")
+        self.fate = fate
+        self.gate = asyncio.Event()
+        if not held:
+            self.gate.set()
+
+    async def __call__(self):
+        self.runs += 1
+        await self.gate.wait()
+        return Ran(self.reply, self.fate)
+
+
+async def test_a_repeat_is_given_the_first_answer(broker):
+    work = Work()
+    first = await broker.requests.once(asked(), work)
+    again = await broker.requests.once(asked(), work)
+    assert (first, again.reply, work.runs) == ((work.reply, False), work.reply, 1)
+    assert again.replayed
+    record = await broker.requests.find(WHO, "k1")
+    assert (record.state, record.status, record.reply) == (State.DONE, 201, work.reply)
+
+
+async def test_neither_key_nor_principal_can_be_read_in_the_store(broker):
+    await broker.requests.once(asked("secret-order"), Work())
+    papers = await broker.store.browse(Papers(Kind.REQUEST))
+    assert len(papers) == 1
+    assert "secret" not in papers[0].key
+    assert b"secret" not in papers[0].content
+    assert "op" not in papers[0].key.split("/")[0].split("-")
+
+
+async def test_another_request_with_the_key_is_refused(broker):
+    work = Work()
+    await broker.requests.once(asked(), work)
+    with pytest.raises(IdempotencyKeyReused):
+        await broker.requests.once(asked(fingerprint=b"g"), work)
+    assert work.runs == 1
+
+
+async def test_the_same_key_of_another_principal_is_another_request(broker):
+    work = Work()
+    await broker.requests.once(asked(), work)
+    assert not (await broker.requests.once(asked(who="client/op"), work)).replayed
+    assert work.runs == 2
+    with pytest.raises(RequestNotFound):
+        await broker.requests.find("client/other", "k1")
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\nb"])
+async def test_what_is_no_key(broker, key):
+    with pytest.raises(InvalidHeader):
+        await broker.requests.once(asked(key), Work())
+    with pytest.raises(InvalidHeader):
+        await broker.requests.find(WHO, key)
+
+
+async def test_one_at_the_same_time_is_told_so(broker):
+    work = Work(held=True)
+    first = asyncio.create_task(broker.requests.once(asked(), work))
+    await turns()
+    with pytest.raises(RequestInProgress, match=r"2026-01-01T00:00:00\.000Z"):
+        await broker.requests.once(asked(), work)
+    with pytest.raises(IdempotencyKeyReused):
+        await broker.requests.once(asked(fingerprint=b"g"), work)
+    assert (await broker.requests.find(WHO, "k1")).state is State.IN_PROGRESS
+    work.gate.set()
+    assert ((await first).reply, work.runs) == (work.reply, 1)
+
+
+async def test_one_at_the_same_time_may_wait(broker, clock):
+    work = Work(held=True)
+    first = asyncio.create_task(broker.requests.once(asked(), work))
+    await turns()
+    later = asyncio.create_task(broker.requests.once(asked(), work, wait_seconds=5))
+    sooner = asyncio.create_task(broker.requests.once(asked(), work, wait_seconds=1))
+    await turns()
+    clock.advance(2)
+    with pytest.raises(RequestInProgress):
+        await sooner
+    work.gate.set()
+    assert (await later).replayed
+    assert not (await first).replayed
+    assert work.runs == 1
+
+
+async def test_what_was_begun_goes_on_without_its_caller(broker):
+    work = Work(held=True)
+    first = asyncio.create_task(broker.requests.once(asked(), work))
+    await turns()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    work.gate.set()
+    await turns()
+    assert (await broker.requests.once(asked(), work)).replayed
+    assert work.runs == 1
+
+
+async def test_a_refusal_frees_the_key_also_for_another_request(broker):
+    refused = Work(Reply(503), Fate.FREE)
+    assert not (await broker.requests.once(asked(), refused)).replayed
+    with pytest.raises(RequestNotFound):
+        await broker.requests.find(WHO, "k1")
+    work = Work()
+    assert not (await broker.requests.once(asked(fingerprint=b"g"), work)).replayed
+    assert (await broker.requests.once(asked(fingerprint=b"g"), work)).replayed
+
+
+async def test_of_what_failed_inside_nobody_knows(broker):
+    async def failing():
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        await broker.requests.once(asked(), failing)
+    with pytest.raises(RequestUnknown):
+        await broker.requests.once(asked(), Work())
+    assert (await broker.requests.find(WHO, "k1")).state is State.UNKNOWN
+
+
+async def test_nothing_is_run_that_could_not_be_written_down(broker, monkeypatch):
+    work = Work()
+
+    def away(_):
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.store, "configure", away)
+        with pytest.raises(StoreUnavailable):
+            await broker.requests.once(asked(), work)
+    assert work.runs == 0
+    assert not (await broker.requests.once(asked(), work)).replayed
+
+
+async def test_an_answer_that_could_not_be_written_down_is_given_and_then_unknown(
+    broker, monkeypatch
+):
+    configure = broker.store.configure
+
+    def away(_):
+        raise StoreUnavailable("away")
+
+    async def run():
+        monkeypatch.setattr(broker.store, "configure", away)
+        return Ran(Reply(201), Fate.KEEP)
+
+    assert (await broker.requests.once(asked(), run)).reply.status == 201
+    monkeypatch.setattr(broker.store, "configure", configure)
+    with pytest.raises(RequestUnknown):
+        await broker.requests.once(asked(), Work())
+
+
+async def test_an_answer_too_long_is_remembered_by_its_status(broker):
+    fits = Work(Reply(200, body=b"x" * ANSWER_BYTES))
+    await broker.requests.once(asked("fits"), fits)
+    assert (await broker.requests.once(asked("fits"), fits)).reply == fits.reply
+    work = Work(Reply(200, body=b"x" * (ANSWER_BYTES + 1)))
+    await broker.requests.once(asked(), work)
+    with pytest.raises(AnswerNotKept, match="200"):
+        await broker.requests.once(asked(), work)
+    assert work.runs == 1
+
+
+async def test_an_answer_with_a_secret_is_sealed(store, clock):
+    work = Work(Reply(201, body=b"the-secret"))
+    async with Broker(store, clock, keyring=KEYRING) as broker:
+        await broker.requests.once(asked(secret=True), work)
+        papers = await store.browse(Papers(Kind.REQUEST))
+        assert b"the-secret" not in papers[0].content
+    async with Broker(store, clock, keyring=KEYRING) as broker:
+        assert (await broker.requests.once(asked(secret=True), work)).reply == work.reply
+    async with Broker(store, clock, keyring=Keyring([b"o" * 32])) as broker:
+        with pytest.raises(AnswerNotKept, match="201"):
+            await broker.requests.once(asked(secret=True), work)
+    assert work.runs == 1
+
+
+async def test_a_key_is_remembered_for_its_time(broker, clock):
+    work = Work()
+    await broker.requests.once(asked(), work)
+    clock.advance(RETENTION_SECONDS - 1)
+    assert (await broker.requests.once(asked(), work)).replayed
+    clock.advance(1)
+    with pytest.raises(RequestNotFound):
+        await broker.requests.find(WHO, "k1")
+    # Whether the paper is still there or not.
+    assert not (await broker.requests.once(asked(fingerprint=b"g"), work)).replayed
+    clock.advance(RETENTION_SECONDS)
+    while await broker.store.prune(100):
+        pass
+    assert await broker.store.browse(Papers(Kind.REQUEST)) == []
+    assert not (await broker.requests.once(asked(), work)).replayed
+
+
+async def test_a_principal_has_so_many_under_way_at_once(broker, monkeypatch):
+    assert OPEN_REQUESTS >= 2
+    monkeypatch.setattr(requests, "OPEN_REQUESTS", 2)
+    work = Work(held=True)
+    held = [asyncio.create_task(broker.requests.once(asked(f"k{n}"), work)) for n in range(2)]
+    await turns()
+    with pytest.raises(TooManyOpenRequests):
+        await broker.requests.once(asked("k9"), work)
+    other = asyncio.create_task(broker.requests.once(asked("k9", who="other"), work))
+    work.gate.set()
+    await asyncio.gather(*held, other)
+    assert not (await broker.requests.once(asked("k9"), work)).replayed
+
+
+async def crash(store, clock, work, **options):
+    """A process that is killed in the middle of a request: what it had in hand is never heard of again."""
+    dead = await Broker(store, clock, **options).__aenter__()
+    task = asyncio.create_task(dead.requests.once(asked(), work))
+    await turns()
+    await kill(dead, task)
+
+
+async def kill(broker, *callers):
+    for one in list(broker.requests._running.values()):
+        one.work.cancel()
+    for caller in callers:
+        caller.cancel()
+    await turns()
+    await broker.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+async def test_after_a_crash_the_policy_decides(store, clock, policy):
+    work = Work(held=True)
+    await crash(store, clock, work)
+    work.gate.set()
+    async with Broker(store, clock, unknown_requests=policy) as broker:
+        assert (await broker.requests.find(WHO, "k1")).state is State.UNKNOWN
+        with pytest.raises(IdempotencyKeyReused):
+            await broker.requests.once(asked(fingerprint=b"g"), work)
+        if policy is Policy.REFUSE:
+            for _ in range(2):
+                with pytest.raises(RequestUnknown, match=r"2026-01-01T00:00:00\.000Z"):
+                    await broker.requests.once(asked(), work)
+            assert work.runs == 1
+        else:
+            assert not (await broker.requests.once(asked(), work)).replayed
+            assert (await broker.requests.once(asked(), work)).replayed
+            assert work.runs == 2
+
+
+class Neighbours:
+    """The store's word about nodes, as the test has it."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.alive = {}
+        self.gone = set()
+
+    def beat(self, report):
+        done = asyncio.get_running_loop().create_future()
+        self.alive[report.id] = report
+        nodes = [
+            Node(
+                id=one.id,
+                name="",
+                version="",
+                url="",
+                started_at_ms=0,
+                draining=False,
+                connections=0,
+                webhooks=0,
+                silent_seconds=99.0 if one.id in self.gone else 0.0,
+            )
+            for one in self.alive.values()
+        ]
+        done.set_result(Beat(0, [], nodes, frozenset()))
+        return done
+
+    def leave(self, node):
+        self.alive.pop(node, None)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+class SharedStore(MemoryStore):
+    """One that several nodes share."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.neighbours = Neighbours(clock)
+        self.looks = 0
+
+    @property
+    def nodes(self):
+        return self.neighbours
+
+    def browse(self, query):
+        self.looks += 1
+        return super().browse(query)
+
+
+async def test_two_nodes_run_it_once(clock):
+    async with (
+        SharedStore(clock) as store,
+        Broker(store, clock) as one,
+        Broker(store, clock) as two,
+    ):
+        work = Work(held=True)
+        tasks = [asyncio.create_task(node.requests.once(asked(), work)) for node in (one, two)]
+        await turns()
+        assert work.runs == 1
+        waiting = [task for task in tasks if not task.done()]
+        refused = [task for task in tasks if task.done()]
+        assert [type(task.exception()) for task in refused] == [RequestInProgress]
+        work.gate.set()
+        assert not (await waiting[0]).replayed
+        assert (await one.requests.once(asked(), work)).replayed
+        assert (await two.requests.once(asked(), work)).replayed
+        assert work.runs == 1
+
+
+async def test_all_who_wait_for_another_node_look_together(clock):
+    async with (
+        SharedStore(clock) as store,
+        Broker(store, clock) as one,
+        Broker(store, clock) as two,
+    ):
+        work = Work(held=True)
+        first = asyncio.create_task(one.requests.once(asked(), work))
+        await turns()
+        waiting = [
+            asyncio.create_task(two.requests.once(asked(), work, wait_seconds=30)) for _ in range(9)
+        ]
+        await turns()
+        before = store.looks
+        clock.advance(LOOK_SECONDS)
+        await turns()
+        # The monitor looks as well, but never so often.
+        assert store.looks - before < len(waiting)
+        assert not any(task.done() for task in waiting)
+        work.gate.set()
+        await first
+        clock.advance(LOOK_SECONDS)
+        assert [(await task).replayed for task in waiting] == [True] * 9
+        assert work.runs == 1
+
+
+async def test_a_node_that_is_silent_is_taken_for_dead(clock):
+    async with SharedStore(clock) as store, Broker(store, clock) as two:
+        work = Work(held=True)
+        one = await Broker(store, clock).__aenter__()
+        task = asyncio.create_task(one.requests.once(asked(), work))
+        await turns()
+        store.neighbours.gone.add(one.membership.id)
+        clock.advance(1)
+        await turns()
+        # Only its word is missing so far: it may just have started.
+        with pytest.raises(RequestInProgress):
+            await two.requests.once(asked(), work)
+        for _ in range(10):
+            clock.advance(1)
+            await turns()
+        with pytest.raises(RequestUnknown):
+            await two.requests.once(asked(), work)
+        await kill(one, task)
+        assert work.runs == 1
+
+
+async def test_what_ended_while_it_was_looked_at_is_not_taken_for_unknown(broker, monkeypatch):
+    """The paper is read as it was before the end, and the answer comes after it."""
+    work = Work(held=True)
+    browse = broker.store.browse
+    first = None
+
+    async def late(found):
+        result = await found
+        if first is not None and not first.done():
+            work.gate.set()
+            await first
+        return result
+
+    def slow(query):
+        nonlocal first
+        if first is None:
+            monkeypatch.setattr(broker.store, "browse", browse)
+            first = asyncio.create_task(broker.requests.once(asked(), work))
+
+            async def after():
+                await turns()
+                return await late(browse(query))
+
+            return asyncio.ensure_future(after())
+        return browse(query)
+
+    monkeypatch.setattr(broker.store, "browse", slow)
+    given_ = await broker.requests.once(asked(), work)
+    assert (given_.replayed, work.runs) == (True, 1)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["ask", "other", "end", "fail", "crash", "leave"]), st.integers(0, 2)
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+async def test_whatever_happens_each_key_is_run_once_and_answers_agree(steps):
+    """Three keys; repeats, other requests, ends, failures, crashes and callers that leave, in any order."""
+    clock = FakeClock()
+    async with MemoryStore(clock) as store:
+        broker = await Broker(store, clock).__aenter__()
+        runs = [0, 0, 0]
+        ends = [asyncio.Event() for _ in range(3)]
+        failing = [False] * 3
+        callers = []
+        answers: list[set[bytes]] = [set(), set(), set()]
+
+        async def call(n, fingerprint):
+            async def run():
+                runs[n] += 1
+                await ends[n].wait()
+                if failing[n]:
+                    raise ValueError("inside")
+                return Ran(Reply(201, body=b"%d-%d" % (n, runs[n])), Fate.KEEP)
+
+            try:
+                got = await broker.requests.once(asked(f"k{n}", fingerprint), run)
+            except (RequestInProgress, RequestUnknown, IdempotencyKeyReused, ValueError):
+                return
+            answers[n].add(got.reply.body)
+
+        for step, n in steps:
+            if step in ("ask", "other"):
+                callers.append(asyncio.create_task(call(n, b"f" if step == "ask" else b"g")))
+            elif step in ("end", "fail"):
+                failing[n] = failing[n] or (step == "fail" and not ends[n].is_set())
+                ends[n].set()
+            elif step == "leave" and callers:
+                callers[n % len(callers)].cancel()
+            elif step == "crash":
+                await kill(broker, *callers)
+                broker = await Broker(store, clock).__aenter__()
+            await turns(8)
+            assert max(runs) <= 1
+        for end in ends:
+            end.set()
+        await asyncio.gather(*callers, return_exceptions=True)
+        await broker.__aexit__(None, None, None)
+        assert all(len(seen) <= 1 for seen in answers)

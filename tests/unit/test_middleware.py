@@ -1,0 +1,208 @@
+"""The middleware around applications of all kinds, in this process, over a store that outlives it."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import httpx
+import pytest
+from tests.unit.engine.house import turns
+
+import restante
+from restante.errors import RequestNotFound
+from restante.idempotency import ANSWER_BYTES, State
+
+
+class App:
+    """Counts its calls and answers with their number, in the way the test says."""
+
+    def __init__(self):
+        self.calls = 0
+        self.bodies = []
+        self.status = 201
+        self.chunks = None
+        self.error = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.entered = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+            return
+        assert not any(name.startswith("http.response.") for name in scope.get("extensions") or {})
+        self.calls += 1
+        message = await receive()
+        self.bodies.append(message.get("body", b""))
+        self.entered.set()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        headers = [(b"content-type", b"text/plain"), (b"x-call", b"%d" % self.calls)]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        for chunk in self.chunks or []:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"call %d" % self.calls})
+
+
+def caller(middleware):
+    transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+
+@pytest.fixture
+def app():
+    return App()
+
+
+async def post(middleware, key="k1", content=b"<order/>", **headers):
+    named = {"content-type": "application/xml"} | headers
+    if key is not None:
+        named["idempotency-key"] = key
+    async with caller(middleware) as http:
+        return await http.post("/orders", content=content, headers=named)
+
+
+def seen(answer):
+    return answer.status_code, answer.text, answer.headers.get("idempotency-replayed")
+
+
+async def test_a_repeat_is_given_the_first_answer_also_after_a_restart(app, tmp_path):
+    url = f"sqlite:///{tmp_path}/requests"
+    async with restante.IdempotencyMiddleware(app, url) as middleware:
+        assert seen(await post(middleware)) == (201, "call 1", None)
+        again = await post(middleware, '"k1"')
+        assert seen(again) == (201, "call 1", "true")
+        assert again.headers["x-call"] == "1"
+        assert (await middleware.find("", "k1")).status == 201
+        with pytest.raises(RequestNotFound):
+            await middleware.find("", "k2")
+    async with restante.IdempotencyMiddleware(app, url) as middleware:
+        assert seen(await post(middleware)) == (201, "call 1", "true")
+        other = await post(middleware, content=b"<other/>")
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert (app.calls, app.bodies) == (1, [b"<order/>"])
+
+
+async def test_what_has_no_key_goes_through_unless_it_must_have_one(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        for _ in range(2):
+            assert (await post(middleware, None)).headers.get("idempotency-replayed") is None
+        async with caller(middleware) as http:
+            for _ in range(2):
+                assert (await http.get("/", headers={"idempotency-key": "k"})).status_code == 201
+    assert app.calls == 4
+    async with restante.IdempotencyMiddleware(app, "memory://", required=True) as middleware:
+        for key in (None, "", "x" * 256):
+            refused = await post(middleware, key)
+            assert (refused.status_code, refused.json()["code"]) == (400, "malformed")
+    assert app.calls == 4
+
+
+async def test_principals_do_not_share_keys(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        first = await post(middleware, authorization="Bearer a")
+        second = await post(middleware, authorization="Bearer b")
+        assert (first.text, second.text) == ("call 1", "call 2")
+    async with restante.IdempotencyMiddleware(
+        app,
+        "memory://",
+        principal=lambda scope: str(dict(scope["headers"])[b"x-tenant"].decode()),
+    ) as middleware:
+        first = await post(middleware, authorization="Bearer a", **{"x-tenant": "acme"})
+        second = await post(middleware, authorization="Bearer b", **{"x-tenant": "acme"})
+        assert (first.text, second.text) == ("call 3", "call 3")
+
+
+async def test_one_at_the_same_time_is_refused_or_waits(app):
+    for wait_seconds in (0, 60):
+        app.gate.clear()
+        app.entered.clear()
+        async with restante.IdempotencyMiddleware(
+            app, "memory://", wait_seconds=wait_seconds
+        ) as middleware:
+            first = asyncio.create_task(post(middleware))
+            await app.entered.wait()
+            second = asyncio.create_task(post(middleware))
+            if not wait_seconds:
+                refused = await second
+                assert (refused.status_code, refused.headers["retry-after"]) == (409, "1")
+                assert refused.json()["code"] == "request_in_progress"
+            app.gate.set()
+            assert seen(await first)[2] is None
+            if wait_seconds:
+                assert seen(await second) == (201, (await first).text, "true")
+    assert app.calls == 2
+
+
+async def test_what_failed_inside_is_unknown_and_a_refusal_frees_the_key(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        app.status = 503
+        assert seen(await post(middleware))[::2] == (503, None)
+        app.status = 200
+        assert seen(await post(middleware))[::2] == (200, None)
+        app.error = ValueError("inside")
+        assert (await post(middleware, "k2")).status_code == 500
+        app.error = None
+        refused = await post(middleware, "k2")
+        assert (refused.status_code, refused.json()["code"]) == (409, "request_unknown")
+        assert (await middleware.find("", "k2")).state is State.UNKNOWN
+    assert app.calls == 3
+    async with restante.IdempotencyMiddleware(app, "memory://", policy="run_again") as middleware:
+        app.status = 500
+        assert (await post(middleware)).status_code == 500
+        app.status = 201
+        assert seen(await post(middleware))[::2] == (201, None)
+        assert seen(await post(middleware))[::2] == (201, "true")
+
+
+async def test_a_long_answer_is_passed_on_and_remembered_by_its_status(app):
+    app.chunks = [b"x" * 50_000] * 4
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        answer = await post(middleware)
+        assert answer.content == b"x" * 200_000 + b"call 1"
+        assert len(answer.content) > ANSWER_BYTES
+        refused = await post(middleware)
+        assert (refused.status_code, refused.json()["code"]) == (409, "answer_not_kept")
+    assert app.calls == 1
+
+
+async def test_a_body_has_its_bound(app):
+    async with restante.IdempotencyMiddleware(app, "memory://", max_body_bytes=8) as middleware:
+        assert (await post(middleware)).status_code == 201
+        assert (await post(middleware, "k2", b"<order/>x")).status_code == 413
+    assert app.calls == 1
+
+
+async def test_who_hangs_up_does_not_stop_it(app):
+    app.gate.clear()
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        first = asyncio.create_task(post(middleware))
+        await app.entered.wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        app.gate.set()
+        await turns(50)
+        assert seen(await post(middleware)) == (201, "call 1", "true")
+    assert app.calls == 1
+
+
+async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
+    middleware = restante.IdempotencyMiddleware(app, "memory://")
+    with pytest.raises(RuntimeError, match="not open"):
+        await middleware.find("", "k1")
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    life = asyncio.create_task(middleware({"type": "lifespan"}, asked.get, told.put))
+    await asked.put({"type": "lifespan.startup"})
+    assert (await told.get())["type"] == "lifespan.startup.complete"
+    assert (await post(middleware)).status_code == 201
+    await asked.put({"type": "lifespan.shutdown"})
+    assert (await told.get())["type"] == "lifespan.shutdown.complete"
+    await life
+    broken = restante.IdempotencyMiddleware(app, "nothing://")
+    await asked.put({"type": "lifespan.startup"})
+    await broken({"type": "lifespan"}, asked.get, told.put)
+    assert (await told.get())["type"] == "lifespan.startup.failed"
