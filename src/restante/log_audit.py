@@ -124,7 +124,7 @@ class LogAuditor:
         self._lines += 1
         try:
             self._look(log_lines.decode(text))
-        except (msgspec.DecodeError, msgspec.ValidationError, Malformed) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, Malformed) as error:
             after = f", behind {self._queue.name}~{self._queue.last}" if self._queue else ""
             why = str(error) if isinstance(error, Malformed) else "it is no line of an export"
             self._find("damage", f"line {self._lines}{after}", why)

@@ -9,6 +9,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from restante.testing.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.timeout(120)
 NODE_VERIFIER = Path(__file__).parents[2] / "examples/node/verify-receipt.mjs"
+GUIDE = Path(__file__).parents[2] / "docs/ledger.md"
 SECONDS = 20.0
 
 
@@ -384,6 +387,49 @@ async def test_two_nodes_seal_one_log(nodes: tuple[Service, Service]) -> None:
     assert "nothing is wrong" in told
     for box in boxes:
         box.close()
+
+
+def test_the_guide_can_be_pasted_into_a_shell(mailbox: Mailbox, tmp_path: Path) -> None:
+    live(mailbox, 1)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 1
+    receipt = mailbox.receipts()[-1]
+    given = {"URL": mailbox.service.url, "KEY": mailbox.key, "RECEIPT": receipt["id"]}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", blocks[0]],
+        check=False,
+        env=given | {"PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    key = key_of(mailbox.client)
+    assert_proved(json.loads((tmp_path / "proof.json").read_text()), receipt, key)
+    head_of((tmp_path / "head.txt").read_text(), key)
+
+
+def test_a_new_key_takes_the_place_of_the_old_one(own_server: Service) -> None:
+    file = own_server.data / "ledger.key"
+    keys = [file.read_text().strip(), restante("new-key", "receipts.example/2").splitlines()[0]]
+    box = Mailbox(own_server)
+    for lines in (keys[::-1], keys[1:]):
+        own_server.end(signal.SIGTERM)
+        file.write_text("\n".join(lines))
+        own_server.start()
+        live(box, 1)
+        receipt = box.receipts()[-1]
+        new = "receipts.example/2"
+        (key,) = (
+            one["key"]
+            for one in box.client.get("/v1/ledger/keys").json()["keys"]
+            if one["key"].startswith(new)
+        )
+        assert_proved(proof_of(box.client, receipt), receipt, key)
+    box.close()
+    # Heads of before are signed with the old key alone, which the log tells of.
+    assert "nothing is wrong" in restante("verify", of=own_server)
+    assert "cannot be the name" in restante("new-key", "a b", code=2)
 
 
 async def test_an_empty_log(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.failure.clients import Caller
 from tests.failure.server import Reachable
 from tests.failure.streams import CALLERS
 
+from restante.log_audit import LogAuditor
 from restante.testing.checker import Verdict, examine
 from restante.testing.history import History, Publish, Recorder, Role
 
@@ -106,6 +108,35 @@ class House:
         for queue in self.queues:
             await self.admin.read_figures(queue)
             await self.admin.read_receipts(queue)
+
+    async def audit_log(self) -> None:
+        """I14 by the log: every receipt there is comes into it, once and in order, and none was changed since.
+
+        Nothing is written meanwhile.
+        """
+        for queue in self.queues:
+            # The newest of each: those before it are in the log by then.
+            newest, after = "", 0
+            while after is not None:
+                page = f"/v1/queues/{queue}/receipts?limit=1000&after={after}"
+                found = await self.admin.must("GET", page)
+                newest = found["receipts"][-1]["id"] if found["receipts"] else newest
+                after = found["next"]
+            if newest:
+                await self.admin.must("GET", f"/v1/receipts/{newest}/proof?wait=20")
+        auditor = LogAuditor()
+        cursor: str | None = ""
+        while cursor is not None:
+            answer = await self.admin.call(
+                "GET", f"/v1/ledger/export?after={quote(cursor, safe='')}"
+            )
+            assert answer.status == 200, answer
+            for line in answer.body.splitlines():
+                auditor.look(line)
+            cursor = answer.headers.get("restante-next")
+        verdict = auditor.verdict()
+        assert (verdict.findings, verdict.unsealed) == ([], 0)
+        assert verdict.receipts > 0
 
     def verdict(self) -> Verdict:
         return examine(History.load(self.history_file), poll_seconds=POLL_SECONDS)

@@ -47,6 +47,7 @@ async def backups(house: House, folder: Path) -> None:
         await load.stop()
         await house.drain()
         await house.read_everything()
+        await house.audit_log()
         ledgers = {queue: await house.admin.read_receipts(queue) for queue in QUEUES}
     house.assert_sound("I1", "I2", "I14", "I15")
     publishes = list(History.load(house.history_file).of(Publish))

@@ -139,6 +139,7 @@ async def broken(
         await load.stop()
         await house.drain()
         await house.read_everything()
+        await house.audit_log()
     finally:
         await asyncio.to_thread(cluster.__exit__, None, None, None)
     verdict = house.assert_sound(*JUDGED)

@@ -71,6 +71,7 @@ async def random_kills(house: House, *, cycles: int, seed: int) -> None:
     await load.stop()
     await house.drain()
     await house.read_everything()
+    await house.audit_log()
     assert await server.stop() == 0
     verdict = house.assert_sound(*ALL)
     print(
@@ -118,5 +119,6 @@ async def kills_at_syncs(house: House, positions: Iterable[int]) -> None:
         await load.stop()
         await house.drain()
         await house.read_everything()
+        await house.audit_log()
     verdict = house.assert_sound("I1", "I2", "I3", "I4", "I9", "I14", "I15", "I16")
     print(f"\n{early} before ready; judged {dict(verdict.judged)}")

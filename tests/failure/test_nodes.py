@@ -75,6 +75,7 @@ async def finish(house: House, load: Load, server: Server) -> None:
     house.use(server)
     await house.drain()
     await house.read_everything()
+    await house.audit_log()
     house.assert_sound(*JUDGED)
 
 

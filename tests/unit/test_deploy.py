@@ -154,7 +154,9 @@ def test_composed_nodes_run_as_they_should(compose, node):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert any(str(config.data) in mount for mount in service["tmpfs"])
-    assert config.secrets_key_file.name in service["secrets"]
+    for key_file in (config.secrets_key_file, config.ledger_key_file):
+        assert key_file.name in service["secrets"]
+        assert key_file.name in compose["secrets"]
     balancer = compose["services"]["balancer"]["networks"]["restante"]["ipv4_address"]
     assert config.trusted_proxies == (f"{balancer}/32",)
 
@@ -225,9 +227,12 @@ def test_pods_run_a_command_of_ours_with_settings_that_it_knows():
     assert mounts["data"] == str(config.data)
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     assert mounts.keys() == volumes.keys()
-    (item,) = volumes["secrets-key"]["secret"]["items"]
-    assert item["key"] in secret
-    assert Path(mounts["secrets-key"], item["path"]) == config.secrets_key_file
+    items = volumes["secrets-key"]["secret"]["items"]
+    assert all(item["key"] in secret for item in items)
+    assert {Path(mounts["secrets-key"], item["path"]) for item in items} == {
+        config.secrets_key_file,
+        config.ledger_key_file,
+    }
 
 
 def test_ports_and_probes_agree():

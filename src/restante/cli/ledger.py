@@ -68,6 +68,29 @@ async def keys(client: Client, json: output.Json = False) -> None:
     output.table(["key", "since"], rows, empty="Nothing was signed yet.")
 
 
+@app.command("new-key")
+def new_key(
+    name: Annotated[str, typer.Argument(help="What the key is called, as in receipts.example/1.")],
+) -> None:
+    """Make a key that signs heads, for ledger_key_file, and tell its public part on stderr.
+
+    Put it on a line of that file, restart, and take the old line away once everybody who checks holds the new key.
+    """
+    import secrets
+
+    from restante.merkle import HASH_BYTES
+    from restante.wire.checkpoints import SignerKey
+
+    try:
+        made = SignerKey(name, secrets.token_bytes(HASH_BYTES))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{name} cannot be the name of a key: letters, digits, . _ / -"
+        ) from error
+    print(made.text)
+    output.note(f"Whoever checks takes: {made.verifier.text}")
+
+
 @app.command()
 @remote.remote
 async def proof(
@@ -171,7 +194,8 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
             "--proof takes --trust KEY: without a key that you hold nothing is proved"
         )
     try:
-        shown = proofs.check(_read(path), proofs.origin_of(_read(path)), trusted)
+        data = _read(path)
+        shown = proofs.check(data, proofs.origin_of(proofs.read(data)), trusted)
     except proofs.NotProved as error:
         complain(f"{path}: {error}")
         raise typer.Exit(EXIT_FAILED) from error

@@ -1,12 +1,13 @@
 """The receipt of one notification as a document to print or to keep: one page by itself, which loads nothing.
 
 It holds what an auditor needs to check it without this server: what was published, each receipt with its digest, the
-clients' own signatures with the texts that they are over, and the keys.
+clients' own signatures with the texts that they are over, the keys, and the proof that how it ended is in the log.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import importlib.resources
 from typing import Any, Final, NamedTuple
@@ -17,11 +18,13 @@ from restante.desk.site import HTML, Call, Site
 from restante.desk.templates import environment
 from restante.engine.bodies import find_notification
 from restante.engine.broker import Broker
+from restante.errors import ReceiptNotFound, ReceiptNotSealed
 from restante.http.answers import Answer, Header
 from restante.http.api import Routes
 from restante.http.request import Request
 from restante.model import Actor, Receipt, Role
 from restante.queries import ReceiptsOf, StoredReceipt
+from restante.wire import proofs
 from restante.wire.client_signatures import SigningKey, receipt_text
 from restante.wire.receipts import decode_entry, receipt_id
 
@@ -37,6 +40,15 @@ class Line(NamedTuple):
     entry: Receipt
     digest: str
     signed_text: str
+
+
+class Proof(NamedTuple):
+    """What shows that a receipt is in the log: its place, the hashes that lead to the root, and the signed head."""
+
+    id: str
+    place: int
+    path: tuple[str, ...]
+    checkpoint: str
 
 
 class KeyOf(NamedTuple):
@@ -80,12 +92,25 @@ class Printer:
             deliveries=deliveries,
             lines=by_queue,
             keys=await self._keys(by_queue),
+            proofs=await self._proofs(by_queue),
             others=len(found.deliveries) - len(deliveries),
             complete=len(told) <= RECEIPTS,
             at_ms=broker.clock.wall_ms(),
             by=actor.name,
         )
         return Answer(200, text.encode("utf-8", "replace"), HTML, self._headers)
+
+    async def _proofs(self, by_queue: dict[str, list[Line]]) -> list[Proof]:
+        """Of how it ended in each queue: those that are in the log by now."""
+        found: list[Proof] = []
+        for lines in by_queue.values():
+            last = lines[-1]
+            with contextlib.suppress(ReceiptNotFound, ReceiptNotSealed):
+                proof = proofs.read(
+                    await self._broker.log.proof(last.entry.queue, last.entry.number)
+                )
+                found.append(Proof(last.id, proof.index, proof.path, proof.checkpoint))
+        return found
 
     async def _keys(self, by_queue: dict[str, list[Line]]) -> list[KeyOf]:
         found: dict[str, KeyOf] = {}

@@ -23,7 +23,13 @@ from typing import Final, Self
 
 from restante.app import ADMIN_KEY_FILE
 from restante.bench.processes import ServerFailed, free_port
-from restante.keyfiles import SECRETS_KEY_FILE, load_keyring, write_private
+from restante.keyfiles import (
+    LEDGER_KEY_FILE,
+    SECRETS_KEY_FILE,
+    load_keyring,
+    load_signers,
+    write_private,
+)
 from restante.testing.servers.certificates import self_signed
 from restante.testing.servers.node import Node
 from restante.testing.servers.postgresql import USER, PostgresqlServer
@@ -92,6 +98,7 @@ class Cluster:
         write_private(self.admin_key_file, f"{self.admin_key}\n")
         secrets_key = self.folder / SECRETS_KEY_FILE
         load_keyring(secrets_key)
+        load_signers(self.folder / LEDGER_KEY_FILE)
         stack.callback(self._stop_databases)
         self.primary = PostgresqlServer(port=min(self._ports)).__enter__()
         # Before anything is asked to wait for a standby that is not there yet.
@@ -119,6 +126,7 @@ class Cluster:
             "RESTANTE_ADMIN_KEY": self.admin_key,
             # What one node has sealed, each has to open.
             "RESTANTE_SECRETS_KEY_FILE": str(secrets_key),
+            "RESTANTE_LEDGER_KEY_FILE": str(self.folder / LEDGER_KEY_FILE),
             "RESTANTE_TRUSTED_PROXIES": "127.0.0.1",
             "RESTANTE_WEBHOOK_ALLOW": "127.0.0.0/8",
         }

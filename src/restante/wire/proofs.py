@@ -60,23 +60,28 @@ def to_json(entry: bytes, index: int, path: Collection[bytes], checkpoint: str) 
     )
 
 
-def origin_of(data: bytes) -> str:
-    """The log that a proof says it is of: for who holds the key of one log only. ``NotProved``."""
+def read(data: bytes) -> Proof:
+    """The proof as it is written, unchecked. ``NotProved`` for what is none."""
     try:
-        return _decoder.decode(data).checkpoint.partition("\n")[0]
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError) as error:
         raise NotProved("it is no proof of a receipt") from error
+
+
+def origin_of(proof: Proof) -> str:
+    """The log that a proof says it is of: for who holds the key of one log only."""
+    return proof.checkpoint.partition("\n")[0]
 
 
 def check(data: bytes, origin: str, trusted: Collection[VerifierKey]) -> Proved:
     """What a proof shows to whoever trusts these keys. ``NotProved``."""
     if len(data) > PROOF_BYTES:
         raise NotProved("it is longer than a proof")
+    proof = read(data)
     try:
-        proof = _decoder.decode(data)
         entry = base64.b64decode(proof.entry, validate=True)
         path = [bytes.fromhex(one) for one in proof.path]
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise NotProved("it is no proof of a receipt") from error
     if len(path) > PATH_HASHES or any(len(one) != HASH_BYTES for one in path):
         raise NotProved("it is no proof of a receipt")

@@ -59,13 +59,19 @@ def waker_without_nodes(case: Case) -> Finding | None:
 
 
 def keys_of_many_nodes(case: Case) -> Finding | None:
-    if case.on_sqlite or case.config.secrets_key_file is not None:
+    if case.on_sqlite:
         return None
-    return warning(
-        SUBJECT,
-        "secrets_key_file is not set: each node makes a key of its own, and webhooks take the same on all",
-        "put one file with the key on every node, and name it with secrets_key_file",
-    )
+    for name, why in (
+        ("secrets_key_file", "webhooks take the same on all"),
+        ("ledger_key_file", "whoever checks the log of receipts would have to hold them all"),
+    ):
+        if getattr(case.config, name) is None:
+            return warning(
+                SUBJECT,
+                f"{name} is not set: each node makes a key of its own, and {why}",
+                f"put one file with the key on every node, and name it with {name}",
+            )
+    return None
 
 
 def admin_listener(case: Case) -> Finding | None:

@@ -67,8 +67,13 @@ PG = "postgresql://u@h/d"
         ),
         (
             configuration.keys_of_many_nodes,
+            {"store": PG, "secrets_key_file": Path("k"), "ledger_key_file": Path("l")},
             {"store": PG, "secrets_key_file": Path("k")},
-            {"store": PG},
+        ),
+        (
+            configuration.keys_of_many_nodes,
+            {"store": PG, "secrets_key_file": Path("k"), "ledger_key_file": Path("l")},
+            {"store": PG, "ledger_key_file": Path("l")},
         ),
         (
             configuration.admin_listener,
