@@ -33,7 +33,7 @@ from restante.keyfiles import (
     LEDGER_KEY_FILE,
     SECRETS_KEY_FILE,
     load_keyring,
-    load_signers,
+    load_log_keys,
     write_private,
 )
 from restante.model import SYSTEM, Role
@@ -67,6 +67,7 @@ from restante.web import (
     watch,
     webhooks,
 )
+from restante.wire.checkpoints import NO_KEYS
 
 if TYPE_CHECKING:
     from restante.engine.operators import Operators
@@ -258,7 +259,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 node=node,
                 tracer=tracer,
                 alerting=alerting_of(config),
-                signers=load_signers(config.ledger_key_file or config.data / LEDGER_KEY_FILE),
+                log_keys=load_log_keys(config.ledger_key_file or config.data / LEDGER_KEY_FILE),
                 ledger_head_seconds=config.ledger_head_seconds,
             ) as broker,
             _calling(broker, config.shutdown_seconds),
@@ -477,7 +478,7 @@ async def open_broker(
                 keyring=keyring,
                 webhook_allow=allowed,
                 waker=open_waker(waker, url, clock),
-                signers=() if ledger_key_file is None else load_signers(ledger_key_file),
+                log_keys=NO_KEYS if ledger_key_file is None else load_log_keys(ledger_key_file),
                 **settings,
             ) as broker,
             _calling(broker),

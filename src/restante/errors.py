@@ -42,6 +42,7 @@
     │   ├── RequestInProgress   409  the same request is under way
     │   ├── RequestUnknown      409  the same request was begun, and nobody knows what came of it
     │   └── AnswerNotKept       409  the same request was done; its answer is not there to be had
+    ├── LogDamaged              500  the log of receipts is not what was signed
     ├── OperationChanged        412  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
@@ -205,6 +206,11 @@ class LeaseNotFound(NotFound):
 class ReceiptNotFound(NotFound):
     code = "receipt_not_found"
     title = "No such receipt"
+
+
+class LogDamaged(RestanteError):
+    code = "log_damaged"
+    title = "The log of receipts is not what was signed"
 
 
 class LogEmpty(NotFound):

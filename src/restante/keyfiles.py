@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from restante.errors import ConfigurationError, StoreRefused
-from restante.wire.checkpoints import SIGNATURES, SignerKey
+from restante.wire.checkpoints import SIGNATURES, LogKeys, SignerKey, VerifierKey
 from restante.wire.sealing import KEY_BYTES, Keyring, parse_keys, to_line
 
 _log = structlog.get_logger(__name__)
@@ -46,10 +46,11 @@ def write_private(path: Path, text: str) -> None:
         raise StoreRefused(f"cannot write {path}: {error.strerror}") from error
 
 
-def load_signers(path: Path) -> list[SignerKey]:
+def load_log_keys(path: Path) -> LogKeys:
     """The keys that sign heads, one a line, made with one new key where there is none. ``ConfigurationError``.
 
-    The first gives the log its name where it has none yet; all sign, so that whoever knows one of them can check.
+    The first gives the log its name where it has none yet; all sign, so that whoever knows one of them can check. A
+    line may also be a key's public part: one that is lost, whose log is to be gone on with all the same.
     """
     if not path.exists():
         name = f"restante/{secrets.token_hex(4)}"
@@ -57,15 +58,16 @@ def load_signers(path: Path) -> list[SignerKey]:
     try:
         if path.stat().st_mode & 0o077:
             _log.warning("ledger.key_readable_by_others", path=str(path))
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-        keys = [SignerKey.parse(line.strip()) for line in lines]
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        signers = tuple(SignerKey.parse(line) for line in lines if SignerKey.is_text(line))
+        before = tuple(VerifierKey.parse(line) for line in lines if not SignerKey.is_text(line))
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    if not 1 <= len(keys) <= SIGNATURES:
-        raise ConfigurationError(f"{path} has {len(keys)} keys: it takes 1 to {SIGNATURES}")
-    return keys
+    if not 1 <= len(signers) <= SIGNATURES:
+        raise ConfigurationError(f"{path} has {len(signers)} keys: it takes 1 to {SIGNATURES}")
+    return LogKeys(signers, before)
 
 
 def load_keyring(path: Path) -> Keyring:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -18,14 +18,17 @@ from restante.errors import Malformed
 from restante.merkle import HASH_BYTES, TILE_WIDTH, Damaged, Tile, grown, leaf_hash, root
 from restante.receipt_log import Seal
 from restante.wire import log_lines, times
-from restante.wire.checkpoints import NotSigned, TreeHead, VerifierKey, of_note
+from restante.wire.checkpoints import NotSigned, NotTrusted, TreeHead, VerifierKey, of_note
 from restante.wire.log_lines import Line, LogLine, QueueLine, ReceiptLine, SealLine, TileLine
 from restante.wire.receipts import GENESIS, chain
 
 TOLD: Final = 100
 """So many findings are told; all are counted."""
 LATE_MS: Final = 60_000
-"""A receipt that is older than the head by this is in the log, or was kept out of it."""
+"""A receipt that is older than this is in the log, or was kept out of it."""
+LEAVES: Final = 1 << 30
+"""Larger logs are not looked at: it would take 34 bytes of memory for each."""
+_LEVELS: Final = 8
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -42,6 +45,8 @@ class Finding(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """``pruned`` receipts are not kept any more, and have their hashes in the log; ``unsealed`` ones are new.
 
+    ``unjudged`` heads are signed by keys that were not given.
+
     ``signed_by`` is None where the log was checked against its own keys alone, which proves nothing to anybody.
     """
 
@@ -50,6 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     pruned: int
     unsealed: int
     heads: int
+    unjudged: int
     findings: list[Finding]
     count: int
     signed_by: str | None
@@ -74,7 +80,7 @@ class _Queue:
 
     def __init__(self, line: QueueLine) -> None:
         self.name = line.name
-        self.pruned = line.pruned
+        self.pruned: int | None = None
         self.retention_ms = line.receipt_retention_seconds * 1_000
         self.seals: list[Seal] = []
         self.at = 0
@@ -118,6 +124,8 @@ class LogAuditor:
         self._receipts = self._pruned = self._unsealed = 0
         self._ended = False
         self._lines = 0
+        self._at_ms = 0
+        self._unjudged = 0
 
     def look(self, text: bytes) -> None:
         """Take in the next line."""
@@ -144,6 +152,10 @@ class LogAuditor:
             self._start(line.log)
         elif line.end is not None:
             self._ended = True
+        elif line.pruned is not None:
+            self._of_queue().pruned = line.pruned.to
+        elif line.damage is not None:
+            self._find("damage", line.damage.where, "it is not what Restante writes")
         else:
             raise Malformed("it is of no kind that there is")
 
@@ -161,7 +173,8 @@ class LogAuditor:
             receipts=self._receipts,
             pruned=self._pruned,
             unsealed=self._unsealed,
-            heads=len(self._kept) + len(self._elsewhere),
+            heads=len(self._kept) + len(self._elsewhere) - self._unjudged,
+            unjudged=self._unjudged,
             findings=self._findings,
             count=self._count,
             signed_by=", ".join(key.name for key in self._trusted) if self._given else None,
@@ -178,6 +191,7 @@ class LogAuditor:
         if self._log is not None:
             raise Malformed("an export has one beginning")
         self._log = line
+        self._at_ms = times.to_ms(line.at)
         if not self._given:
             try:
                 self._trusted = [VerifierKey.parse(text) for text in line.keys]
@@ -195,6 +209,10 @@ class LogAuditor:
                 f"it is of {self._head.size} receipts, and the log says that it has {line.size}",
             )
         size = self._head.size
+        if size > LEAVES:
+            self._find("damage", "the head of the log", f"it is of more than {LEAVES:,} receipts")
+            self._head = None
+            return
         self._leaves, self._known, self._claimed = (
             bytearray(size * HASH_BYTES),
             bytearray(size),
@@ -240,11 +258,6 @@ class LogAuditor:
         if not queue.last:
             queue.first = number
             self._pruned += number - 1
-            if number != queue.pruned + 1:
-                gone = f"receipts {queue.name}~{queue.pruned + 1} to {queue.name}~{number - 1}"
-                self._find(
-                    "deletion", gone, "retention has not let go of them, and they are not there"
-                )
             queue.digest = GENESIS if number == 1 else None
         elif number > queue.last + 1:
             gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{number - 1}"
@@ -263,15 +276,24 @@ class LogAuditor:
             self._unsealed += 1
             if queue.at < len(queue.seals):
                 self._find("edit", where, "nothing says where in the log it is")
-            elif self._head is not None and _is_before(head.at, self._head.at_ms - LATE_MS):
-                self._find("insertion", where, "it is older than the head, and not in the log")
+            elif _is_before(head.at, self._at_ms - LATE_MS):
+                self._find("insertion", where, "it is not new, and not in the log")
         elif place < len(self._known):
             self._leaves[place * HASH_BYTES : (place + 1) * HASH_BYTES] = leaf_hash(entry)
             self._known[place] = 1
+        else:
+            # Sealed since the head was read; or the head was taken back.
+            self._unsealed += 1
+            if _is_before(head.at, self._at_ms - LATE_MS):
+                self._find(
+                    "truncation", where, "it is not new, and the head of the log is without it"
+                )
 
     def _tile(self, line: TileLine) -> None:
         self._close()
         tile = Tile(line.level, line.number)
+        if not 0 <= tile.level < _LEVELS or not 0 <= tile.number < LEAVES:
+            raise Malformed("there is no such part of a log")
         try:
             hashes = base64.b64decode(line.hashes, validate=True)
         except ValueError:
@@ -288,7 +310,14 @@ class LogAuditor:
     def _close(self) -> None:
         """The lines of a queue are over."""
         queue, self._queue = self._queue, None
-        if queue is None or not queue.seals:
+        if queue is None:
+            return
+        if queue.pruned is None:
+            self._find("truncation", f"queue {queue.name}", "its end is not there")
+        elif queue.first > queue.pruned + 1:
+            gone = f"receipts {queue.name}~{queue.pruned + 1} to {queue.name}~{queue.first - 1}"
+            self._find("deletion", gone, "retention has not let go of them, and they are not there")
+        if not queue.seals:
             return
         last = queue.seals[-1].first + queue.seals[-1].count - 1
         if queue.last < last:
@@ -319,19 +348,22 @@ class LogAuditor:
         else:
             self._compare(tree)
         times_of = self._check_heads(log, head, tree if entries_hold else None)
+        if not self._kept:
+            self._find("deletion", "the heads that the store kept", "there are none")
         for queue in self._pruned_queues:
-            self._check_pruned(queue, head, sorted(times_of))
+            self._check_pruned(queue, sorted(times_of))
 
-    def _check_pruned(self, queue: _Queue, head: TreeHead, heads: list[tuple[int, int]]) -> None:
+    def _check_pruned(self, queue: _Queue, heads: list[tuple[int, int]]) -> None:
         """What is not kept is older than the queue keeps receipts. A head without it says that it came later."""
-        since_ms = head.at_ms - queue.retention_ms
+        since_ms = self._at_ms - queue.retention_ms + LATE_MS
         for seal in queue.seals:
             if seal.first >= queue.first:
                 break
             before = bisect_right(heads, (seal.place, 1 << 62)) - 1
             if before >= 0 and heads[before][1] > since_ms:
                 gone = f"receipts from {queue.name}~{seal.first} on, up to {queue.name}~{queue.first - 1}"
-                self._find("deletion", gone, "they are gone before their time")
+                why = "they are gone before their time, unless it was made longer since"
+                self._find("deletion", gone, why)
                 break
 
     def _fill(self) -> list[int]:
@@ -413,12 +445,17 @@ class LogAuditor:
         whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
         try:
             other = of_note(note, log.origin, self._trusted)
+        except NotTrusted:
+            # By a key of another time: for whoever holds that one.
+            self._unjudged += 1
+            return None
         except NotSigned as error:
             self._find("edit" if kept else "fork", whose, str(error))
             return None
         where = f"{whose}, of {other.size} receipts at {times.to_text(other.at_ms)}"
         if other.size > head.size:
-            if not kept:
+            # The store may have kept one since the export was begun.
+            if not kept or other.at_ms < self._at_ms - LATE_MS:
                 self._find("truncation", where, f"the log has {head.size} now")
         elif other.size == head.size and other.root != head.root:
             self._find("fork", where, "the log of that size has another root now")
@@ -450,9 +487,9 @@ def _nothing(tile: Tile) -> bytes:
     raise Damaged(f"{_named(tile)} is not there")
 
 
-def lines_of(data: Iterable[bytes]) -> Iterable[bytes]:
+def lines_of(file: IO[bytes]) -> Iterable[bytes]:
     """The lines of a file, as ``look`` takes them; ``Malformed`` for one that is longer than any."""
-    for line in data:
+    while line := file.readline(log_lines.LINE_BYTES + 1):
         if len(line) > log_lines.LINE_BYTES:
             raise Malformed("this is no export: a line has no end")
         if text := line.strip():

@@ -51,7 +51,7 @@ class UnsealedPage(msgspec.Struct, frozen=True):
 class LogState(msgspec.Struct, frozen=True, kw_only=True):
     """How far the log has come. ``checkpoint`` is its signed head, ``node`` whoever made it, at ``at_ms`` (wall clock).
 
-    ``kept_at_ms`` is the time of the last head that was kept for good.
+    ``kept_at_ms`` and ``kept_size`` are of the last head that was kept for good; ``kept_size`` is -1 before the first.
     """
 
     origin: str
@@ -61,6 +61,7 @@ class LogState(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     checkpoint: str
     kept_at_ms: int = 0
+    kept_size: int = -1
 
     @property
     def head(self) -> TreeHead:

@@ -118,6 +118,7 @@ async def test_a_store_without_papers_is_brought_up_to_date(postgresql):
 
 async def _take_back_to_the_first_version(other: asyncpg.Connection) -> None:
     await other.execute(
-        f"DROP TABLE {SCHEMA}.papers, {SCHEMA}.seals, {SCHEMA}.sealed; DROP INDEX {SCHEMA}.deliveries_scheduled, {SCHEMA}.deliveries_waiting;"
+        f"DROP TABLE {SCHEMA}.papers, {SCHEMA}.seals, {SCHEMA}.sealed;"
+        f" DROP INDEX {SCHEMA}.deliveries_scheduled, {SCHEMA}.deliveries_waiting;"
         f" UPDATE {SCHEMA}.meta SET value = '1' WHERE name = 'version'"
     )

@@ -181,6 +181,8 @@ def _tell(verdict: Verdict) -> None:
         f"looked at {verdict.receipts:,} receipts and {verdict.heads:,} heads;"
         f" {verdict.pruned:,} are past their time, {verdict.unsealed:,} too new for the log"
     )
+    if verdict.unjudged:
+        output.note(f"{verdict.unjudged:,} heads are signed by keys that --trust does not name.")
     if verdict.signed_by is None:
         output.note("Checked with the log's own keys: name yours with --trust.")
     print("nothing is wrong" if verdict.sound else f"{verdict.count:,} findings")
@@ -275,7 +277,7 @@ async def _of_store(url: str) -> AsyncIterator[bytes]:
         raise ConfigurationError(f"there is no store in {folder}")
     clock = SystemClock()
     async with open_store(url, clock) as opened:
-        export = LogExport(opened, ReceiptLog(opened, clock, ""))
+        export = LogExport(opened, clock, ReceiptLog(opened, clock, ""))
         cursor: str | None = ""
         while cursor is not None:
             page = await export.page(cursor)

@@ -25,8 +25,8 @@ class ProofOperations:
         """The newest signed head (C2SP tlog-checkpoint). ``LogEmpty``."""
         return (await self._wire.send("GET", "/v1/ledger/head", repeatable=True)).text
 
-    async def ledger_heads(self, *, after: int = 0, limit: int = 100) -> HeadList:
-        """Heads that were kept, of more than ``after`` receipts."""
+    async def ledger_heads(self, *, after: int | None = None, limit: int = 100) -> HeadList:
+        """Heads that were kept, of more than ``after`` receipts (None: all)."""
         params: dict[str, str | int | float | None] = {"after": after, "limit": limit}
         return await self._wire.call(HeadList, "GET", "/v1/ledger/heads", params=params)
 

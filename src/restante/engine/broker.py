@@ -58,7 +58,7 @@ from restante.nodes import Changed, NodeName, Subject, changed_by
 from restante.ports import Clock, Store, Waker
 from restante.tracecontext import carried
 from restante.wire import tokens
-from restante.wire.checkpoints import SignerKey
+from restante.wire.checkpoints import NO_KEYS, LogKeys
 from restante.wire.sealing import Keyring
 
 POLL_INTERVAL_SECONDS: Final = 15.0
@@ -69,7 +69,7 @@ class Broker:
     """``async with Broker(store, clock) as broker`` runs the time-outs and the retention as long as it is open.
 
     Leaving it answers every waiting ``receive`` with nothing and finishes what was begun; leases stay as they are.
-    With ``signers`` it seals receipts into the log, whose heads these keys sign.
+    With ``log_keys`` it seals receipts into the log, whose heads these keys sign.
     The store is its maker's to close; ``waker`` (None: this node is alone) is listened to while the broker is open.
     """
 
@@ -89,7 +89,7 @@ class Broker:
         alerting: Alerting | None = None,
         tracer: Tracer | None = None,
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
-        signers: Sequence[SignerKey] = (),
+        log_keys: LogKeys = NO_KEYS,
         ledger_head_seconds: float = HEAD_SECONDS,
         request_retention_seconds: float = RETENTION_SECONDS,
         unknown_requests: Policy = Policy.REFUSE,
@@ -119,7 +119,7 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
-        self.log = ReceiptLog(store, clock, self.membership.id, signers, ledger_head_seconds)
+        self.log = ReceiptLog(store, clock, self.membership.id, log_keys, ledger_head_seconds)
         self.waiting = Waiting(self)
         self.groups = Groups(self)
         self.operations = Operations(self)
@@ -167,6 +167,7 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
+        await self.log.close()
         await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from restante.engine.receipt_log import ReceiptLog
 from restante.errors import Malformed
-from restante.papers import Kind
-from restante.ports import Store
+from restante.papers import Kind, Paper
+from restante.ports import Clock, Store
 from restante.queries import Papers, PrunedTo, Queues, Receipts, Seals
 from restante.receipt_log import tile_of
 from restante.wire import log_lines
@@ -37,8 +37,9 @@ class Exported(NamedTuple):
 class LogExport:
     """Over a store and the log of it."""
 
-    def __init__(self, store: Store, log: ReceiptLog) -> None:
+    def __init__(self, store: Store, clock: Clock, log: ReceiptLog) -> None:
         self._store = store
+        self._clock = clock
         self._log = log
 
     async def page(self, cursor: str = _START) -> Exported:
@@ -55,7 +56,8 @@ class LogExport:
         match part:
             case "":
                 state, keys = await self._log.state(), await self._log.keys()
-                return Exported([log_lines.of_log(state, keys)], f"{_QUEUES}/")
+                first = log_lines.of_log(state, keys, self._clock.wall_ms())
+                return Exported([first], f"{_QUEUES}/")
             case "queues":
                 return await self._next_queue(rest)
             case "seals":
@@ -73,8 +75,7 @@ class LogExport:
         if not found:
             return Exported([], f"{_TILES_PART}/")
         queue = found[0]
-        pruned = await self._store.browse(PrunedTo(queue.name))
-        return Exported([log_lines.of_queue(queue, pruned)], f"{_SEALS}/{queue.name}/1")
+        return Exported([log_lines.of_queue(queue)], f"{_SEALS}/{queue.name}/1")
 
     async def _seals(self, queue: str, start: int) -> Exported:
         found = await self._store.browse(Seals(queue, start, limit=_PAGE))
@@ -86,20 +87,21 @@ class LogExport:
     async def _receipts(self, queue: str, after: int) -> Exported:
         page = await self._store.browse(Receipts(queue, after, limit=_PAGE))
         lines = [log_lines.of_receipt(receipt) for receipt in page.receipts]
-        following = (
-            f"{_QUEUES}/{queue}" if page.next is None else f"{_RECEIPTS}/{queue}/{page.next}"
-        )
-        return Exported(lines, following)
+        if page.next is not None:
+            return Exported(lines, f"{_RECEIPTS}/{queue}/{page.next}")
+        # Behind them: what was let go of meanwhile is told with what was before.
+        pruned = await self._store.browse(PrunedTo(queue))
+        return Exported([*lines, log_lines.of_pruned(pruned)], f"{_QUEUES}/{queue}")
 
     async def _tiles(self, after: str) -> Exported:
         papers = await self._store.browse(Papers(Kind.LOG_TILE, after, limit=_TILES))
-        lines = [log_lines.of_tile(tile_of(paper.key), paper.content) for paper in papers]
+        lines = list(map(_tile, papers))
         more = len(papers) == _TILES
         return Exported(lines, f"{_TILES_PART}/{papers[-1].key}" if more else f"{_HEADS}/")
 
     async def _heads(self, after: str) -> Exported:
         papers = await self._store.browse(Papers(Kind.LOG_HEAD, after, limit=_PAGE))
-        lines = [log_lines.of_head(paper.content.decode()) for paper in papers]
+        lines = [log_lines.of_head(paper.content.decode(errors="replace")) for paper in papers]
         if len(papers) == _PAGE:
             return Exported(lines, f"{_HEADS}/{papers[-1].key}")
         return Exported([*lines, log_lines.of_end()], None)
@@ -110,3 +112,11 @@ def _place(rest: str) -> tuple[str, int]:
     if not queue or not number.isascii() or not number.isdigit() or len(number) > 18:
         raise Malformed("that is no cursor of an export")
     return queue, int(number)
+
+
+def _tile(paper: Paper) -> bytes:
+    try:
+        tile = tile_of(paper.key)
+    except ValueError:
+        return log_lines.of_damage(f"tile {paper.key}")
+    return log_lines.of_tile(tile, paper.content)

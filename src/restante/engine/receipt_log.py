@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
 from restante.changes import AddSeals, Change, PutPaper
+from restante.engine.head_post import HeadPost, Tell
 from restante.errors import (
+    LogDamaged,
     LogEmpty,
     PaperChanged,
     ReceiptNotFound,
@@ -28,6 +30,7 @@ from restante.errors import (
 from restante.merkle import (
     HASH_BYTES,
     TILE_WIDTH,
+    Damaged,
     ReadTile,
     Tile,
     consistency,
@@ -54,7 +57,7 @@ from restante.receipt_log import (
     tile_key,
 )
 from restante.wire import proofs
-from restante.wire.checkpoints import SignerKey, TreeHead, to_note
+from restante.wire.checkpoints import NO_KEYS, LogKeys, NotSigned, TreeHead, of_note, to_note
 
 _log = structlog.get_logger(__name__)
 
@@ -66,10 +69,9 @@ LEFT_TO_ANOTHER_SECONDS: Final = 2.0
 """Whoever has sealed within this time goes on."""
 HEAD_SECONDS: Final = 600.0
 """How often a head is kept for good and sent to wherever heads go."""
+_LARGE_BYTES: Final = 1_048_576
 _NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
 T = TypeVar("T")
-Tell = Callable[[str], Awaitable[None]]
-"""Sends a signed head off this machine."""
 
 
 class _Edge(msgspec.Struct):
@@ -81,40 +83,48 @@ class _Edge(msgspec.Struct):
 
 
 class ReceiptLog:
-    """``keys`` sign heads: without any this node seals nothing, and only tells of what others have sealed."""
+    """``keys`` sign heads: without any this node seals nothing, and only tells of what others have sealed.
+
+    A log that none of them has signed, and none of those before them, is not gone on with.
+    """
 
     def __init__(
         self,
         store: Store,
         clock: Clock,
         node: str,
-        keys: Sequence[SignerKey] = (),
+        keys: LogKeys = NO_KEYS,
         head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._node = node
-        self._keys = tuple(keys)
+        self._keys = keys
         self._head_ms = int(head_seconds * 1_000)
         self._edge: _Edge | None = None
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
-        self._destinations: list[Tell] = []
+        self._posts: list[HeadPost] = []
 
     @property
     def seals(self) -> bool:
         """Whether this node takes part in sealing."""
-        return bool(self._keys)
+        return bool(self._keys.signers)
 
     def send_heads(self, tell: Tell) -> None:
         """Have heads that are kept sent there too, by whichever node has sealed them."""
-        self._destinations.append(tell)
+        self._posts.append(HeadPost(tell))
+
+    async def close(self) -> None:
+        """Send no more heads."""
+        for post in self._posts:
+            await post.close()
 
     # -- sealing --------------------------------------------------------------------------------
 
     async def live(self) -> None:
         """Until cancelled: seal what there is."""
-        while self._keys:
+        while self._keys.signers:
             try:
                 if not await self._is_anothers():
                     while await self.step():
@@ -123,9 +133,9 @@ class ReceiptLog:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
-            except StoreError as error:
+            except (StoreError, LogDamaged) as error:
                 self._edge = None
-                _log.warning("log.store_error", error=str(error))
+                _log.error("log.not_sealed", code=error.code, error=str(error))
             except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
                 self._edge = None
                 _log.exception("log.failed")
@@ -133,14 +143,17 @@ class ReceiptLog:
 
     async def step(self) -> bool:
         """Seal up to ``STEP_RECEIPTS``; whether there may be more. ``PaperChanged`` where another did meanwhile."""
-        page = await self._store.browse(Unsealed(STEP_RECEIPTS))
+        # Before the question what is not sealed: the other way round another's step could come in between, unseen.
         edge = self._edge or await self._load()
-        # Of a log that is new a head is kept before anything is in it: whatever comes is younger than that.
-        if not page.runs and edge.version:
+        page = await self._store.browse(Unsealed(STEP_RECEIPTS))
+        more = sum(len(run.entries) for run in page.runs) >= STEP_RECEIPTS
+        keep = not more and self._is_to_be_kept(edge.state, grows=bool(page.runs))
+        if not page.runs and not keep:
             self._edge = edge
             return False
         await self._tell_keys()
-        after, changes, head = self._grow(edge, page)
+        leaves = await _hashed(page)
+        after, changes = self._grow(edge, page, leaves, keep=keep)
         # The edge is what was written, or nobody knows: not what was to be written.
         self._edge = None
         await self._store.configure(changes)
@@ -148,33 +161,43 @@ class ReceiptLog:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
-        if head:
-            await self._send(after.state.checkpoint)
-        return sum(len(run.entries) for run in page.runs) >= STEP_RECEIPTS
+        if keep:
+            for post in self._posts:
+                post.send(after.state.checkpoint)
+        return more
 
-    def _grow(self, edge: _Edge, page: UnsealedPage) -> tuple[_Edge, list[Change], bool]:
-        """The log with these receipts, what has to be written for it, and whether its head is to be kept."""
+    def _is_to_be_kept(self, state: LogState, *, grows: bool) -> bool:
+        """Whether a head is due that says something new.
+
+        Only where everything is sealed that was written: so whatever a kept head has not in it is younger than it is.
+        Of a log that is new one is kept before anything is in it.
+        """
+        age_ms = self._clock.wall_ms() - state.kept_at_ms
+        return (grows or state.size != state.kept_size) and not 0 <= age_ms < self._head_ms
+
+    def _grow(
+        self, edge: _Edge, page: UnsealedPage, leaves: list[bytes], *, keep: bool
+    ) -> tuple[_Edge, list[Change]]:
+        """The log with these receipts, and what has to be written for it."""
         before = edge.state
-        leaves: list[bytes] = []
         seals: list[Seal] = []
+        place = before.size
         for run in page.runs:
-            place = before.size + len(leaves)
             seals.append(Seal(run.queue, run.first, len(run.entries), place))
-            leaves += map(leaf_hash, run.entries)
-        size = before.size + len(leaves)
+            place += len(run.entries)
         changed = grown(before.size, leaves, edge.tiles.__getitem__)
         tiles = edge.tiles | changed
         now = self._clock.wall_ms()
-        head = TreeHead(size, root(size, tiles.__getitem__), now)
-        keep = now - before.kept_at_ms >= self._head_ms or now < before.kept_at_ms
+        head = TreeHead(place, root(place, tiles.__getitem__), now)
         state = LogState(
             origin=before.origin,
-            size=size,
+            size=head.size,
             root=head.root,
             at_ms=now,
             node=self._node,
-            checkpoint=to_note(before.origin, head, self._keys),
+            checkpoint=to_note(before.origin, head, self._keys.signers),
             kept_at_ms=now if keep else before.kept_at_ms,
+            kept_size=head.size if keep else before.kept_size,
         )
         changes: list[Change] = [
             PutPaper(_paper(Kind.LOG, STATE_KEY, encode_state(state), edge.version + 1)),
@@ -184,9 +207,9 @@ class ReceiptLog:
             changes.append(AddSeals(tuple(seals), page.cursor))
         if keep:
             note = state.checkpoint.encode()
-            changes.append(PutPaper(_paper(Kind.LOG_HEAD, head_key(size), note)))
+            changes.append(PutPaper(_paper(Kind.LOG_HEAD, head_key(head.size), note)))
         open_tiles = {at: hashes for at, hashes in tiles.items() if len(hashes) < len(_NO_HASHES)}
-        return _Edge(state, edge.version + 1, open_tiles), changes, keep
+        return _Edge(state, edge.version + 1, open_tiles), changes
 
     async def _is_anothers(self) -> bool:
         """Whether another node is at it; what this one remembers is dropped where another has been since."""
@@ -197,7 +220,7 @@ class ReceiptLog:
             return False
         if self._edge is not None and self._edge.version != paper.version:
             self._edge = None
-        state = decode_state(paper.content)
+        state = _decoded(decode_state, paper)
         age_ms = self._clock.wall_ms() - state.at_ms
         return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
 
@@ -205,7 +228,7 @@ class ReceiptLog:
         paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
         if paper is None:
             new = LogState(
-                origin=self._keys[0].verifier.name,
+                origin=self._keys.signers[0].verifier.name,
                 size=0,
                 root=b"",
                 at_ms=0,
@@ -213,15 +236,26 @@ class ReceiptLog:
                 checkpoint="",
             )
             return _Edge(new, 0, {})
-        state = decode_state(paper.content)
+        state = _decoded(decode_state, paper)
         tiles = await self._tiles(functools.partial(root, state.size))
+        self._check(state, tiles)
         return _Edge(state, paper.version, tiles)
+
+    def _check(self, state: LogState, tiles: dict[Tile, bytes]) -> None:
+        """What is gone on with is what was signed: whoever can write into the database signs nothing by that."""
+        try:
+            head = of_note(state.checkpoint, state.origin, self._keys.trusted)
+            found = root(state.size, lambda tile: tiles.get(tile, b""))
+        except (NotSigned, Damaged) as error:
+            raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
+        if head != state.head or found != state.root:
+            raise LogDamaged("the head of the log is not what was signed over its hashes")
 
     async def _tell_keys(self) -> None:
         """Have the keys on record before anything is signed with them."""
         if self._told_keys:
             return
-        for signer in self._keys:
+        for signer in self._keys.signers:
             id = signer.verifier.id.hex()
             if await self._store.browse(PaperOf(Kind.LOG_KEY, id)) is None:
                 key = LogKey(key=signer.verifier.text, since_ms=self._clock.wall_ms())
@@ -230,13 +264,6 @@ class ReceiptLog:
                 )
         self._told_keys = True
 
-    async def _send(self, checkpoint: str) -> None:
-        for tell in self._destinations:
-            try:
-                await tell(checkpoint)
-            except Exception as error:  # noqa: BLE001 (whatever it is: logged, and the next head is sent again)
-                _log.warning("log.head_not_sent", error=str(error))
-
     # -- proving --------------------------------------------------------------------------------
 
     async def state(self) -> LogState:
@@ -244,18 +271,18 @@ class ReceiptLog:
         paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
         if paper is None:
             raise LogEmpty("nothing is in the log of receipts yet")
-        return decode_state(paper.content)
+        return _decoded(decode_state, paper)
 
     async def keys(self) -> list[LogKey]:
         """Every key that heads were ever signed with, in no order."""
         papers = await self._store.browse(Papers(Kind.LOG_KEY, limit=1_000))
-        return [decode_key(paper.content) for paper in papers]
+        return [_decoded(decode_key, paper) for paper in papers]
 
-    async def heads(self, after: int, limit: int) -> list[str]:
-        """Heads that are kept, of logs larger than ``after`` (0: all), rising."""
-        key = head_key(after) if after else ""
+    async def heads(self, after: int | None, limit: int) -> list[str]:
+        """Heads that are kept, of logs larger than ``after`` (None: all), rising."""
+        key = "" if after is None else head_key(after)
         papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
-        return [paper.content.decode() for paper in papers]
+        return [paper.content.decode(errors="replace") for paper in papers]
 
     async def place(self, queue: str, number: int) -> int | None:
         """Where in the log the receipt is; None: not sealed yet, or not there."""
@@ -323,6 +350,21 @@ class ReceiptLog:
             for tile, paper in zip(wanted, papers, strict=True)
             if paper is not None
         }
+
+
+async def _hashed(page: UnsealedPage) -> list[bytes]:
+    """The leaves of all entries in their order; of large ones beside the event loop."""
+    entries = [entry for run in page.runs for entry in run.entries]
+    if sum(map(len, entries)) < _LARGE_BYTES:
+        return list(map(leaf_hash, entries))
+    return await asyncio.to_thread(lambda: list(map(leaf_hash, entries)))
+
+
+def _decoded(decode: Callable[[bytes], T], paper: Paper) -> T:
+    try:
+        return decode(paper.content)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise LogDamaged(f"paper {paper.kind}/{paper.key} is not what was written") from error
 
 
 def _paper(kind: Kind, key: str, content: bytes, version: int = 0) -> Paper:

@@ -27,7 +27,7 @@ from restante.keyfiles import (
     LEDGER_KEY_FILE,
     SECRETS_KEY_FILE,
     load_keyring,
-    load_signers,
+    load_log_keys,
     write_private,
 )
 from restante.testing.servers.certificates import self_signed
@@ -98,7 +98,7 @@ class Cluster:
         write_private(self.admin_key_file, f"{self.admin_key}\n")
         secrets_key = self.folder / SECRETS_KEY_FILE
         load_keyring(secrets_key)
-        load_signers(self.folder / LEDGER_KEY_FILE)
+        load_log_keys(self.folder / LEDGER_KEY_FILE)
         stack.callback(self._stop_databases)
         self.primary = PostgresqlServer(port=min(self._ports)).__enter__()
         # Before anything is asked to wait for a standby that is not there yet.

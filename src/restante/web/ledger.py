@@ -44,7 +44,7 @@ class Ledger:
     def __init__(self, broker: Broker) -> None:
         self._directory = broker.directory
         self._log = broker.log
-        self._export = LogExport(broker.store, broker.log)
+        self._export = LogExport(broker.store, broker.clock, broker.log)
 
     async def proof(self, request: Request) -> Answer:
         text = request.parameters["id"]
@@ -65,7 +65,8 @@ class Ledger:
     async def heads(self, request: Request) -> Answer:
         auth.require(request.actor, *_ANYBODY)
         limit = request.integer("limit", PAGE, 1, PAGE_MAXIMUM)
-        found = await self._log.heads(request.integer("after", 0, 0, 2**62), limit)
+        begin = request.integer("after", -1, 0, 2**62)
+        found = await self._log.heads(None if begin < 0 else begin, limit)
         after = int(found[-1].split("\n", 2)[1]) if len(found) == limit else None
         return envelope(request, HeadList(heads=found, next=after), "heads")
 

@@ -43,6 +43,10 @@ class NotSigned(Exception):
     """No key that is trusted has signed it, or one is said to have that has not; or it is no checkpoint at all."""
 
 
+class NotTrusted(NotSigned):
+    """It is a signed note, by other keys than those that are trusted."""
+
+
 class TreeHead(NamedTuple):
     """A tree of so many leaves had that root at that time (wall clock)."""
 
@@ -108,6 +112,11 @@ class SignerKey:
             f"{_PRIVATE}{self.verifier.name}+{self.verifier.id.hex()}+{_base64(_ED25519 + secret)}"
         )
 
+    @staticmethod
+    def is_text(text: str) -> bool:
+        """Whether it is the text of a key that signs, as against one that checks."""
+        return text.startswith(_PRIVATE)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The key of its text. ``ValueError`` where it is none; it says nothing of the secret."""
@@ -128,6 +137,21 @@ class SignerKey:
         """The line that says so."""
         signed = self.verifier.id + self._private.sign(text)
         return f"{_DASH}{self.verifier.name} {_base64(signed)}\n"
+
+
+class LogKeys(NamedTuple):
+    """``signers`` sign heads, all of them. ``before`` are keys that are used no more, whose heads are gone on with."""
+
+    signers: tuple[SignerKey, ...]
+    before: tuple[VerifierKey, ...] = ()
+
+    @property
+    def trusted(self) -> tuple[VerifierKey, ...]:
+        """By which one's own heads are known."""
+        return (*(key.verifier for key in self.signers), *self.before)
+
+
+NO_KEYS: Final = LogKeys(())
 
 
 def to_note(origin: str, head: TreeHead, keys: Iterable[SignerKey]) -> str:
@@ -164,7 +188,7 @@ def of_note(note: str, origin: str, trusted: Iterable[VerifierKey]) -> TreeHead:
             raise NotSigned(f"{name} has not signed this")
         signed = True
     if not signed:
-        raise NotSigned("no key that is trusted has signed it")
+        raise NotTrusted("no key that is trusted has signed it")
     return _head(text, origin)
 
 

@@ -1,9 +1,10 @@
 """An export of the log of receipts: JSON lines, each an object with one member that says what it is.
 
-    {"log":{"origin":"receipts.example","size":3,"checkpoint":"...","keys":["receipts.example+..."]}}
-    {"queue":{"name":"acme","pruned":0,"receipt_retention_seconds":31536000}}
+    {"log":{"at":"...","origin":"receipts.example","size":3,"checkpoint":"...","keys":["receipts.example+..."]}}
+    {"queue":{"name":"acme","receipt_retention_seconds":31536000}}
     {"seal":{"first":1,"count":3,"place":0}}
     {"receipt":{"digest":"b06e...","entry":{"at":"2026-11-30T12:00:00.000Z", ...}}}
+    {"pruned":{"to":0}}
     {"tile":{"level":0,"number":0,"hashes":"..."}}
     {"head":{"checkpoint":"..."}}
     {"end":{}}
@@ -11,7 +12,7 @@
 First how far the log has come and who signs it; then queue by queue, by name, where its receipts stand in the log
 (``place`` of the one with number ``first``, and those behind it) and the receipts themselves, an ``entry`` byte for
 byte as it is in the store; then the hashes of the log (RFC 9162), in base64; then heads that were kept. A receipt that
-is not kept any more has its hash still.
+is not kept any more has its hash still. What cannot be written so, since somebody else has written it, is a ``damage``.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from restante.merkle import Tile
 from restante.model import Queue
 from restante.queries import StoredReceipt
 from restante.receipt_log import LogKey, LogState, Seal
+from restante.wire import times
+from restante.wire.receipts import receipt_id
 
 LINE_BYTES: Final = 4 * 1024 * 1024
 """No line is longer: an entry may have a reply of a megabyte, in base64."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
+    """``at`` is when the export was begun, by the server's wall clock."""
+
+    at: str
     origin: str
     size: int
     checkpoint: str
@@ -38,11 +44,20 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class QueueLine(msgspec.Struct, frozen=True):
-    """Receipts up to number ``pruned`` are not kept any more."""
-
     name: str
-    pruned: int
     receipt_retention_seconds: int
+
+
+class PrunedLine(msgspec.Struct, frozen=True):
+    """Behind a queue's receipts: those up to number ``to`` were past their time."""
+
+    to: int
+
+
+class DamageLine(msgspec.Struct, frozen=True):
+    """What could not be written as a line of its kind."""
+
+    where: str
 
 
 class SealLine(msgspec.Struct, frozen=True):
@@ -80,21 +95,32 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     head: HeadLine | None = None
     log: LogLine | None = None
     end: EndLine | None = None
+    pruned: PrunedLine | None = None
+    damage: DamageLine | None = None
 
 
 _encode: Final = msgspec.json.Encoder().encode
 decode: Final = msgspec.json.Decoder(Line).decode
+_decode_any: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def of_log(state: LogState, keys: list[LogKey]) -> bytes:
+def of_log(state: LogState, keys: list[LogKey], at_ms: int) -> bytes:
     """The first line."""
-    texts = [key.key for key in keys]
-    return _encode(Line(log=LogLine(state.origin, state.size, state.checkpoint, texts)))
+    at, texts = times.to_text(at_ms), [key.key for key in keys]
+    return _encode(Line(log=LogLine(at, state.origin, state.size, state.checkpoint, texts)))
 
 
-def of_queue(queue: Queue, pruned: int) -> bytes:
+def of_queue(queue: Queue) -> bytes:
     retention = queue.settings.receipt_retention_seconds
-    return _encode(Line(queue=QueueLine(queue.name, pruned, retention)))
+    return _encode(Line(queue=QueueLine(queue.name, retention)))
+
+
+def of_pruned(to: int) -> bytes:
+    return _encode(Line(pruned=PrunedLine(to)))
+
+
+def of_damage(where: str) -> bytes:
+    return _encode(Line(damage=DamageLine(where)))
 
 
 def of_seal(seal: Seal) -> bytes:
@@ -102,10 +128,23 @@ def of_seal(seal: Seal) -> bytes:
 
 
 def of_receipt(receipt: StoredReceipt) -> bytes:
+    """The entry as it is; one that is no document by itself could be taken for several lines."""
+    if not _is_document(receipt.entry):
+        return of_damage(f"receipt {receipt_id(receipt.queue, receipt.number)}")
     return b'{"receipt":{"digest":"%s","entry":%s}}' % (
         receipt.digest.hex().encode(),
         receipt.entry,
     )
+
+
+def _is_document(entry: bytes) -> bool:
+    if b"\n" in entry or b"\r" in entry:
+        return False
+    try:
+        _decode_any(entry)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def of_tile(tile: Tile, hashes: bytes) -> bytes:

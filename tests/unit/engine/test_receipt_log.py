@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from tests.unit.engine.house import turns
 
 from restante import merkle
-from restante.changes import AddSeals
+from restante.changes import AddSeals, PutPaper
 from restante.engine.log_export import LogExport
 from restante.engine.receipt_log import SEAL_SECONDS, STEP_RECEIPTS, ReceiptLog
 from restante.errors import (
+    LogDamaged,
     LogEmpty,
     Malformed,
     OutOfBounds,
@@ -20,11 +22,13 @@ from restante.errors import (
     StoreUnavailable,
 )
 from restante.log_audit import LogAuditor
-from restante.queries import Receipts, Seals
+from restante.papers import Kind, Paper
+from restante.queries import PaperOf, Receipts, Seals
+from restante.receipt_log import STATE_KEY, decode_state, encode_state, tile_key
 from restante.stores.memory import MemoryStore
 from restante.testing.conformance.stage import Stage
 from restante.wire import proofs
-from restante.wire.checkpoints import SignerKey, of_note
+from restante.wire.checkpoints import LogKeys, SignerKey, of_note, to_note
 
 KEY = SignerKey("receipts.example", b"\x01" * 32)
 NEXT = SignerKey("receipts.example/2", b"\x02" * 32)
@@ -39,7 +43,7 @@ async def stage(tmp_path):
 
 
 def log_of(stage, *keys, node="one", **options):
-    return ReceiptLog(stage.store, stage.clock, node, keys or (KEY,), **options)
+    return ReceiptLog(stage.store, stage.clock, node, LogKeys(keys or (KEY,)), **options)
 
 
 async def seal_all(log):
@@ -54,7 +58,7 @@ async def publish(stage, count=1, **options):
 
 async def audit(stage, *heads, trusted=(KEY.verifier,)):
     auditor = LogAuditor(trusted, heads)
-    export = LogExport(stage.store, log_of(stage))
+    export = LogExport(stage.store, stage.clock, log_of(stage))
     cursor: str | None = ""
     while cursor is not None:
         page = await export.page(cursor)
@@ -71,7 +75,7 @@ async def test_nothing_is_in_the_log_at_first(stage):
     for _ in range(2):
         assert not await log.step()
         assert (await log.state()).head == (0, merkle.EMPTY_ROOT, stage.clock.wall_ms())
-    assert len(await log.heads(0, 10)) == 1
+    assert len(await log.heads(None, 10)) == 1
     assert (await audit(stage)).findings == []
     with pytest.raises(ReceiptNotFound):
         await log.proof("acme", 1)
@@ -231,16 +235,92 @@ async def test_heads_are_kept_and_sent_at_intervals(stage):
         told.append(checkpoint)
         raise OSError("the other machine is away")
 
+    async def never(checkpoint):
+        await asyncio.get_running_loop().create_future()
+
     log = log_of(stage, head_seconds=60)
     log.send_heads(tell)
-    for seconds in (0, 30, 29, 2, 60):
+    log.send_heads(never)
+    await seal_all(log)
+    for seconds in (0, 61, 30, 29, 2, 60):
         stage.clock.advance(seconds)
         await publish(stage)
         await seal_all(log)
-    assert [int(note.split("\n")[1]) for note in told] == [1, 4, 5]
-    assert await log.heads(0, 10) == told
-    assert await log.heads(1, 1) == told[1:2]
+        await turns()
+    assert [int(note.split("\n")[1]) for note in told] == [0, 2, 5, 6]
+    # One that goes nowhere holds nothing up, and what is sealed has a head though nothing more comes.
+    await publish(stage)
+    await seal_all(log)
+    for seconds in (59, 2, 3_600):
+        stage.clock.advance(seconds)
+        await seal_all(log)
+        await turns()
+    assert [int(note.split("\n")[1]) for note in told] == [0, 2, 5, 6, 7]
+    await log.close()
+    assert await log.heads(None, 10) == told
+    assert await log.heads(0, 1) == told[1:2]
     assert (await audit(stage, *told)).findings == []
+
+
+async def test_a_log_that_somebody_else_has_written_is_not_gone_on_with(stage):
+    log = log_of(stage)
+    await publish(stage, 3)
+    await seal_all(log)
+    paper = await stage.store.browse(PaperOf(Kind.LOG, STATE_KEY))
+    tile = await stage.store.browse(PaperOf(Kind.LOG_TILE, tile_key(merkle.Tile(0, 0))))
+    state = decode_state(paper.content)
+    stranger = SignerKey(state.origin, b"\x09" * 32)
+    for forged in (
+        msgspec.structs.replace(state, checkpoint=to_note(state.origin, state.head, [stranger])),
+        msgspec.structs.replace(state, size=2),
+        b"{}",
+        b"\xff",
+    ):
+        content = forged if isinstance(forged, bytes) else encode_state(forged)
+        await stage.configure(PutPaper(Paper(kind=Kind.LOG, key=STATE_KEY, content=content)))
+        with pytest.raises(LogDamaged):
+            await log_of(stage).step()
+    await stage.configure(PutPaper(Paper(kind=Kind.LOG, key=STATE_KEY, content=paper.content)))
+    content = bytes(32) + tile.content[32:]
+    await stage.configure(PutPaper(Paper(kind=Kind.LOG_TILE, key=tile.key, content=content)))
+    with pytest.raises(LogDamaged):
+        await log_of(stage).step()
+    await stage.configure(PutPaper(Paper(kind=Kind.LOG_TILE, key=tile.key, content=tile.content)))
+    # By a key that is lost it is gone on with where somebody says so.
+    await publish(stage)
+    with pytest.raises(LogDamaged):
+        await log_of(stage, NEXT).step()
+    keys = LogKeys((NEXT,), (KEY.verifier,))
+    await seal_all(ReceiptLog(stage.store, stage.clock, "one", keys))
+    assert (await audit(stage, trusted=(NEXT.verifier, KEY.verifier))).findings == []
+
+
+async def test_what_is_quiet_for_long_is_sound_still(stage):
+    log = log_of(stage, head_seconds=60)
+    await stage.put_queue(receipt_retention_seconds=60)
+    await seal_all(log)
+    await publish(stage, 2)
+    await seal_all(log)
+    stage.clock.advance(3_600)
+    await stage.prune_all()
+    assert (await audit(stage)).findings == []
+
+
+async def test_what_was_there_before_the_log_may_go_in_its_time(stage):
+    await stage.put_queue(receipt_retention_seconds=600)
+    for _ in range(STEP_RECEIPTS // 2 + 10):
+        await publish(stage)
+        await stage.ack(await stage.one())
+    stage.clock.advance(590)
+    log = log_of(stage, head_seconds=1)
+    while await log.step():
+        stage.clock.advance(2)
+    stage.clock.advance(20)
+    await stage.prune_all()
+    await seal_all(log)
+    verdict = await audit(stage)
+    assert verdict.pruned > STEP_RECEIPTS
+    assert verdict.findings == []
 
 
 async def test_keys_are_exchanged_without_a_gap(stage):
@@ -283,4 +363,4 @@ async def test_what_retention_took_has_its_place_still(stage):
 @pytest.mark.parametrize("cursor", ["nonsense", "seals/acme", "receipts/acme/x", "seals//1"])
 async def test_what_is_no_cursor(stage, cursor):
     with pytest.raises(Malformed):
-        await LogExport(stage.store, log_of(stage)).page(cursor)
+        await LogExport(stage.store, stage.clock, log_of(stage)).page(cursor)

@@ -56,7 +56,8 @@ def test_the_code_of(kind, code):
 
 def test_only_what_is_ours_to_blame_is_internal():
     assert {kind for kind in all_errors() if code_of(an(kind)) is Code.INTERNAL} == {
-        errors.RestanteError
+        errors.RestanteError,
+        errors.LogDamaged,
     }
 
 

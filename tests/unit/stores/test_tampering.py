@@ -11,6 +11,9 @@ import pytest
 from tests.unit.engine.test_receipt_log import KEY, audit, log_of, seal_all
 
 from restante.log_audit import Finding
+from restante.papers import Kind
+from restante.queries import PaperOf
+from restante.receipt_log import STATE_KEY
 from restante.stores.sqlite import SqliteStore
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.testing.clock import FakeClock
@@ -33,11 +36,11 @@ CASES = {
         "insertion",
         "acme~9",
     ),
-    "no entry": (f"UPDATE receipts SET entry = x'00' WHERE {OF.format('= 5')}", "damage", "acme~4"),
+    "no entry": (f"UPDATE receipts SET entry = x'00' WHERE {OF.format('= 5')}", "damage", "acme~5"),
     "an entry that is text": (
         f"UPDATE receipts SET entry = 'text' WHERE {OF.format('= 5')}",
         "damage",
-        "acme~4",
+        "acme~5",
     ),
     "a digest": (
         f"UPDATE receipts SET digest = zeroblob(32) WHERE {OF.format('= 5')}",
@@ -121,10 +124,33 @@ CASES = {
         "edit",
         "head",
     ),
-    "all heads but the last gone, and the first receipt": (
-        f"DELETE FROM papers WHERE kind = 'log_head'; DELETE FROM receipts WHERE {OF.format('= 1')}",
+    "all heads gone, and the first receipt as if past its time": (
+        f"DELETE FROM papers WHERE kind = 'log_head'; DELETE FROM receipts WHERE {OF.format('= 1')};"
+        " INSERT OR REPLACE INTO pruned SELECT id, 0, 1 FROM queues WHERE name = 'acme'",
         "deletion",
-        "acme~1",
+        "heads",
+    ),
+    "lines in an entry": (
+        "UPDATE receipts SET entry = CAST(entry AS BLOB) || x'7d7d0a' ||"
+        ' CAST(\'{"receipt":{"digest":"00","entry":{\' AS BLOB)'
+        f" WHERE {OF.format('= 5')}",
+        "damage",
+        "acme~5",
+    ),
+    "a key of a tile": (
+        "UPDATE papers SET key = 'x' WHERE kind = 'log_tile' AND key LIKE '0/%0'",
+        "damage",
+        "tile x",
+    ),
+    "a head that is no text": (
+        "UPDATE papers SET content = x'ff' WHERE kind = 'log_head' AND key LIKE '%0000'",
+        "edit",
+        "head",
+    ),
+    "the log set back to its beginning": (
+        "UPDATE papers SET content = (SELECT content FROM kept_state) WHERE kind = 'log'",
+        "truncation",
+        "",
     ),
     "the key": (
         "UPDATE papers SET content = CAST(replace(CAST(content AS TEXT), '+', '-') AS BLOB) WHERE kind = 'log_key'",
@@ -144,6 +170,7 @@ def untouched(tmp_path_factory):
             await stage.put_queue("billing")
             log = log_of(stage, head_seconds=60)
             await log.step()
+            first = await stage.store.browse(PaperOf(Kind.LOG, STATE_KEY))
             for part in range(3):
                 for number in range(NUMBERS // 3):
                     await stage.publish(
@@ -154,9 +181,16 @@ def untouched(tmp_path_factory):
                         await stage.ack(delivery)
                 await seal_all(log)
                 stage.clock.advance(61)
-            return stage.clock.wall_ms()
+            assert first is not None
+            content = first.content
+        connection = apsw.Connection(str(folder / FILE_NAME))
+        # Beside the store's own, for the case that needs it.
+        connection.execute("CREATE TABLE kept_state (content BLOB)")
+        connection.execute("INSERT INTO kept_state VALUES (?)", (content,))
+        connection.close()
 
-    return folder, asyncio.run(fill())
+    asyncio.run(fill())
+    return folder
 
 
 def opener(folder, clock, jitter):
@@ -165,6 +199,7 @@ def opener(folder, clock, jitter):
 
 async def judged(folder, *heads, trusted=(KEY.verifier,)):
     clock = FakeClock()
+    clock.advance(3 * 61 + 120)
     async with SqliteStore(folder, clock) as store:
         return await audit(SimpleNamespace(store=store, clock=clock), *heads, trusted=trusted)
 
@@ -179,7 +214,7 @@ def edited(untouched, tmp_path, sql):
 
 
 async def test_untouched_it_is_sound(untouched):
-    folder, _ = untouched
+    folder = untouched
     verdict = await judged(folder)
     assert (verdict.findings, verdict.receipts, verdict.unsealed) == ([], 4 * NUMBERS, 0)
     assert verdict.head.size == 4 * NUMBERS
@@ -187,7 +222,7 @@ async def test_untouched_it_is_sound(untouched):
 
 @pytest.mark.parametrize("case", CASES)
 async def test_an_edit_is_found(untouched, tmp_path, case):
-    folder, _ = untouched
+    folder = untouched
     sql, what, where = CASES[case]
     edited(folder, tmp_path, sql)
     if case == "the key":

@@ -13,7 +13,7 @@ from restante import moving
 from restante.errors import StoreError, StoreFull, StoreInUse, StoreRefused, StoreUnavailable
 from restante.moving import Key, Part, Progress, Row
 from restante.ports import Clock
-from restante.stores.sqlite import schema
+from restante.stores.sqlite import schema, seals
 from restante.stores.sqlite.folder import FILE_NAME, lock
 from restante.stores.sqlite.ledger import SHELF, Ledger
 from restante.timeline import Timeline
@@ -214,6 +214,7 @@ class SqliteEnd:
             with self._connection:
                 # A wall clock that goes back before the first start lets no deadline wait the longer.
                 self._put_meta("timeline", str(self._timeline.now_ms()).encode())
+                self._put_meta(seals.SEALED, str(seals.sealed_to(self._connection)).encode())
                 self._put_meta(schema.COPIED, moving.encode_progress(progress))
                 self._execute("DELETE FROM meta WHERE name = ?", (schema.COPYING,))
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

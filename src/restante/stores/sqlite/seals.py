@@ -19,6 +19,12 @@ SEALED: Final = "sealed"
 """In ``meta``: the receipt (``r``) up to which all are sealed."""
 
 
+_NOT_SEALED: Final = (
+    "r.number > coalesce("
+    "(SELECT first + count - 1 FROM seals WHERE queue = r.queue ORDER BY first DESC LIMIT 1), 0)"
+)
+
+
 class SealReads:
     """Answers about the log over one connection."""
 
@@ -30,9 +36,8 @@ class SealReads:
         by_queue: dict[str, Run] = {}
         runs: list[Run] = []
         for r, name, number, entry in self._execute(
-            "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"
-            " WHERE r.r > ? AND r.number > coalesce((SELECT first + count - 1 FROM seals"
-            "  WHERE queue = r.queue ORDER BY first DESC LIMIT 1), 0) ORDER BY r.r LIMIT ?",
+            "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"  # noqa: S608 (fixed terms)
+            f" WHERE r.r > ? AND {_NOT_SEALED} ORDER BY r.r LIMIT ?",
             (cursor, asked.limit),
         ):
             run = by_queue.get(name)
@@ -71,3 +76,11 @@ def add(connection: apsw.Connection, change: AddSeals) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO meta VALUES (?, ?)", (SEALED, str(change.cursor).encode())
     )
+
+
+def sealed_to(connection: apsw.Connection) -> int:
+    """The receipt (``r``) up to which all are sealed, found by looking at each."""
+    found = connection.execute(
+        f"SELECT coalesce((SELECT min(r.r) - 1 FROM receipts r WHERE {_NOT_SEALED}), max(r), 0) FROM receipts"  # noqa: S608 (fixed terms)
+    ).fetchone()
+    return 0 if found is None else int(found[0])
