@@ -105,6 +105,10 @@ class ReceiptLog:
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._posts: list[HeadPost] = []
+        self.size = 0
+        """Receipts in the log, as this node knows."""
+        self.failing = False
+        """Whether this node could not seal when it last tried."""
 
     @property
     def seals(self) -> bool:
@@ -129,15 +133,16 @@ class ReceiptLog:
                 if not await self._is_anothers():
                     while await self.step():
                         pass
+                self.failing = False
             except ShuttingDown:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
             except (StoreError, LogDamaged) as error:
-                self._edge = None
+                self._edge, self.failing = None, True
                 _log.error("log.not_sealed", code=error.code, error=str(error))
             except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
-                self._edge = None
+                self._edge, self.failing = None, True
                 _log.exception("log.failed")
             await self._clock.wait(SEAL_SECONDS)
 
@@ -157,7 +162,7 @@ class ReceiptLog:
         # The edge is what was written, or nobody knows: not what was to be written.
         self._edge = None
         await self._store.configure(changes)
-        self._edge = after
+        self._edge, self.size = after, after.state.size
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -221,6 +226,7 @@ class ReceiptLog:
         if self._edge is not None and self._edge.version != paper.version:
             self._edge = None
         state = _decoded(decode_state, paper)
+        self.size = state.size
         age_ms = self._clock.wall_ms() - state.at_ms
         return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
 
@@ -239,6 +245,7 @@ class ReceiptLog:
         state = _decoded(decode_state, paper)
         tiles = await self._tiles(functools.partial(root, state.size))
         self._check(state, tiles)
+        self.size = state.size
         return _Edge(state, paper.version, tiles)
 
     def _check(self, state: LogState, tiles: dict[Tile, bytes]) -> None:

@@ -95,6 +95,8 @@ class Look(NamedTuple):
     available: bool
     connections: int
     waiters: int
+    log_receipts: int
+    log_failing: bool
     total: Total
     limits: Limits
     views: Collection[QueueView]
@@ -114,6 +116,8 @@ def look(broker: Broker, version: str) -> Look:
         available=broker.store.available,
         connections=len(broker.attachments),
         waiters=len(broker.waiting),
+        log_receipts=broker.log.size,
+        log_failing=broker.log.failing,
         total=monitor.total(),
         limits=broker.alerts.limits,
         views=list(monitor.views()),
@@ -164,6 +168,12 @@ class Figures(Collector):
             "restante_connections", "Connections to this node that stay open", seen.connections
         )
         yield _gauge("restante_waiters", "Who waits on this node for an outcome", seen.waiters)
+        yield _gauge(
+            "restante_log_receipts", "Receipts in the log, as this node knows", seen.log_receipts
+        )
+        yield _gauge(
+            "restante_log_failing", "Whether this node could not seal receipts", seen.log_failing
+        )
 
     def _of_all_queues(self) -> Iterator[Metric]:
         total = self._seen.total

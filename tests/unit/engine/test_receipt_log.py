@@ -210,10 +210,12 @@ async def test_it_seals_by_itself_and_a_proof_is_waited_for(stage):
         patch.setattr(stage.store, "browse", lambda query: 1 / 0)
         stage.clock.advance(SEAL_SECONDS)
         await turns()
+        assert log.failing
     await publish(stage)
     stage.clock.advance(SEAL_SECONDS)
     await turns()
-    assert (await log.state()).size == 2
+    assert (await log.state()).size == log.size == 2
+    assert not log.failing
     living.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await living
