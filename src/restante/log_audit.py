@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
-from typing import IO, Final
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import msgspec
 
@@ -102,10 +102,16 @@ class LogAuditor:
     """Is told line after line, then asked for its verdict.
 
     ``trusted`` are keys that one holds; without any the log's own are taken. ``heads`` are checkpoints that were kept
-    elsewhere.
+    elsewhere. ``retention_seconds`` is how long receipts had to be kept; None: as long as their queues say.
     """
 
-    def __init__(self, trusted: Collection[VerifierKey] = (), heads: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        trusted: Collection[VerifierKey] = (),
+        heads: Sequence[str] = (),
+        retention_seconds: int | None = None,
+    ) -> None:
+        self._retention_seconds = retention_seconds
         self._trusted = list(trusted)
         self._given = bool(trusted)
         self._elsewhere = list(heads)
@@ -355,7 +361,10 @@ class LogAuditor:
 
     def _check_pruned(self, queue: _Queue, heads: list[tuple[int, int]]) -> None:
         """What is not kept is older than the queue keeps receipts. A head without it says that it came later."""
-        since_ms = self._at_ms - queue.retention_ms + LATE_MS
+        kept_ms = queue.retention_ms
+        if self._retention_seconds is not None:
+            kept_ms = self._retention_seconds * 1_000
+        since_ms = self._at_ms - kept_ms + LATE_MS
         for seal in queue.seals:
             if seal.first >= queue.first:
                 break
@@ -485,12 +494,3 @@ def _named(tile: Tile) -> str:
 
 def _nothing(tile: Tile) -> bytes:
     raise Damaged(f"{_named(tile)} is not there")
-
-
-def lines_of(file: IO[bytes]) -> Iterable[bytes]:
-    """The lines of a file, as ``look`` takes them; ``Malformed`` for one that is longer than any."""
-    while line := file.readline(log_lines.LINE_BYTES + 1):
-        if len(line) > log_lines.LINE_BYTES:
-            raise Malformed("this is no export: a line has no end")
-        if text := line.strip():
-            yield text

@@ -18,7 +18,7 @@ from restante.cli.remote import Client
 from restante.errors import ConfigurationError, Malformed
 
 if TYPE_CHECKING:
-    from restante.log_audit import Verdict
+    from restante.log_audit import LogAuditor, Verdict
     from restante.wire.checkpoints import VerifierKey
 
 app = typer.Typer(help="The log of receipts: proofs, signed heads, and checking them.")
@@ -142,6 +142,13 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     store: Store = None,
     trust: Keys = None,
     heads: Heads = None,
+    retention_seconds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How long receipts had to be kept: queues' own settings may have been shortened.",
+        ),
+    ] = None,
     json: output.Json = False,
     url: remote.Url = None,
     key: remote.Key = None,
@@ -157,8 +164,11 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     if proof is not None:
         _check_proof(proof, trusted, json=json)
         return
+    from restante.log_audit import LogAuditor
+
     known = [note for path in heads or [] for note in _notes(path)]
-    verdict = asyncio.run(_audit(_lines(file, store, url, key, data), trusted, known))
+    lines = _lines(file, store, url, key, data)
+    verdict = asyncio.run(_audit(lines, LogAuditor(trusted, known, retention_seconds)))
     if json:
         output.emit(verdict)
     else:
@@ -214,12 +224,7 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
 # -- what is read -----------------------------------------------------------------------------------
 
 
-async def _audit(
-    lines: AsyncIterator[bytes], trusted: Sequence[VerifierKey], heads: Sequence[str]
-) -> Verdict:
-    from restante.log_audit import LogAuditor
-
-    auditor = LogAuditor(trusted, heads)
+async def _audit(lines: AsyncIterator[bytes], auditor: LogAuditor) -> Verdict:
     with output.progress("lines", None) as bar:
         count = 0
         async for line in lines:
@@ -246,7 +251,7 @@ async def _lines(
 ) -> AsyncIterator[bytes]:
     """The lines of an export: a file's, or made of a store or by a server."""
     if file is not None:
-        from restante.log_audit import lines_of
+        from restante.wire.log_lines import lines_of
 
         try:
             with file.open("rb") as lines:

@@ -17,7 +17,10 @@ from restante.receipt_log import tile_of
 from restante.wire import log_lines
 
 LINES: Final = 1_000
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""A page that has so many is not gone on with."""
 _PAGE: Final = 1_000
+_RECEIPTS_AT_ONCE: Final = 500
 _TILES: Final = 50
 _START: Final = ""
 _QUEUES: Final = "queues"
@@ -46,9 +49,11 @@ class LogExport:
         """About ``LINES`` lines from a cursor on. ``LogEmpty``; ``Malformed`` for what is no cursor."""
         lines: list[bytes] = []
         following: str | None = cursor
-        while following is not None and len(lines) < LINES:
+        size = 0
+        while following is not None and len(lines) < LINES and size < PAGE_BYTES:
             more, following = await self._part(following)
             lines += more
+            size += sum(map(len, more))
         return Exported(lines, following)
 
     async def _part(self, cursor: str) -> Exported:
@@ -85,7 +90,7 @@ class LogExport:
         return Exported(lines, f"{_RECEIPTS}/{queue}/0")
 
     async def _receipts(self, queue: str, after: int) -> Exported:
-        page = await self._store.browse(Receipts(queue, after, limit=_PAGE))
+        page = await self._store.browse(Receipts(queue, after, limit=_RECEIPTS_AT_ONCE))
         lines = [log_lines.of_receipt(receipt) for receipt in page.receipts]
         if page.next is not None:
             return Exported(lines, f"{_RECEIPTS}/{queue}/{page.next}")

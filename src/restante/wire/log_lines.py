@@ -18,10 +18,12 @@ is not kept any more has its hash still. What cannot be written so, since somebo
 from __future__ import annotations
 
 import base64
-from typing import Final
+from collections.abc import Iterator
+from typing import IO, Final
 
 import msgspec
 
+from restante.errors import Malformed
 from restante.merkle import Tile
 from restante.model import Queue
 from restante.queries import StoredReceipt
@@ -159,3 +161,12 @@ def of_head(checkpoint: str) -> bytes:
 def of_end() -> bytes:
     """The last line: without it an export is not whole."""
     return _encode(Line(end=EndLine()))
+
+
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, without their ends; ``Malformed`` for one that is longer than any."""
+    while line := file.readline(LINE_BYTES + 1):
+        if len(line) > LINE_BYTES:
+            raise Malformed("this is no export: a line has no end")
+        if text := line.strip():
+            yield text

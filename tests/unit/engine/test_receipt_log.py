@@ -56,8 +56,8 @@ async def publish(stage, count=1, **options):
         await stage.publish(b"<n>%d</n>" % number, **options)
 
 
-async def audit(stage, *heads, trusted=(KEY.verifier,)):
-    auditor = LogAuditor(trusted, heads)
+async def audit(stage, *heads, trusted=(KEY.verifier,), retention_seconds=None):
+    auditor = LogAuditor(trusted, heads, retention_seconds)
     export = LogExport(stage.store, stage.clock, log_of(stage))
     cursor: str | None = ""
     while cursor is not None:

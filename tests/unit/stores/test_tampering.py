@@ -197,11 +197,12 @@ def opener(folder, clock, jitter):
     return SqliteStore(folder, clock, jitter=jitter)
 
 
-async def judged(folder, *heads, trusted=(KEY.verifier,)):
+async def judged(folder, *heads, trusted=(KEY.verifier,), retention_seconds=None):
     clock = FakeClock()
     clock.advance(3 * 61 + 120)
     async with SqliteStore(folder, clock) as store:
-        return await audit(SimpleNamespace(store=store, clock=clock), *heads, trusted=trusted)
+        stage = SimpleNamespace(store=store, clock=clock)
+        return await audit(stage, *heads, trusted=trusted, retention_seconds=retention_seconds)
 
 
 def edited(untouched, tmp_path, sql):
@@ -232,6 +233,18 @@ async def test_an_edit_is_found(untouched, tmp_path, case):
     verdict = await judged(tmp_path)
     assert verdict.findings, "nobody noticed"
     assert any(_is(finding, what, where) for finding in verdict.findings), verdict.findings
+
+
+async def test_a_retention_that_was_shortened_is_found_by_who_knows_better(untouched, tmp_path):
+    sql = (
+        "UPDATE queues SET settings = json_set(settings, '$.receipt_retention_seconds', 1);"
+        f" DELETE FROM receipts WHERE {OF.format('<= 60')};"
+        " INSERT OR REPLACE INTO pruned SELECT id, 0, 60 FROM queues WHERE name = 'acme'"
+    )
+    edited(untouched, tmp_path, sql)
+    assert (await judged(tmp_path)).pruned == 60
+    verdict = await judged(tmp_path, retention_seconds=86_400)
+    assert any(_is(finding, "deletion", "acme~1") for finding in verdict.findings)
 
 
 def _is(finding: Finding, what: str, where: str) -> bool:
