@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, settings, turns
 
-from restante.engine import groups
+from restante.engine import group_quota
 from restante.engine.broker import Broker
-from restante.engine.groups import Payload, Wanted
+from restante.engine.group_request import Payload, Wanted
 from restante.engine.settling import Settle
 from restante.errors import (
     BodyTooLarge,
@@ -48,6 +48,11 @@ async def take(broker, queue):
     session = await broker.session(queue, OPERATOR)
     (delivery,) = await session.receive(max=1)
     return session, delivery
+
+
+async def outcome(broker, id, seconds=0.0, actor=SHOP):
+    with broker.waiting.enter(actor, seconds) as waiter:
+        return await broker.groups.outcome(waiter, id, actor, seconds)
 
 
 async def settle(broker, queue, verb=Verb.ACK, **fields):
@@ -156,13 +161,13 @@ async def test_without_a_compensation_there_is_nothing_to_undo(broker):
 
 async def test_waiting_for_a_group(broker, clock):
     id = await ask(broker)
-    task = asyncio.create_task(broker.groups.outcome(id, SHOP, 30))
+    task = asyncio.create_task(outcome(broker, id, 30))
     await settle(broker, "acme")
     assert not task.done()
     await settle(broker, "bob", Verb.REJECT)
     assert (await task).state in ("compensating", "compensated")
     other = await ask(broker)
-    task = asyncio.create_task(broker.groups.outcome(other, SHOP, 30))
+    task = asyncio.create_task(outcome(broker, other, 30))
     await turns()
     clock.advance(30)
     assert (await task).state == "pending"
@@ -187,7 +192,7 @@ async def test_who_may(broker):
         await broker.groups.group(id, ACME)
     for actor, asked in ((OTHER, id), (SHOP, "nothing"), (SHOP, "x" * 1_000)):
         with pytest.raises(GroupNotFound):
-            await broker.groups.outcome(asked, actor)
+            await outcome(broker, asked, actor=actor)
     assert [one.id for one in (await broker.groups.page(SHOP)).groups] == [id]
     assert (await broker.groups.page(OTHER)).groups == []
 
@@ -224,7 +229,7 @@ async def test_refused(broker, monkeypatch):
     with pytest.raises(BodyTooLarge):
         await ask(broker)
     await settings(broker)
-    monkeypatch.setattr(groups, "OPEN_GROUPS", 0)
+    monkeypatch.setattr(group_quota, "OPEN_GROUPS", 0)
     with pytest.raises(TooManyGroups):
         await ask(broker)
     assert await left_over(broker) == 0

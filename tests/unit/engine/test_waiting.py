@@ -54,7 +54,7 @@ async def publish_to_both(broker):
 
 
 async def wait(broker, id, requirement=ALL, seconds=30, actor=SHOP, hangup=None):
-    with broker.waiting.enter(actor.key_id) as waiter:
+    with broker.waiting.enter(actor, seconds) as waiter:
         return await broker.waiting.outcome(waiter, id, actor, requirement, seconds, hangup)
 
 
@@ -273,10 +273,10 @@ async def test_refused(broker, monkeypatch):
     monkeypatch.setattr(waiting, "WAITERS", 1)
     task = await waiting_for(broker, id)
     with pytest.raises(TooManyWaiters):
-        broker.waiting.enter()
+        broker.waiting.enter(OPERATOR, 1)
     await settle(broker)
     await task
-    with broker.waiting.enter():
+    with broker.waiting.enter(OPERATOR, 1):
         pass
 
 
