@@ -200,6 +200,7 @@ async def test_who_waits_where_the_paper_was_changed_meanwhile_is_told(store, cl
 
 async def test_who_waits_on_a_node_that_has_not_heard_of_the_group_is_told(store, clock):
     async with Broker(store, clock) as one, Broker(store, clock) as two:
+        await turns()
         id = await ask(one, (member("bob"),))
         task = await waited_for_on_another(one, two, id)
         await settle(one, "bob")
