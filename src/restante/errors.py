@@ -46,8 +46,8 @@
     ├── OperationChanged        412  by somebody else meanwhile
     ├── TooManyConnections      429  this principal has as many open as it may
     ├── TooManyRequests         429  this client asks more often than it may
-    ├── TooManyGroups           429  are open
-    ├── TooManyWaiters          429  for outcomes, on this node
+    ├── TooManyGroups           429  of this publisher are open, or too much of their bodies
+    ├── TooManyWaiters          429  for outcomes, on this node or of this principal
     ├── TooManySignIns          429  to the operators' page
     ├── TooManyOpenRequests     429  this principal has as many under way as may be
     ├── WebhooksUnavailable     501  this server cannot call

@@ -233,11 +233,11 @@ class Broker:
         queue = self.directory.known_queue(name) or await self.directory.queue(name)
         auth.require_publish(actor, queue)
         check_body(len(draft.body), name, queue.settings)
-        return _one(await self._append([draft]))
+        return _one(await self.append_all([draft]))
 
     async def publish_to_topic(self, publication: Publication, actor: Actor) -> Appended:
         """Store one notification for every queue subscribed to its topic, none included, in one transaction."""
-        return _one(await self._append([await self._routed(publication, actor)]))
+        return _one(await self.append_all([await self._routed(publication, actor)]))
 
     async def publish_batch(
         self, publications: Sequence[Publication], actor: Actor
@@ -311,9 +311,10 @@ class Broker:
 
     async def append(self, draft: Draft) -> Appended:
         """Store a draft that its maker has checked."""
-        return _one(await self._append([draft]))
+        return _one(await self.append_all([draft]))
 
-    async def _append(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
+    async def append_all(self, drafts: list[Draft]) -> list[Appended | RestanteError]:
+        """As ``append``, in one transaction; each stands or fails by itself."""
         # The publisher may leave: what is being committed is committed, and its consumers are woken.
         return await asyncio.shield(self._begin(drafts))
 

@@ -37,7 +37,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """What goes to one queue; bodies are papers of their own.
 
     ``compensation_type`` is the compensation's content type; None: there is nothing to undo. ``notification`` and
-    ``compensation`` are the ids under which the two were published, empty before. ``reason`` says why it failed.
+    ``compensation`` are the ids under which the two were published, empty before. ``reason`` says why it failed, or
+    why its compensation was not taken (``uncompensated``), and never will be.
     """
 
     queue: str
@@ -48,6 +49,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State.READY
     reason: str = ""
     compensation: str = ""
+    uncompensated: bool = False
 
     @property
     def to_compensate(self) -> bool:
@@ -56,11 +58,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             self.state is State.ACKED
             and self.compensation_type is not None
             and not self.compensation
+            and not self.uncompensated
         )
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """``published`` is set once its members are. ``reason`` says what it failed of."""
+    """``published`` is set once its members are. ``reason`` says what it failed of.
+
+    ``body_bytes`` is how much is kept of bodies until it has ended.
+    """
 
     id: str
     asked_by: Actor
@@ -71,6 +77,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     published: bool = False
     reason: str = ""
     ended_at_ms: int | None = None
+    body_bytes: int = 0
 
     @property
     def until_ms(self) -> int:

@@ -3,11 +3,14 @@
 What is committed through this node is heard of at once, from the store's meter. What other nodes commit is asked for
 once a second, by one question for all who wait here, and only where nodes share the store and somebody waits.
 Arm before you look: whoever waits begins to listen before it asks the store, so that no end is missed.
+What this node watches for itself takes nobody's place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 WAITERS: Final = 20_000
-"""So many may wait on one node at once."""
+"""So many callers may wait on one node at once."""
+WAITERS_OF_ONE: Final = 10_000
+"""So many of them may have come as one client, publisher or administrator."""
 ASK_SECONDS: Final = 1.0
 
 
@@ -42,10 +47,9 @@ class Came(NamedTuple):
 class Waiter:
     """One who waits. Use it as a context manager: leaving takes the entry away."""
 
-    __slots__ = ("_acks", "_failures", "_future", "_ids", "_receipts", "_waiting", "key_id")
+    __slots__ = ("_acks", "_failures", "_future", "_ids", "_receipts", "_waiting")
 
-    def __init__(self, waiting: Waiting, key_id: str) -> None:
-        self.key_id = key_id
+    def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
         self._ids: Collection[str] = ()
         self._acks = self._failures = 1
@@ -122,24 +126,47 @@ class Waiting:
         self.clock = broker.clock
         self._broker = broker
         self._store = broker.store
-        self._waiters: set[Waiter] = set()
+        self._callers: dict[Waiter, Actor] = {}
+        self._by_principal: Counter[tuple[Role, str]] = Counter()
         self._by_id: dict[str, list[Waiter]] = {}
         self._cancel_ask: Callable[[], None] | None = None
+        self._asking = False
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        """How many callers wait."""
+        return len(self._callers)
 
-    def enter(self, key_id: str = "") -> Waiter:
-        """A place for somebody who came with the key of that id. ``TooManyWaiters`` where there is none."""
-        if len(self._waiters) >= WAITERS:
+    def enter(
+        self, actor: Actor, wait_seconds: float
+    ) -> contextlib.AbstractContextManager[Waiter | None]:
+        """A place for a caller; none is taken where nothing is waited for. ``TooManyWaiters`` where there is none."""
+        if not wait_seconds > 0:
+            return contextlib.nullcontext()
+        if len(self._callers) >= WAITERS:
             raise TooManyWaiters(f"{WAITERS} wait on this node already")
-        waiter = Waiter(self, key_id)
-        self._waiters.add(waiter)
+        principal = (actor.role, actor.name)
+        if self._by_principal[principal] >= WAITERS_OF_ONE:
+            raise TooManyWaiters(f"{WAITERS_OF_ONE} of {actor.name} wait on this node already")
+        waiter = Waiter(self)
+        self._callers[waiter] = actor
+        self._by_principal[principal] += 1
         return waiter
+
+    def watch(self) -> Waiter:
+        """An entry for this node itself, which takes no caller's place."""
+        return Waiter(self)
+
+    def is_off(self, actor: Actor, hangup: Hangup | None) -> bool:
+        """Whether that caller is not to wait any more: it has left, its key has ended, or the node is leaving."""
+        return (
+            self._broker.draining
+            or self._broker.directory.has_ended(actor.key_id)
+            or (hangup is not None and hangup.gone())
+        )
 
     async def outcome(
         self,
-        waiter: Waiter,
+        waiter: Waiter | None,
         id: str,
         actor: Actor,
         requirement: Requirement,
@@ -151,32 +178,36 @@ class Waiting:
         It is over the deliveries that the actor may see. ``NotificationNotFound``, ``OutOfBounds``.
         """
         check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        broker = self._broker
         until = self.clock.monotonic() + wait_seconds
         unwatch: Callable[[], None] | None = None
+        timed_out = False
         try:
             while True:
-                waiter.look((id,))
-                record = await find_notification(broker, id, actor)
+                if waiter is not None:
+                    waiter.look((id,))
+                record = await find_notification(self._broker, id, actor)
                 result, acks, failures = reckon(
                     requirement, (one.state for one in record.deliveries)
                 )
+                came = Came(record, result)
                 left = until - self.clock.monotonic()
                 if (
                     result is not Result.PENDING
+                    or waiter is None
+                    or timed_out
                     or left <= 0
-                    or broker.draining
-                    or broker.directory.has_ended(actor.key_id)
-                    or (hangup is not None and hangup.gone())
+                    or self.is_off(actor, hangup)
                 ):
-                    return Came(record, result)
+                    return came
                 # Each delivery was published. Who sees only some of them does not know how many receipts that makes.
                 seen = 0 if actor.role is Role.CLIENT else len(record.deliveries)
                 waiter.found(acks, failures, seen)
                 if hangup is not None and unwatch is None:
                     unwatch = hangup.watch(waiter.time_out)
-                if not await waiter.wait(left):
-                    return Came(record, result)
+                # Whose time is up is told how it stands then; whoever is off, how it stood.
+                timed_out = not await waiter.wait(left)
+                if timed_out and self.is_off(actor, hangup):
+                    return came
         finally:
             if unwatch is not None:
                 unwatch()
@@ -192,7 +223,12 @@ class Waiting:
 
     def leave(self, waiter: Waiter, ids: Collection[str]) -> None:
         """It waits no longer."""
-        self._waiters.discard(waiter)
+        actor = self._callers.pop(waiter, None)
+        if actor is not None:
+            principal = (actor.role, actor.name)
+            self._by_principal[principal] -= 1
+            if not self._by_principal[principal]:
+                del self._by_principal[principal]
         self._forget(waiter, ids)
         if not self._by_id:
             self._store.meter.listener = None
@@ -206,14 +242,14 @@ class Waiting:
             waiter.news()
 
     def dismiss(self, key_id: str | None = None) -> None:
-        """End all waits, or those of who came with one key, as if their time were up."""
-        for waiter in self._waiters:
-            if key_id is None or waiter.key_id == key_id:
+        """End all callers' waits, or those of who came with one key, as if their time were up."""
+        for waiter, actor in self._callers.items():
+            if key_id is None or actor.key_id == key_id:
                 waiter.time_out()
 
     def key_ids(self) -> set[str]:
         """The keys that those who wait have come with."""
-        return {waiter.key_id for waiter in self._waiters if waiter.key_id}
+        return {actor.key_id for actor in self._callers.values() if actor.key_id}
 
     def _forget(self, waiter: Waiter, ids: Collection[str]) -> None:
         for id in ids:
@@ -232,21 +268,31 @@ class Waiting:
     # -- other nodes ----------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        if self._cancel_ask is None and self._by_id and self._store.nodes is not None:
+        # While a question is under way its answer arms the next one: there is one chain, whoever comes and goes.
+        if (
+            self._cancel_ask is None
+            and not self._asking
+            and self._by_id
+            and self._store.nodes is not None
+        ):
             self._cancel_ask = self.clock.call_later(ASK_SECONDS, self._ask)
 
     def _ask(self) -> None:
+        self._cancel_ask = None
+        self._asking = True
         self._broker.keep(self._ask_once())
 
     async def _ask_once(self) -> None:
         try:
             counts = await self._store.browse(ReceiptCounts(tuple(self._by_id)))
-        except (StoreError, ShuttingDown) as error:
-            # Asked again in a second; who waits meanwhile may be told late, and never wrongly.
-            _log.warning("waiting.store_error", error=str(error))
-        else:
             for id in counts:
                 for waiter in self._by_id.get(id, ()):
                     waiter.count(counts)
-        self._cancel_ask = None
-        self._arm()
+        except (StoreError, ShuttingDown) as error:
+            # Asked again in a second; who waits meanwhile may be told late, and never wrongly.
+            _log.warning("waiting.store_error", error=str(error))
+        except Exception:  # noqa: BLE001 (logged; the next answer may be a better one)
+            _log.exception("waiting.failed")
+        finally:
+            self._asking = False
+            self._arm()

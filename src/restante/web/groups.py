@@ -9,7 +9,7 @@ import msgspec
 from restante import auth
 from restante.engine.broker import Broker
 from restante.engine.group import Group, GroupState, Member
-from restante.engine.groups import Payload, Wanted
+from restante.engine.group_request import Payload, Wanted
 from restante.errors import Malformed
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
@@ -47,6 +47,7 @@ class GroupCalls:
 
     def __init__(self, broker: Broker) -> None:
         self._groups = broker.groups
+        self._waiting = broker.waiting
 
     async def ask(self, request: Request) -> Answer:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
@@ -55,12 +56,16 @@ class GroupCalls:
         wanted = wanted_of(request)
         asked = await request.read(_GROUP)
         members = [_wanted(item) for item in asked.members]
-        group = await self._groups.ask(members, asked.timeout_seconds, request.actor, key)
+        wait_seconds = 0 if wanted is None else wanted.wait_seconds
+        # A place first: what there is none for is refused before it is published.
+        with self._waiting.enter(request.actor, wait_seconds) as waiter:
+            group = await self._groups.ask(members, asked.timeout_seconds, request.actor, key)
+            if wait_seconds:
+                group = await self._groups.outcome(
+                    waiter, group.id, request.actor, wait_seconds, hangup=request
+                )
         headers: tuple[Header, ...] = ((b"location", f"/v1/groups/{group.id}".encode()),)
         if wanted is not None:
-            group = await self._groups.outcome(
-                group.id, request.actor, wanted.wait_seconds, hangup=request
-            )
             headers = (*headers, wanted.applied())
         status = 202 if group.state is GroupState.PENDING else 200
         return envelope(request, _group(group), "group", status, headers)
@@ -72,9 +77,11 @@ class GroupCalls:
         return envelope(request, out, "groups")
 
     async def get(self, request: Request) -> Answer:
-        group = await self._groups.outcome(
-            request.parameters["id"], request.actor, request.number("wait", 0.0), hangup=request
-        )
+        wait_seconds = request.number("wait", 0.0)
+        with self._waiting.enter(request.actor, wait_seconds) as waiter:
+            group = await self._groups.outcome(
+                waiter, request.parameters["id"], request.actor, wait_seconds, hangup=request
+            )
         return envelope(request, _group(group), "group")
 
 

@@ -44,14 +44,15 @@ class Notifications:
 
     async def status(self, request: Request) -> Answer:
         requirement = Requirement.parse(request.query.get("require", "all"))
+        wait_seconds = request.number("wait", 0.0)
         waiting = self._broker.waiting
-        with waiting.enter(request.actor.key_id) as waiter:
+        with waiting.enter(request.actor, wait_seconds) as waiter:
             found, result = await waiting.outcome(
                 waiter,
                 request.parameters["id"],
                 request.actor,
                 requirement,
-                request.number("wait", 0.0),
+                wait_seconds,
                 hangup=request,
             )
         status = NotificationStatus(

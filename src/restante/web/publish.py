@@ -78,7 +78,7 @@ class Publish:
             return _published(request, await publish(publication, request.actor))
         waiting = self._broker.waiting
         # A place first: what there is none for is refused before it is published.
-        with waiting.enter(request.actor.key_id) as waiter:
+        with waiting.enter(request.actor, wanted.wait_seconds) as waiter:
             appended = await publish(publication, request.actor)
             record, result = await waiting.outcome(
                 waiter,

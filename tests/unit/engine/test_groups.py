@@ -3,11 +3,23 @@
 import asyncio
 
 import pytest
+from tests.unit.engine.group_house import (
+    BOTH,
+    OTHER,
+    ask,
+    handed_out,
+    left_over,
+    member,
+    outcome,
+    settle,
+    stands,
+    take,
+)
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, settings, turns
 
-from restante.engine import groups
+from restante.engine import group_quota
 from restante.engine.broker import Broker
-from restante.engine.groups import Payload, Wanted
+from restante.engine.group_request import Payload, Wanted
 from restante.engine.settling import Settle
 from restante.errors import (
     BodyTooLarge,
@@ -20,59 +32,7 @@ from restante.errors import (
     StoreUnavailable,
     TooManyGroups,
 )
-from restante.model import Actor, Role, Verb
-from restante.papers import Kind
-from restante.queries import Papers
-
-OTHER = Actor("other-shop", Role.PUBLISHER, "k-other")
-
-
-def member(queue, *, required=True, undo=True):
-    compensation = Payload(f"<undo-{queue}/>".encode(), "application/xml") if undo else None
-    return Wanted(
-        queue, Payload(f"<do-{queue}/>".encode(), "application/xml"), compensation, required
-    )
-
-
-BOTH = (member("acme"), member("bob"))
-
-
-async def ask(broker, wanted=BOTH, timeout_seconds=60, actor=SHOP, key=""):
-    group = await broker.groups.ask(wanted, timeout_seconds, actor, key)
-    await turns()
-    return group.id
-
-
-async def take(broker, queue):
-    """What the queue's client is handed."""
-    session = await broker.session(queue, OPERATOR)
-    (delivery,) = await session.receive(max=1)
-    return session, delivery
-
-
-async def settle(broker, queue, verb=Verb.ACK, **fields):
-    session, delivery = await take(broker, queue)
-    await session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)]).results()
-    await turns()
-    return delivery
-
-
-async def handed_out(broker, queue):
-    """The bodies that wait in the queue."""
-    session = await broker.session(queue, OPERATOR)
-    return [one.body for one in await session.receive(max=100)]
-
-
-async def stands(broker, id):
-    group = await broker.groups.group(id, OPERATOR)
-    return group.state.value, [one.state.label for one in group.members]
-
-
-async def left_over(broker):
-    """Papers of groups that are kept beside the past ones."""
-    bodies = await broker.store.browse(Papers(Kind.GROUP_BODY))
-    still_open = await broker.store.browse(Papers(Kind.GROUP, before="open/~", after="open/"))
-    return len(bodies) + len(still_open)
+from restante.model import Verb
 
 
 async def test_all_sign(broker):
@@ -156,13 +116,13 @@ async def test_without_a_compensation_there_is_nothing_to_undo(broker):
 
 async def test_waiting_for_a_group(broker, clock):
     id = await ask(broker)
-    task = asyncio.create_task(broker.groups.outcome(id, SHOP, 30))
+    task = asyncio.create_task(outcome(broker, id, 30))
     await settle(broker, "acme")
     assert not task.done()
     await settle(broker, "bob", Verb.REJECT)
     assert (await task).state in ("compensating", "compensated")
     other = await ask(broker)
-    task = asyncio.create_task(broker.groups.outcome(other, SHOP, 30))
+    task = asyncio.create_task(outcome(broker, other, 30))
     await turns()
     clock.advance(30)
     assert (await task).state == "pending"
@@ -187,7 +147,7 @@ async def test_who_may(broker):
         await broker.groups.group(id, ACME)
     for actor, asked in ((OTHER, id), (SHOP, "nothing"), (SHOP, "x" * 1_000)):
         with pytest.raises(GroupNotFound):
-            await broker.groups.outcome(asked, actor)
+            await outcome(broker, asked, actor=actor)
     assert [one.id for one in (await broker.groups.page(SHOP)).groups] == [id]
     assert (await broker.groups.page(OTHER)).groups == []
 
@@ -224,7 +184,7 @@ async def test_refused(broker, monkeypatch):
     with pytest.raises(BodyTooLarge):
         await ask(broker)
     await settings(broker)
-    monkeypatch.setattr(groups, "OPEN_GROUPS", 0)
+    monkeypatch.setattr(group_quota, "OPEN_GROUPS", 0)
     with pytest.raises(TooManyGroups):
         await ask(broker)
     assert await left_over(broker) == 0

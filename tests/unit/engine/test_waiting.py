@@ -54,7 +54,7 @@ async def publish_to_both(broker):
 
 
 async def wait(broker, id, requirement=ALL, seconds=30, actor=SHOP, hangup=None):
-    with broker.waiting.enter(actor.key_id) as waiter:
+    with broker.waiting.enter(actor, seconds) as waiter:
         return await broker.waiting.outcome(waiter, id, actor, requirement, seconds, hangup)
 
 
@@ -273,11 +273,63 @@ async def test_refused(broker, monkeypatch):
     monkeypatch.setattr(waiting, "WAITERS", 1)
     task = await waiting_for(broker, id)
     with pytest.raises(TooManyWaiters):
-        broker.waiting.enter()
+        broker.waiting.enter(OPERATOR, 1)
     await settle(broker)
     await task
-    with broker.waiting.enter():
+    with broker.waiting.enter(OPERATOR, 1):
         pass
+
+
+async def test_each_principal_has_its_share_and_the_node_itself_takes_none(broker, monkeypatch):
+    monkeypatch.setattr(waiting, "WAITERS", 2)
+    monkeypatch.setattr(waiting, "WAITERS_OF_ONE", 1)
+    id = await publish(broker, "acme")
+    with broker.waiting.watch(), broker.waiting.watch(), broker.waiting.watch():
+        assert len(broker.waiting) == 0
+        task = await waiting_for(broker, id)
+        with pytest.raises(TooManyWaiters):
+            await wait(broker, id)
+        other = await waiting_for(broker, id, actor=OPERATOR)
+        assert len(broker.waiting) == 2
+        await settle(broker)
+        await asyncio.gather(task, other)
+    assert len(broker.waiting) == 0
+    task = asyncio.create_task(wait(broker, id))
+    assert (await task).result is Result.MET
+
+
+async def test_whoever_waits_for_nothing_takes_no_place(broker, monkeypatch):
+    monkeypatch.setattr(waiting, "WAITERS", 0)
+    id = await publish(broker, "acme")
+    assert (await wait(broker, id, seconds=0)).result is Result.PENDING
+
+
+async def test_when_the_time_is_up_the_answer_is_how_it_stands_then(broker, clock, looks):
+    """What another node has committed meanwhile, and this one has not asked for yet."""
+    id = await publish(broker, "acme")
+    task = await waiting_for(broker, id, seconds=30)
+    broker.store.meter.listener = None
+    await settle(broker)
+    assert not task.done()
+    clock.advance(30)
+    came = await task
+    assert came.result is Result.MET
+    assert came.record.deliveries[0].state is State.ACKED
+    assert len(looks) == 2
+
+
+async def test_who_is_off_is_not_looked_for_again(broker, looks):
+    id = await publish(broker, "acme")
+    caller = Caller()
+    left = await waiting_for(broker, id, hangup=caller)
+    ended = await waiting_for(broker, id)
+    drained = await waiting_for(broker, id, actor=OPERATOR)
+    looks.clear()
+    caller.hang_up()
+    broker.dismiss("k-shop")
+    broker.drain()
+    await asyncio.gather(left, ended, drained)
+    assert looks == []
 
 
 async def test_ten_thousand_wait_and_each_is_told_of_its_own(broker, looks):
@@ -371,4 +423,65 @@ async def test_a_store_that_is_away_is_asked_again(alone, elsewhere, clock, stor
         await turns()
     assert not task.done()
     clock.advance(1)
+    assert (await task).result is Result.MET
+
+
+@pytest.fixture
+def questions(store, monkeypatch):
+    """Questions for counts, which are answered when the test says so."""
+    asked = []
+    browse = store.browse
+
+    def noted(query):
+        if not isinstance(query, ReceiptCounts):
+            return browse(query)
+        answer = asyncio.get_running_loop().create_future()
+        asked.append(answer)
+        return answer
+
+    monkeypatch.setattr(store, "browse", noted)
+    return asked
+
+
+async def test_there_is_one_chain_of_questions_whoever_comes_and_goes(
+    alone, elsewhere, clock, questions
+):
+    id = await publish(alone, "acme")
+    caller = Caller()
+    last = await waiting_for(alone, id, hangup=caller)
+    clock.advance(1)
+    await turns()
+    assert len(questions) == 1
+    caller.hang_up()
+    await last
+    another = await waiting_for(alone, id)
+    clock.advance(1)
+    await turns()
+    assert len(questions) == 1, "one is under way"
+    questions[0].set_result({})
+    await turns()
+    for count in (2, 3):
+        clock.advance(1)
+        await turns()
+        assert len(questions) == count
+        questions[-1].set_result({})
+        await turns()
+    alone.drain()
+    await another
+
+
+async def test_an_answer_that_cannot_be_read_is_asked_for_again(alone, elsewhere, clock, questions):
+    id = await publish(alone, "acme")
+    task = await waiting_for(alone, id)
+    for count, error in ((1, ValueError("odd")), (2, ValueError("odd"))):
+        clock.advance(1)
+        await turns()
+        assert len(questions) == count
+        questions[-1].set_exception(error)
+        await turns()
+    clock.advance(1)
+    await turns()
+    with elsewhere:
+        await settle(alone)
+    questions[-1].set_result({id: 2})
     assert (await task).result is Result.MET
