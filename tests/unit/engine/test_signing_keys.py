@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, acts, letter, settings
 
 from restante.client import Signer, verify_signature
-from restante.engine import signing_keys
 from restante.engine.broker import Broker
 from restante.engine.settling import Settle
 from restante.engine.signing_keys import ACTIVE_KEYS, AT_ONCE, KEYS
@@ -30,6 +29,7 @@ from restante.errors import (
 from restante.http.delivering import to_notification
 from restante.model import Settled, Verb
 from restante.queries import Receipts
+from restante.wire import client_signatures
 from restante.wire.receipts import decode_entry
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
@@ -265,15 +265,15 @@ async def test_it_is_required_from_then_on_of_those_attached_before_too(broker, 
 
 @pytest.fixture
 def verifying(monkeypatch):
-    """What has been verified, one after the other."""
+    """The values that have been verified, one after the other."""
     done = []
-    verified = signing_keys.verified
+    holds = client_signatures.holds
 
-    def note(signed, *rest):
-        done.append(signed)
-        return verified(signed, *rest)
+    def note(public, text, value):
+        done.append(value)
+        return holds(public, text, value)
 
-    monkeypatch.setattr(signing_keys, "verified", note)
+    monkeypatch.setattr(client_signatures, "holds", note)
     return done
 
 
@@ -327,7 +327,7 @@ async def test_a_lease_that_comes_again_in_a_batch_is_verified_once(broker, cloc
     first, second, *others = await (await session.settle(items)).results()
     assert (first.repeated, second.repeated) == (False, True)
     assert [type(result) for result in others] == [SignatureRefused] * 3
-    assert verifying == [good]
+    assert verifying == [good.value]
 
 
 async def test_a_batch_over_queues_is_verified_by_each_owners_keys(broker, clock):
