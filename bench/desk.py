@@ -74,7 +74,7 @@ async def settle(session: object, taken: Sequence[object], verb: Verb, reason: s
         Settle(lease=session.token(one), verb=verb, reason=reason)  # type: ignore[attr-defined]
         for one in taken
     ]
-    await session.settle(items).results()  # type: ignore[attr-defined]
+    await (await session.settle(items)).results()  # type: ignore[attr-defined]
 
 
 def multiply(file: Path) -> int:

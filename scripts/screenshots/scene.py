@@ -147,7 +147,7 @@ async def _sign(
         else:
             settles.append(Settle(lease=lease, verb=Verb.ACK, reply=b"<accepted/>"))
     if settles:
-        await session.settle(settles).results()
+        await (await session.settle(settles)).results()
 
 
 def _actor(part: Part) -> Actor:

@@ -101,8 +101,7 @@ class EmbeddedSession:
 
     async def _settle(self, delivery: Delivery, **what: Any) -> Settled:
         settle = Settle(lease=self._session.token(delivery), **what)
-        rings = await self._session.rings([settle])
-        (result,) = await self._session.settle([settle], rings).results()
+        (result,) = await (await self._session.settle([settle])).results()
         if isinstance(result, RestanteError):
             raise result
         return result

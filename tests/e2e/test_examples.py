@@ -122,6 +122,34 @@ async def test_in_python(
     check_receipts(mailbox, program, transport, "<booked/>")
 
 
+async def test_a_report_that_comes_later(
+    own_server: Service, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    """Both the service and Restante are killed while its caller waits: it is told, and orders another."""
+    slow = {"URL": own_server.url, "KEY": mailbox.publisher_key, "RUNNER": "reports-1"}
+
+    async def until(program: Program, word: str) -> list[str]:
+        await program.until(lambda _: bool(program.of(word)))
+        return program.of(word)[0]
+
+    async with python(
+        "slow_reports.py", tmp_path, slow | {"PORT": "0", "SECONDS": "3600"}
+    ) as service:
+        _, port = await until(service, "listening")
+        caller_of = {"SERVICE": f"http://127.0.0.1:{port}"}
+        async with python("order_report.py", tmp_path, caller_of) as caller:
+            await until(caller, "waiting")
+            await service.end()
+            own_server.end(signal.SIGKILL)
+            own_server.start()
+            again = slow | {"PORT": port, "SECONDS": "2"}
+            async with python("slow_reports.py", tmp_path, again):
+                assert '"interrupted"' in " ".join(await until(caller, "failed"))
+                assert " ".join(await until(caller, "report")) == "report <report on='may'/>"
+    places = {place for _, place in caller.of("waiting")}
+    assert len(places) == 2
+
+
 async def test_with_curl_as_the_readme_has_it(mailbox: Mailbox, tmp_path: Path) -> None:
     (command,) = re.findall(r"^curl -sN .*$", README.read_text(), re.MULTILINE)
     environment = environment_of(mailbox)

@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tests.e2e import h2
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
+from restante.client import Notification, Receipt, Signer, verify_signature
 from restante.testing.transports import Target
 from restante.testing.transports.drivers.grpc import Connection
 from restante.testing.transports.drivers.over_proto import SERVICE
@@ -294,6 +297,48 @@ async def test_an_unknown_call(client):
         b"", metadata=client.metadata
     )
     assert (await failure(call))[0] == "UNIMPLEMENTED"
+
+
+async def test_a_settle_that_the_client_signed(client, mailbox):
+    """As a call, on the way of a pull and on a stream; forged and left out it settles nothing."""
+    signer = Signer(Ed25519PrivateKey.generate())
+    keys = f"/v1/clients/{mailbox.name}/signing-keys"
+    assert mailbox.admin.post(keys, json={"pem": signer.public_pem}).status_code == 201
+    mailbox.settings(signature="required")
+    for _ in range(3):
+        mailbox.publish()
+    notifications = mailbox.receive(max=3)
+    stream = await receiving(client, mailbox)
+
+    async def on_its_own(settle):
+        return (await client.unary("Settle", pb.SettleRequest(settle=settle))).results
+
+    async def on_the_way(settle):
+        request = pb.PullRequest(queue=mailbox.name, wait_seconds=0, settle=settle)
+        return (await client.unary("Pull", request)).settled
+
+    async def on_the_stream(settle):
+        await stream.write(pb.ReceiveRequest(settle=settle))
+        (answer,) = (await stream.read()).answers
+        return answer.results
+
+    ways = (on_its_own, on_the_way, on_the_stream)
+    for way, found in zip(ways, notifications, strict=True):
+        signed = signer.sign(msgspec.convert(found, Notification), said=b"<ok/>")
+        members = {name: getattr(signed, name) for name in pb.Signature.DESCRIPTOR.fields_by_name}
+        for signature, code in (
+            (None, "signature_required"),
+            (members | {"value": bytes(64)}, "signature_invalid"),
+            (members, ""),
+        ):
+            item = pb.Settlement(lease=found["lease"], ack=pb.Ack(reply=b"<ok/>"))
+            if signature is not None:
+                item.signature.CopyFrom(pb.Signature(**signature))
+            (result,) = await way([item])
+            assert result.problem.code == code, way.__name__
+        receipt = msgspec.convert(mailbox.receipts(outcome="acked")[-1], Receipt)
+        assert receipt.notification == found["id"]
+        assert verify_signature(receipt, signer.public_pem)
 
 
 async def test_a_settle_for_a_lost_lease(client, mailbox):

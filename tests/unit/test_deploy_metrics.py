@@ -42,7 +42,7 @@ async def told(broker, clock):
     session = await broker.session("acme", ACME)
     (delivery,) = await session.receive(max=1)
     item = Settle(lease=session.token(delivery), verb=Verb.REJECT, reason="cannot be read")
-    await session.settle([item]).results()
+    await (await session.settle([item])).results()
     webhook = Webhook(queue="acme", url="https://acme.example/", secrets=(), created_at_ms=0)
     await broker.store.configure([PutWebhook(webhook)])
     clock.advance(11)

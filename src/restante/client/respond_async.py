@@ -2,6 +2,7 @@
 
 The endpoint goes on in the background, and what it answers is kept in an operation of Restante's. The caller gets 202
 at once, or after the ``wait`` that it prefers too, with the place to ask at: there it finds the endpoint's own answer.
+An answer is gathered up to what an operation keeps: a larger one is passed on as it comes, or has no place any more.
 What was under way when a process of the service ended is marked as failed, ``interrupted``, when it starts again.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -34,6 +35,8 @@ UNDER_WAY: Final = 100
 """Requests that go on in the background at once."""
 BODY_BYTES: Final = 1_048_576
 """A request with a larger body is answered when its endpoint has answered."""
+_GATHERED_BYTES: Final = RESULT_BYTES // 4 * 3
+"""In base64, a longer body is no result."""
 _WAIT_MAXIMUM: Final = 60
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
@@ -45,6 +48,67 @@ class Answered(msgspec.Struct):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+
+class _Answering:
+    """An answer while its endpoint gives it: gathered, and held back where there is too much, until it is passed on."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.too_large = asyncio.get_running_loop().create_future()
+        self._receive = receive
+        self._start: Message | None = None
+        self._body = bytearray()
+        self._more = True
+        self._send: Send | None = None
+        self._passed_on = asyncio.Event()
+        self._in_turn = asyncio.Lock()
+
+    async def take(self, message: Message) -> None:
+        """What the endpoint sends."""
+        if self.too_large.done():
+            await self._passed_on.wait()
+        async with self._in_turn:
+            if self._send is not None:
+                await self._send(message)
+                return
+            if message["type"] == "http.response.start":
+                self._start = message
+            elif message["type"] == "http.response.body":
+                self._body += message.get("body", b"")
+                self._more = message.get("more_body", False)
+            full = len(self._body) > _GATHERED_BYTES
+        if full:
+            if not self.too_large.done():
+                self.too_large.set_result(None)
+            await self._passed_on.wait()
+
+    async def hear(self) -> Message:
+        """Whoever goes on in the background does not hear its caller leave."""
+        await self._passed_on.wait()
+        return await self._receive()
+
+    async def pass_on(self, send: Send) -> None:
+        """What there is, and from now on whatever comes."""
+        async with self._in_turn:
+            if self._start is not None:
+                await send(self._start)
+                if self._body or not self._more:
+                    body = bytes(self._body)
+                    await send(
+                        {"type": "http.response.body", "body": body, "more_body": self._more}
+                    )
+                self._body.clear()
+            self._send = send
+            self._passed_on.set()
+
+    def answered(self) -> Answered:
+        """The whole, once the endpoint has given it."""
+        start = self._start or {"status": 500}
+        headers = [
+            (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
+            for name, value in start.get("headers", ())
+        ]
+        return Answered(start["status"], headers, bytes(self._body))
 
 
 class RespondAsync:
@@ -77,7 +141,7 @@ class RespondAsync:
         self._queue_of = queue_of
         self._timeout_seconds = timeout_seconds
         self._limit = under_way
-        self._endpoints: set[asyncio.Task[Answered]] = set()
+        self._endpoints: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[None]] = set()
         self._recovered = False
         self._recovering = asyncio.Lock()
@@ -125,40 +189,37 @@ class RespondAsync:
         if not whole or len(self._endpoints) >= self._limit:
             await self._application(scope, _again(body, receive, more=not whole), send)
             return
-        endpoint = asyncio.create_task(self._answer(scope, body))
+        answering = _Answering(receive)
+        endpoint = asyncio.create_task(self._answer(scope, body, answering))
         self._endpoints.add(endpoint)
         endpoint.add_done_callback(self._endpoints.discard)
         try:
-            done, _ = await asyncio.wait([endpoint], timeout=wait)
+            done, _ = await asyncio.wait(
+                [endpoint, answering.too_large],
+                timeout=wait,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             id = None if done else await self._make(scope)
-            if id is None:
-                await _send(send, await endpoint)
+            if id is None or answering.too_large.done():
+                if id is not None:
+                    self._keep(self._move(id, state=OperationState.CANCELLED))
+                await answering.pass_on(send)
+                await endpoint
                 return
-        except asyncio.CancelledError:
+        except BaseException:
             endpoint.cancel()
             raise
-        finishing = asyncio.create_task(self._finish(id, endpoint))
-        self._finishing.add(finishing)
-        finishing.add_done_callback(self._finishing.discard)
+        self._keep(self._finish(id, endpoint, answering))
         await self._show_open(send, scope, id, OperationState.RUNNING, applied=True)
 
-    async def _answer(self, scope: Scope, body: bytes) -> Answered:
-        answered = Answered(500, [], b"")
-        chunks: list[bytes] = []
+    async def _answer(self, scope: Scope, body: bytes, answering: _Answering) -> None:
+        again = _again(body, answering.hear, more=False)
+        await self._application(scope, again, answering.take)
 
-        async def take(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                answered.status = message["status"]
-                answered.headers = [
-                    (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
-                    for name, value in message.get("headers", ())
-                ]
-            elif message["type"] == "http.response.body":
-                chunks.append(message.get("body", b""))
-
-        await self._application(scope, _again(body, _never, more=False), take)
-        answered.body = b"".join(chunks)
-        return answered
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        finishing = asyncio.create_task(work)
+        self._finishing.add(finishing)
+        finishing.add_done_callback(self._finishing.discard)
 
     async def _make(self, scope: Scope) -> str | None:
         """A running operation's id; None where there can be none now."""
@@ -174,10 +235,16 @@ class RespondAsync:
             return None
         return made.id
 
-    async def _finish(self, id: str, endpoint: asyncio.Task[Answered]) -> None:
+    async def _finish(self, id: str, endpoint: asyncio.Task[None], answering: _Answering) -> None:
         try:
             await self._move(id, state=OperationState.RUNNING)
-            content = msgspec.json.encode(await endpoint)
+            await asyncio.wait([endpoint, answering.too_large], return_when=asyncio.FIRST_COMPLETED)
+            if answering.too_large.done():
+                endpoint.cancel()
+                await self._fail_too_large(id)
+                return
+            await endpoint
+            content = msgspec.json.encode(answering.answered())
         except asyncio.CancelledError:
             endpoint.cancel()
             with contextlib.suppress(RestanteError):
@@ -190,12 +257,18 @@ class RespondAsync:
             await self._move(id, state=OperationState.FAILED, error=failure)
             return
         if len(content) > RESULT_BYTES:
-            failure = ("answer_too_large", f"it is {len(content)} bytes, and {RESULT_BYTES} may be")
-            await self._move(id, state=OperationState.FAILED, error=failure)
+            await self._fail_too_large(id)
             return
         await self._move(
             id, state=OperationState.SUCCEEDED, result=content, result_content_type=MEDIA_TYPE
         )
+
+    async def _fail_too_large(self, id: str) -> None:
+        failure = (
+            "answer_too_large",
+            f"with its headers and in base64, {RESULT_BYTES} bytes may be",
+        )
+        await self._move(id, state=OperationState.FAILED, error=failure)
 
     async def _move(self, id: str, **move: Any) -> None:
         """Move it on, for as long as it takes."""
@@ -292,12 +365,6 @@ def _again(body: bytes, rest: Receive, *, more: bool) -> Receive:
         return messages.pop() if messages else await rest()
 
     return receive
-
-
-async def _never() -> Message:
-    """Whoever goes on in the background does not hear its caller leave."""
-    await asyncio.Event().wait()
-    return {"type": "http.disconnect"}
 
 
 async def _send_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -31,15 +31,15 @@ from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
 from restante.engine.requests import RETENTION_SECONDS, Requests
 from restante.engine.session import Session
-from restante.engine.settling import Settle, Settler, Settling, is_signed
-from restante.engine.signing_keys import NO_RINGS, Rings, SigningKeys
+from restante.engine.settling import Settle, Settler, Settling
+from restante.engine.signing_keys import SigningKeys
 from restante.engine.stream import Holders, Stream
 from restante.engine.sweeper import Sweeper
 from restante.engine.tracing import Tracer
 from restante.engine.waiting import Waiting
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
-from restante.errors import LeaseNotFound, Malformed, QueueNotFound, RestanteError
+from restante.errors import LeaseNotFound, Malformed, RestanteError
 from restante.idempotency import Policy
 from restante.model import (
     BATCH,
@@ -49,7 +49,6 @@ from restante.model import (
     Idempotency,
     LeaseRef,
     Publication,
-    Queue,
     Role,
     check_bounds,
     check_name,
@@ -373,18 +372,8 @@ class Broker:
         """
         auth.require(actor, Role.CLIENT, Role.ADMIN)
         refs = [self.ref_of(item.lease) for item in items]
-        queues: dict[str, Queue] = {}
-        for name in {ref.queue for ref in refs if ref is not None}:
-            with contextlib.suppress(QueueNotFound):
-                queues[name] = (await self.session(name, actor)).queue
-        rings = await self.rings(items, queues.values())
-        return Settler(self, actor).begin(items, refs, queues, rings)
-
-    async def rings(self, items: Sequence[Settle], queues: Iterable[Queue]) -> Rings:
-        """What the items' signatures are verified with, in those queues; nothing is looked up where none is signed."""
-        if not is_signed(items):
-            return NO_RINGS
-        return await self.signing_keys.rings({queue.owner for queue in queues})
+        names = {ref.queue for ref in refs if ref is not None}
+        return await Settler(self, actor).begin(items, refs, names)
 
     def ref_of(self, lease: str) -> LeaseRef | None:
         """What a lease token names; None for one that this store never made."""

@@ -16,7 +16,6 @@ import structlog
 
 from restante.engine import settling
 from restante.engine.settling import Settle, Settler, Settling
-from restante.engine.signing_keys import NO_RINGS, Rings
 from restante.errors import RestanteError
 from restante.model import (
     BATCH,
@@ -143,16 +142,11 @@ class Session:
         """The lease token under which the consumer settles this delivery."""
         return tokens.seal(self._broker.store.token_secret, delivery.ref)
 
-    async def rings(self, items: Sequence[Settle]) -> Rings:
-        """What ``settle`` is to be given where an item is signed; returns at once where none is."""
-        return await self._broker.rings(items, (self.queue,))
-
-    def settle(self, items: Sequence[Settle], rings: Rings = NO_RINGS) -> Settling:
-        """Settle or extend leases of this queue, started by the call and in the order of calls."""
+    async def settle(self, items: Sequence[Settle]) -> Settling:
+        """Settle or extend leases of this queue, as its settings are now; begun when this returns."""
         broker = self._broker
         refs = [broker.ref_of(item.lease) for item in items]
-        queues = {self.queue.name: self.queue}
-        return Settler(broker, self.actor).begin(items, refs, queues, rings)
+        return await Settler(broker, self.actor).begin(items, refs, (self.queue.name,))
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back what was leased and never shown: ready again, attempt not counted."""

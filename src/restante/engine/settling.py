@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from restante.engine.signing_keys import NO_RINGS, Rings
+from restante import auth
+from restante.engine.signing_keys import Signed, Verdict
 from restante.engine.under_way import UnderWay
 from restante.errors import (
     LeaseLost,
     LeaseNotFound,
+    QueueNotFound,
     RestanteError,
     SignatureRefused,
     SignatureRequired,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
 _CONCLUDING: Final = frozenset({Verb.ACK, Verb.REJECT})
+_NO_VERDICTS: Final[Mapping[int, Verdict]] = {}
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +58,10 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
     reply_content_type: str = ""
     signature: Signature | None = None
 
-
-def is_signed(items: Sequence[Settle]) -> bool:
-    """Whether any of them bears a client's own signature."""
-    return any(item.signature is not None for item in items)
+    @property
+    def said(self) -> bytes:
+        """What a signature is over: the reply with an ack, else the reason."""
+        return (self.reply or b"") if self.verb is Verb.ACK else self.reason.encode()
 
 
 class Settling(UnderWay[Settled]):
@@ -122,18 +126,64 @@ class Settler:
         self._broker = broker
         self._actor = actor
 
-    def begin(
+    async def begin(
+        self,
+        items: Sequence[Settle],
+        refs: Sequence[LeaseRef | None],
+        names: Iterable[str],
+    ) -> Settling:
+        """Settle or extend leases of those queues where the actor may collect; begun when this returns.
+
+        ``refs`` is what the items' tokens name (None: nothing). The queues are as they are now. Where they are
+        remembered and nothing is signed, it begins in the same breath.
+        """
+        queues: dict[str, Queue] = {}
+        directory = self._broker.directory
+        for name in names:
+            with contextlib.suppress(QueueNotFound):
+                queue = directory.known_queue(name) or await directory.queue(name)
+                auth.require_collect(self._actor, queue)
+                queues[name] = queue
+        verdicts = _NO_VERDICTS
+        if any(item.signature is not None for item in items):
+            verdicts = await self._verdicts(items, refs, queues)
+        return self._begin(items, refs, queues, verdicts)
+
+    async def _verdicts(
         self,
         items: Sequence[Settle],
         refs: Sequence[LeaseRef | None],
         queues: Mapping[str, Queue],
-        rings: Rings = NO_RINGS,
-    ) -> Settling:
-        """Settle or extend, started by the call and in the order of calls.
+    ) -> dict[int, Verdict]:
+        """By the places of the items that are signed. A lease that comes again is not verified again."""
+        firsts: dict[LeaseRef, int] = {}
+        repeats: list[tuple[int, int]] = []
+        signed: list[Signed] = []
+        for index, (item, ref) in enumerate(zip(items, refs, strict=True)):
+            queue = None if ref is None else queues.get(ref.queue)
+            if ref is None or queue is None or item.signature is None or item.verb is Verb.EXTEND:
+                continue
+            first = firsts.setdefault(ref, index)
+            if first == index:
+                signed.append(Signed(item.signature, queue, item.verb, item.said))
+            else:
+                repeats.append((index, first))
+        found = await self._broker.signing_keys.verdicts(signed)
+        verdicts = dict(zip(firsts.values(), found, strict=True))
+        for index, first in repeats:
+            if _same(items[index], items[first]):
+                verdicts[index] = verdicts[first]
+            else:
+                verdicts[index] = SignatureRefused("a batch has one signature for a lease")
+        return verdicts
 
-        ``refs`` is what the items' tokens name (None: nothing), ``queues`` those that the actor may collect from, and
-        ``rings`` the signing keys of their owners, which are needed where an item is signed.
-        """
+    def _begin(
+        self,
+        items: Sequence[Settle],
+        refs: Sequence[LeaseRef | None],
+        queues: Mapping[str, Queue],
+        verdicts: Mapping[int, Verdict],
+    ) -> Settling:
         settling = Settling(len(items))
         places: list[int] = []
         ending: list[Settlement] = []
@@ -150,7 +200,7 @@ class Settler:
                     seconds = lease_seconds(queue, item.lease_seconds)
                     settling.extends(index, self._extend(ref, seconds))
                 else:
-                    ending.append(self._settlement(ref, item, queue, rings))
+                    ending.append(self._settlement(ref, item, queue, verdicts.get(index)))
                     places.append(index)
             except RestanteError as error:
                 settling.refuse(index, error)
@@ -204,7 +254,9 @@ class Settler:
         for queue in ready:
             broker.wakeups.settled(queue)
 
-    def _settlement(self, ref: LeaseRef, item: Settle, queue: Queue, rings: Rings) -> Settlement:
+    def _settlement(
+        self, ref: LeaseRef, item: Settle, queue: Queue, verdict: Verdict | None
+    ) -> Settlement:
         check_bounds("length of reason", len(item.reason), 0, REASON_CHARACTERS)
         check_bounds("length of reply", len(item.reply or b""), 0, REPLY_BYTES)
         check_bounds(
@@ -212,13 +264,9 @@ class Settler:
         )
         if item.retry_after_seconds is not None:
             check_bounds("retry_after", item.retry_after_seconds, 0, 86_400)
-        signature = item.signature
-        if signature is not None:
-            said = (item.reply or b"") if item.verb is Verb.ACK else item.reason.encode()
-            ring = rings[queue.owner]
-            now_ms = self._broker.clock.wall_ms()
-            signature = ring.verified(signature, queue.name, item.verb, said, now_ms)
-        elif queue.settings.signature == "required" and item.verb in _CONCLUDING:
+        if isinstance(verdict, RestanteError):
+            raise verdict
+        if verdict is None and queue.settings.signature == "required" and item.verb in _CONCLUDING:
             raise SignatureRequired(
                 f"in {queue.name} an ack or a reject bears the client's own signature"
             )
@@ -230,5 +278,9 @@ class Settler:
             retry_after_seconds=item.retry_after_seconds,
             reply=item.reply,
             reply_content_type=item.reply_content_type,
-            signature=signature,
+            signature=verdict,
         )
+
+
+def _same(one: Settle, other: Settle) -> bool:
+    return (one.signature, one.verb, one.said) == (other.signature, other.verb, other.said)

@@ -1,13 +1,15 @@
 """The clients' own keys to sign outcomes with: registered, revoked, and looked up when something signed comes.
 
 All keys of a client are one paper, so that their number is bounded on whatever node they are added. It is asked for
-each time: a revoked key verifies nothing from then on, on any node.
+each time: a revoked key verifies nothing from then on, on any node. Many signatures are verified in portions, so that
+the event loop goes on meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,10 +21,11 @@ from restante.errors import (
     ClientNotFound,
     KeyNotFound,
     PaperChanged,
+    RestanteError,
     SigningKeyUnknown,
     TooManySigningKeys,
 )
-from restante.model import Actor, Signature, Verb, check_bounds
+from restante.model import Actor, Queue, Signature, Verb, check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import ClientByName, PaperOf
@@ -31,11 +34,26 @@ from restante.wire.client_signatures import Opened, SigningKey, open_key, read_k
 ACTIVE_KEYS: Final = 8
 KEYS: Final = 40
 """Of one client, those that were revoked too: they are kept as long as there may be receipts that they signed."""
+AT_ONCE: Final = 4
+"""Signatures that are verified before anything else has its turn: about a millisecond's worth."""
 _LABEL_CHARACTERS: Final = 255
 _REMEMBERED: Final = 1_000
 _TRIES: Final = 5
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[SigningKey]).decode
+
+
+class Signed(NamedTuple):
+    """An outcome in a queue that its client signed. ``said`` is the reply with an ack, else the reason."""
+
+    signature: Signature
+    queue: Queue
+    verb: Verb
+    said: bytes
+
+
+Verdict = Signature | RestanteError
+"""The signature with its algorithm, or why it does not hold."""
 
 
 class Ring:
@@ -47,18 +65,18 @@ class Ring:
         self.version = version
         self._by_id = {key.id: open_key(key) for key in keys}
 
-    def verified(
-        self, signature: Signature, queue: str, verb: Verb, said: bytes, now_ms: int
-    ) -> Signature:
-        """As ``client_signatures.verified``, by the key that the signature names. ``SigningKeyUnknown``."""
+    def verdict(self, signed: Signed, now_ms: int) -> Verdict:
+        """As ``client_signatures.verified``, by the key that the signature names, else ``SigningKeyUnknown``."""
+        signature = signed.signature
         key: Opened | None = self._by_id.get(signature.key)
         if key is None:
-            raise SigningKeyUnknown(f"the queue's client has no signing key {signature.key}")
-        return verified(signature, key, queue, verb, said, now_ms)
+            return SigningKeyUnknown(f"the queue's client has no signing key {signature.key}")
+        try:
+            return verified(signature, key, signed.queue.name, signed.verb, signed.said, now_ms)
+        except RestanteError as error:
+            return error
 
 
-Rings = Mapping[str, Ring]
-NO_RINGS: Final[Rings] = {}
 _EMPTY: Final = Ring(0, ())
 
 
@@ -70,6 +88,7 @@ class SigningKeys:
         self._clock = clock
         self._acts = acts
         self._rings: dict[str, Ring] = {}
+        self._turn = asyncio.Lock()
 
     async def of(self, client: str) -> list[SigningKey]:
         """A client's keys in the order in which they were added, those that have ended too. ``ClientNotFound``."""
@@ -124,9 +143,27 @@ class SigningKeys:
         await self._change(client, changed, actor, What.SIGNING_KEY_REVOKED, id, details)
         return revoked[0]
 
-    async def rings(self, owners: Collection[str]) -> Rings:
-        """The keys of those clients, to verify with."""
-        return {owner: await self._ring(owner) for owner in owners}
+    async def verdicts(self, signed: Sequence[Signed]) -> list[Verdict]:
+        """Of each, by the keys of the queue's client as they are now.
+
+        More than a few are verified in portions, and of all such batches one portion in each turn of the event loop:
+        whoever signs much waits, and nobody else does.
+        """
+        rings = {owner: await self._ring(owner) for owner in {one.queue.owner for one in signed}}
+        now_ms = self._clock.wall_ms()
+
+        def some(start: int) -> list[Verdict]:
+            portion = signed[start : start + AT_ONCE]
+            return [rings[one.queue.owner].verdict(one, now_ms) for one in portion]
+
+        if len(signed) <= AT_ONCE:
+            return some(0)
+        verdicts: list[Verdict] = []
+        for start in range(0, len(signed), AT_ONCE):
+            async with self._turn:
+                verdicts += some(start)
+                await asyncio.sleep(0)
+        return verdicts
 
     async def _ring(self, client: str) -> Ring:
         paper = await self._store.browse(PaperOf(Kind.SIGNING_KEYS, client))

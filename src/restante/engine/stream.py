@@ -202,9 +202,9 @@ class Stream:
             self._hold(delivery, max(0.0, (delivery.lease_until_ms - wall_ms) / 1_000))
         return deliveries
 
-    def settle(self, items: Sequence[Settle]) -> Settling:
+    async def settle(self, items: Sequence[Settle]) -> Settling:
         """As ``Session.settle``."""
-        return self.session.settle(items)
+        return await self.session.settle(items)
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Release what was leased and cannot be shown any more, begun by the call, however long it takes.

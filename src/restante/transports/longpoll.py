@@ -45,10 +45,8 @@ class LongPoll:
         settling = None
         if asked.settle:
             session.check(asked.max, asked.wait, asked.lease)
-            settles = to_settles(asked.settle)
-            rings = await session.rings(settles)
             # Begun before the look and in the same breath: both share one transaction.
-            settling = session.settle(settles, rings)
+            settling = await session.settle(to_settles(asked.settle))
         deliveries = await session.receive(
             max=asked.max, wait_seconds=asked.wait, lease_seconds=asked.lease, hangup=request
         )

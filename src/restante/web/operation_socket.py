@@ -1,7 +1,7 @@
 """Many operations watched on one WebSocket: each is told of as it stands, and with every change, to its end.
 
 A frame that cannot be carried out is answered with an ``error`` frame, and the connection goes on. Who is slow to read
-is told less, for each operation its latest state.
+is told less, for each operation its latest state. Each operation that is read counts as a request of the client's.
 """
 
 from __future__ import annotations
@@ -71,8 +71,7 @@ class OperationSocket:
     async def _read(self, watch: Watch) -> None:
         while True:
             message = await self._socket.receive()
-            if wait_seconds := self._broker.rates.wait_seconds(self._actor):
-                await self._broker.clock.wait(wait_seconds)
+            await self._hold_back()
             try:
                 frame = _frame(message)
             except Malformed as error:
@@ -84,11 +83,25 @@ class OperationSocket:
             except RestanteError as error:
                 await self._send(frames.error_of(error, frame.ref[: frames.REF_CHARACTERS]))
                 continue
-            for id in frame.ids:
-                if isinstance(frame, WatchOperations):
-                    await self._begin(watch, id, frame.ref)
-                else:
+            if isinstance(frame, WatchOperations):
+                await self._watch(watch, frame)
+            else:
+                for id in frame.ids:
                     watch.drop(id)
+
+    async def _hold_back(self) -> None:
+        if wait_seconds := self._broker.rates.wait_seconds(self._actor):
+            await self._broker.clock.wait(wait_seconds)
+
+    async def _watch(self, watch: Watch, frame: WatchOperations) -> None:
+        counted = True  # The first, with the frame.
+        for id in dict.fromkeys(frame.ids):
+            if id in watch:
+                continue  # It has been told how that stands, and is told of each change.
+            if not counted:
+                await self._hold_back()
+            counted = False
+            await self._begin(watch, id, frame.ref)
 
     async def _begin(self, watch: Watch, id: str, ref: str) -> None:
         try:

@@ -87,8 +87,7 @@ class SettleLeases:
         session = await self._broker.session(request.parameters["queue"], request.actor)
         asked = await request.read(_BATCH)
         settles = to_settles(asked.settle)
-        settling = session.settle(settles, await session.rings(settles))
-        items = await to_items(settling, asked.settle)
+        items = await to_items(await session.settle(settles), asked.settle)
         return envelope(request, SettledBatch(settled=items), "settled")
 
     async def _settle(self, request: Request, settle: Settle) -> Answer:

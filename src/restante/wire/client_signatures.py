@@ -12,8 +12,8 @@ The text is eight lines of UTF-8, each ended by a line feed, the last one too:
     <id of the key>
 
 What is not said is as if it were empty. A key is Ed25519 (the signature is 64 bytes), ECDSA on P-256 with SHA-256 (the
-signature in DER), or RSA of 2,048 to 4,096 bits for PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes. The
-key's id is the SHA-256 of its SubjectPublicKeyInfo in DER.
+signature in DER), or RSA of 2,048 to 4,096 bits with the public exponent 65,537 for PSS with SHA-256, MGF1 with SHA-256
+and a salt of 32 bytes. The key's id is the SHA-256 of its SubjectPublicKeyInfo in DER.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ ED25519: Final = "ed25519"
 ECDSA: Final = "ecdsa-p256-sha256"
 RSA_PSS: Final = "rsa-pss-sha256"
 RSA_BITS: Final = (2_048, 4_096)
+RSA_EXPONENT: Final = 65_537
+"""Verifying by one as long as the modulus takes hundreds of times as long: milliseconds, not microseconds."""
 SIGNABLE: Final[Mapping[Verb, Outcome]] = {
     Verb.ACK: Outcome.ACKED,
     Verb.NACK: Outcome.NACKED,
@@ -206,6 +208,8 @@ def _supported(public: object) -> PublicKey:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
             return public
         case rsa.RSAPublicKey(key_size=bits) if RSA_BITS[0] <= bits <= RSA_BITS[1]:
+            if public.public_numbers().e != RSA_EXPONENT:
+                raise InvalidSigningKey(f"the public exponent of an RSA key is {RSA_EXPONENT}")
             return public
         case _:
             raise InvalidSigningKey(

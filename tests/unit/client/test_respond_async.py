@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import restante
 from restante.client import Client
 from restante.client.respond_async import RespondAsync
 from restante.model import Role
+from restante.operation import OperationState
 
 ASYNC = {"prefer": "respond-async"}
 
@@ -28,8 +29,17 @@ class Slow:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.started = asyncio.Event()
+        self.has_begun = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.pieces = 0
         routes = [Route("/reports/{what}", self.report, methods=["POST"])]
-        self.application = Starlette(routes=[*routes, Route("/fast", self.fast)])
+        self._starlette = Starlette(routes=[*routes, Route("/fast", self.fast)])
+
+    async def application(self, *request: Any) -> None:
+        try:
+            await self._starlette(*request)
+        finally:
+            self.ended.set()
 
     async def report(self, request: Request) -> Response:
         body = await request.body()
@@ -40,7 +50,17 @@ class Slow:
                 raise RuntimeError("out of paper")
             case "large":
                 return Response(bytes(80_000))
+            case "endless":
+                return StreamingResponse(self.endless())
         return Response(b"report on " + body, 201, {"x-pages": "7"}, "text/plain")
+
+    async def endless(self) -> AsyncIterator[bytes]:
+        while True:
+            self.pieces += 1
+            if self.pieces == 5:
+                self.has_begun.set()
+            yield self.pieces.to_bytes(4) * 2_500
+            await asyncio.sleep(0)
 
     async def fast(self, _: Request) -> Response:
         return Response(b"fast")
@@ -110,6 +130,97 @@ async def test_without_an_answer_there_is_a_reason(
         slow.go.set()
         answer = await caller.get(f"{place}?wait=30")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
+
+
+async def test_no_more_is_gathered_than_can_be_kept(slow: Slow, restante_client: Client) -> None:
+    """An endpoint that never ends is stopped."""
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, "endless")
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert answer.json()["error"]["code"] == "answer_too_large"
+        await asyncio.wait_for(slow.ended.wait(), 20)
+        assert slow.pieces == 5
+
+
+class Exchange:
+    """A request to an application as a server has it, whose caller leaves after so many bytes of the answer."""
+
+    def __init__(self, prefer: str, leaves_after: int) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": "/reports/endless",
+            "headers": [(b"prefer", prefer.encode())],
+        }
+        self.sent: list[Any] = []
+        self._leaves_after = leaves_after
+        self._left = asyncio.Event()
+        self._asked: Iterator[Any] = iter([{"type": "http.request", "body": b"May"}])
+
+    async def receive(self) -> Any:
+        for message in self._asked:
+            return message
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+        if len(self.body) >= self._leaves_after:
+            self._left.set()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+@pytest.mark.parametrize("wait", [30, 0])
+async def test_a_large_answer_is_passed_on_as_it_comes(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, wait: int
+) -> None:
+    """Where the caller has no 202 yet: within its wait, and while the operation is being made."""
+    make = restante_client.create_operation
+    made = []
+
+    async def make_late(**asked: Any) -> Any:
+        await slow.has_begun.wait()
+        made.append(await make(**asked))
+        return made[-1]
+
+    monkeypatch.setattr(restante_client, "create_operation", make_late)
+    slow.go.set()
+    exchange = Exchange(f"respond-async, wait={wait}", leaves_after=200_000)
+    async with RespondAsync(
+        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+    ) as application:
+        async with asyncio.timeout(20):
+            await application(exchange.scope, exchange.receive, exchange.send)
+        assert slow.ended.is_set()
+        assert exchange.sent[0]["status"] == 200
+        pieces = len(exchange.body) // 10_000
+        assert 20 <= pieces <= 30
+        expected = [number.to_bytes(4) * 2_500 for number in range(1, pieces + 1)]
+        assert exchange.body == b"".join(expected)
+        assert len(made) == (wait == 0)
+        for one in made:
+            found = await restante_client.operation(one.id, wait=20)
+            assert found.state is OperationState.CANCELLED
+
+
+async def test_a_caller_who_left_before_stops_its_endpoint(
+    slow: Slow, restante_client: Client
+) -> None:
+    async def broken(_: Any) -> None:
+        raise ConnectionResetError
+
+    slow.go.set()
+    exchange = Exchange("respond-async, wait=30", leaves_after=0)
+    async with RespondAsync(
+        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+    ) as application:
+        with pytest.raises(ConnectionResetError):
+            await application(exchange.scope, exchange.receive, broken)
+        await asyncio.wait_for(slow.ended.wait(), 20)
 
 
 @pytest.mark.parametrize("prefer", ["respond-async, wait=30", 'WAIT="30", Respond-Async; x=1'])

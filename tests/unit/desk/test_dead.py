@@ -187,7 +187,7 @@ async def test_a_body_is_replaced(broker, operator):
     )
     session = await broker.session("acme", ACME)
     (one,) = await session.receive()
-    await session.settle([Settle(lease=session.token(one), verb=Verb.REJECT)]).results()
+    await (await session.settle([Settle(lease=session.token(one), verb=Verb.REJECT)])).results()
     await operator.see(PLACE)
     answer = await operator.send_form(f"{PLACE}/1/edit")
     operator.page = answer.text
@@ -217,7 +217,7 @@ async def test_what_is_held_up_is_let_go(broker, operator):
     await broker.publish_batch([letter(ordering_key="k")] * 2, SHOP)
     session = await broker.session("acme", ACME)
     (one,) = await session.receive()
-    await session.settle([Settle(lease=session.token(one), verb=Verb.REJECT)]).results()
+    await (await session.settle([Settle(lease=session.token(one), verb=Verb.REJECT)])).results()
     assert await session.receive() == []
     page = (await operator.see(PLACE)).text
     assert "holds up k" in page

@@ -32,7 +32,9 @@ async def signed(broker):
         (Verb.ACK, {"reply": XML}),
     ):
         (one,) = await session.receive()
-        await session.settle([Settle(lease=session.token(one), verb=verb, **more)]).results()
+        await (
+            await session.settle([Settle(lease=session.token(one), verb=verb, **more)])
+        ).results()
     return appended.id
 
 

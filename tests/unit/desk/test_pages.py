@@ -48,7 +48,7 @@ async def hostile(site, broker):
     nacks = [
         Settle(lease=session.token(each), verb=Verb.NACK, reason=HOSTILE) for each in (one, two)
     ]
-    await session.settle(nacks).results()
+    await (await session.settle(nacks)).results()
     await broker.monitor.refresh("acme")
     return site
 
@@ -233,4 +233,4 @@ async def looked_at(broker, clock):
 async def drained(broker):
     session = await broker.session("acme", ACME)
     taken = [Settle(lease=session.token(one), verb=Verb.ACK) for one in await session.receive()]
-    await session.settle(taken).results()
+    await (await session.settle(taken)).results()

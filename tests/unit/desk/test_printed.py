@@ -56,7 +56,7 @@ async def settle(broker, clock, actor, verb=Verb.ACK, signer=None, **fields):
     at = datetime.datetime.fromtimestamp(clock.wall_ms() / 1_000, datetime.UTC)
     signed = signer and signer.sign(to_notification(session, one), verb, said=said, at=at)
     items = [Settle(lease=session.token(one), verb=verb, signature=signed, **fields)]
-    await session.settle(items, await session.rings(items)).results()
+    await (await session.settle(items)).results()
 
 
 def succeeds(command, folder):

@@ -42,7 +42,9 @@ async def outcome(broker, id, seconds=0.0, actor=SHOP):
 
 async def settle(broker, queue, verb=Verb.ACK, **fields):
     session, delivery = await take(broker, queue)
-    await session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)]).results()
+    await (
+        await session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)])
+    ).results()
     await turns()
     return delivery
 

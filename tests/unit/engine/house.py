@@ -94,7 +94,7 @@ async def bury(broker, count, queue="acme", reason="bad", **fields):
             Settle(lease=session.token(one), verb=Verb.REJECT, reason=reason)
             for one in await session.receive(max=100)
         ]
-        await session.settle(items).results()
+        await (await session.settle(items)).results()
 
 
 async def figures(broker, queue="acme"):

@@ -86,7 +86,7 @@ async def test_what_dies_again_meanwhile_is_left_alone(desk, broker, store, monk
             result = await done
             leased = await session.receive(max=1_000)
             items = [Settle(lease=session.token(one), verb=Verb.REJECT) for one in leased]
-            await session.settle(items).results()
+            await (await session.settle(items)).results()
             return result
 
         return asyncio.ensure_future(reject())
@@ -236,7 +236,7 @@ async def test_a_replacement_goes_before_those_that_were_held_up(desk, broker):
     while deliveries := await session.receive(max=10):
         got += [one.body for one in deliveries]
         items = [Settle(lease=session.token(one), verb=Verb.ACK) for one in deliveries]
-        await session.settle(items).results()
+        await (await session.settle(items)).results()
     assert got == [b"1", b"2", b"3"]
     assert made.ready == {"acme": 1}
 

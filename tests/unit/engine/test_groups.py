@@ -92,7 +92,7 @@ async def test_what_is_leased_when_the_time_is_up_may_still_ack(broker, clock):
     await turns()
     assert await stands(broker, id) == ("compensating", ["acked", "leased"])
     assert await handed_out(broker, "acme") == [b"<undo-acme/>"]
-    await session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)]).results()
+    await (await session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)])).results()
     await turns()
     assert await stands(broker, id) == ("compensated", ["acked", "acked"])
     assert await handed_out(broker, "bob") == [b"<undo-bob/>"]
@@ -215,13 +215,13 @@ async def test_another_broker_goes_on_where_one_died(store, clock, monkeypatch, 
             id = await ask(one)
             session = await one.session("acme", OPERATOR)
             for delivery in await session.receive(max=1):
-                await session.settle(
-                    [Settle(lease=session.token(delivery), verb=Verb.ACK)]
+                await (
+                    await session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)])
                 ).results()
             session = await one.session("bob", OPERATOR)
             for delivery in await session.receive(max=1):
                 item = Settle(lease=session.token(delivery), verb=Verb.REJECT)
-                await session.settle([item]).results()
+                await (await session.settle([item])).results()
             await turns()
     async with Broker(store, clock) as two:
         await turns()

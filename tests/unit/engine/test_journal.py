@@ -21,7 +21,7 @@ def broker(broker):
 async def settle(broker, verb, **fields):
     session = await broker.session("acme", ACME)
     (one,) = await session.receive(max=1)
-    await session.settle([Settle(lease=session.token(one), verb=verb, **fields)]).results()
+    await (await session.settle([Settle(lease=session.token(one), verb=verb, **fields)])).results()
     return one
 
 

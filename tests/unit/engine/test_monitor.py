@@ -41,7 +41,7 @@ async def collect(broker, verb=Verb.ACK, actor=PROGRAM, **fields):
     """Receive the next delivery and settle it."""
     session = await broker.session("acme", actor)
     (delivery,) = await session.receive(max=1)
-    settling = session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)])
+    settling = await session.settle([Settle(lease=session.token(delivery), verb=verb, **fields)])
     await settling.results()
 
 

@@ -44,9 +44,9 @@ async def receiving(broker, *, actor=ACME, queue="acme", **options):
     return task
 
 
-def settle(session, *deliveries, verb=Verb.ACK, **fields):
+async def settle(session, *deliveries, verb=Verb.ACK, **fields):
     items = [Settle(lease=session.token(one), verb=verb, **fields) for one in deliveries]
-    return session.settle(items).results()
+    return await (await session.settle(items)).results()
 
 
 # -- receiving ----------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ async def test_every_verb(broker):
     items = [
         Settle(lease=session.token(one), verb=verb) for one, verb in zip(leased, Verb, strict=True)
     ]
-    results = await session.settle(items).results()
+    results = await (await session.settle(items)).results()
     assert [(one.outcome, one.state) for one in results] == [
         ("acked", State.ACKED),
         ("nacked", State.SCHEDULED),
@@ -316,7 +316,7 @@ async def test_each_item_is_answered_for_itself(broker):
     session, theirs = await broker.session("acme", ACME), await broker.session("bob", BOB)
     (mine,), (foreign,) = await session.receive(), await theirs.receive()
     token = session.token(mine)
-    results = await session.settle(
+    settling = await session.settle(
         [
             Settle(lease="nonsense", verb=Verb.ACK),
             Settle(lease=theirs.token(foreign), verb=Verb.ACK),
@@ -328,7 +328,8 @@ async def test_each_item_is_answered_for_itself(broker):
             Settle(lease=token, verb=Verb.ACK, reply=b"x" * 65_536),
             Settle(lease=token, verb=Verb.RELEASE),
         ]
-    ).results()
+    )
+    results = await settling.results()
     told = [one.outcome if isinstance(one, Settled) else type(one) for one in results]
     out = OutOfBounds
     assert told == [LeaseNotFound, LeaseNotFound, out, out, out, out, out, "acked", LeaseLost]
@@ -356,7 +357,7 @@ async def test_settling_begins_with_the_call(broker):
     await broker.publish(letter(), SHOP)
     session = await broker.session("acme", ACME)
     (delivery,) = await session.receive()
-    session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)])
+    await session.settle([Settle(lease=session.token(delivery), verb=Verb.ACK)])
     assert (await figures(broker)).acked == 1
 
 
@@ -367,7 +368,7 @@ async def test_what_comes_of_it_is_told_to_who_does_not_wait(broker, monkeypatch
         await broker.publish(letter(), SHOP)
     session = await broker.session("acme", ACME)
     first, second = [session.token(one) for one in await session.receive()]
-    settling = session.settle(
+    settling = await session.settle(
         [
             Settle(lease=first, verb=Verb.ACK),
             Settle(lease=second, verb=Verb.EXTEND),
@@ -389,7 +390,7 @@ async def test_an_extension_nobody_asks_about_makes_no_noise(broker):
     await settle(session, delivery)
     noise = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
-    session.settle([Settle(lease=session.token(delivery), verb=Verb.EXTEND)])
+    await session.settle([Settle(lease=session.token(delivery), verb=Verb.EXTEND)])
     await turns()
     gc.collect()
     assert noise == []

@@ -1,5 +1,7 @@
 """The register of clients' signing keys, and settling with what they signed: nothing is settled that does not hold."""
 
+import asyncio
+import contextlib
 import datetime
 
 import pytest
@@ -10,7 +12,7 @@ from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, acts, letter, set
 from restante.client import Signer, verify_signature
 from restante.engine.broker import Broker
 from restante.engine.settling import Settle
-from restante.engine.signing_keys import ACTIVE_KEYS, KEYS
+from restante.engine.signing_keys import ACTIVE_KEYS, AT_ONCE, KEYS
 from restante.errors import (
     AlreadyExists,
     ClientNotFound,
@@ -27,6 +29,7 @@ from restante.errors import (
 from restante.http.delivering import to_notification
 from restante.model import Settled, Verb
 from restante.queries import Receipts
+from restante.wire import client_signatures
 from restante.wire.receipts import decode_entry
 
 SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
@@ -57,7 +60,7 @@ def signature(clock, notification, verb=Verb.ACK, said=b"", signer=SIGNER):
 
 async def settle(session, notification, verb=Verb.ACK, signed=None, **fields):
     items = [Settle(lease=notification.lease, verb=verb, signature=signed, **fields)]
-    (result,) = await session.settle(items, await session.rings(items)).results()
+    (result,) = await (await session.settle(items)).results()
     return result
 
 
@@ -244,6 +247,87 @@ async def test_a_queue_may_require_it(broker, clock):
     signed = signature(clock, notification, Verb.REJECT, b"poison")
     result = await settle(session, notification, Verb.REJECT, signed, reason="poison")
     assert isinstance(result, Settled)
+
+
+async def test_it_is_required_from_then_on_of_those_attached_before_too(broker, clock):
+    """The session and the stream were opened when the queue took acks without."""
+    await add(broker)
+    session, notification = await leased(broker)
+    with await broker.stream("acme", ACME) as stream:
+        await settings(broker, signature="required")
+        items = [Settle(lease=notification.lease, verb=Verb.ACK)]
+        for attached in (session, stream):
+            (result,) = await (await attached.settle(items)).results()
+            assert isinstance(result, SignatureRequired)
+        await settings(broker)
+        assert isinstance(await settle(session, notification), Settled)
+
+
+@pytest.fixture
+def verifying(monkeypatch):
+    """The values that have been verified, one after the other."""
+    done = []
+    holds = client_signatures.holds
+
+    def note(public, text, value):
+        done.append(value)
+        return holds(public, text, value)
+
+    monkeypatch.setattr(client_signatures, "holds", note)
+    return done
+
+
+async def held(broker, count):
+    """So many notifications in hand."""
+    await broker.publish_batch([letter()] * count, SHOP)
+    session = await broker.session("acme", ACME)
+    deliveries = await session.receive(max=count)
+    return session, [to_notification(session, one) for one in deliveries]
+
+
+async def test_large_batches_let_others_have_their_turns(broker, clock, verifying):
+    """However many batches there are, the loop goes on after some signatures."""
+    await add(broker)
+    session, notifications = await held(broker, 100)
+    items = [
+        Settle(lease=one.lease, verb=Verb.ACK, signature=signature(clock, one))
+        for one in notifications
+    ]
+    most = 0
+
+    async def watch():
+        nonlocal most
+        before = 0
+        while True:
+            await asyncio.sleep(0)
+            most, before = max(most, len(verifying) - before), len(verifying)
+
+    watching = asyncio.create_task(watch())
+    settlings = await asyncio.gather(session.settle(items[:47]), session.settle(items[47:]))
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    results = [result for settling in settlings for result in await settling.results()]
+    assert all(isinstance(result, Settled) for result in results)
+    assert (len(verifying), most) == (100, AT_ONCE)
+
+
+async def test_a_lease_that_comes_again_in_a_batch_is_verified_once(broker, clock, verifying):
+    await add(broker)
+    session, (notification, another) = await held(broker, 2)
+    good, bad = signature(clock, notification), signature(clock, another)
+    again = Settle(lease=notification.lease, verb=Verb.ACK, signature=good)
+    items = [
+        again,
+        again,
+        Settle(lease=notification.lease, verb=Verb.ACK, signature=bad),
+        Settle(lease=notification.lease, verb=Verb.ACK, signature=good, reply=b"else"),
+        Settle(lease=notification.lease, verb=Verb.REJECT, signature=good),
+    ]
+    first, second, *others = await (await session.settle(items)).results()
+    assert (first.repeated, second.repeated) == (False, True)
+    assert [type(result) for result in others] == [SignatureRefused] * 3
+    assert verifying == [good.value]
 
 
 async def test_a_batch_over_queues_is_verified_by_each_owners_keys(broker, clock):

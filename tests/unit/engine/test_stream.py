@@ -43,7 +43,7 @@ async def asking(stream, wait_seconds=None):
 
 async def settle(session, *deliveries, verb=Verb.ACK, **fields):
     items = [Settle(lease=session.token(one), verb=verb, **fields) for one in deliveries]
-    return await session.settle(items).results()
+    return await (await session.settle(items)).results()
 
 
 def bodies(deliveries):

@@ -53,7 +53,7 @@ async def test_a_shortened_lease_runs_out_on_time(broker, clock):
     (delivery,) = await session.receive(lease_seconds=1_000)
     await pass_time(clock, 0)
     asked = [Settle(lease=session.token(delivery), verb=Verb.EXTEND, lease_seconds=2)]
-    await session.settle(asked).results()
+    await (await session.settle(asked)).results()
     await pass_time(clock, 2)
     assert (await figures(broker)).ready == 1
 
@@ -63,7 +63,7 @@ async def test_a_nacked_one_comes_back_on_time(broker, clock):
     session = await broker.session("acme", ACME)
     (delivery,) = await session.receive()
     asked = [Settle(lease=session.token(delivery), verb=Verb.NACK, retry_after_seconds=4)]
-    await session.settle(asked).results()
+    await (await session.settle(asked)).results()
     await pass_time(clock, 3.9)
     assert (await figures(broker)).scheduled == 1
     await pass_time(clock, 0.1)
@@ -145,7 +145,7 @@ async def test_what_is_past_its_retention_is_pruned(store, clock):
         for _ in range(3):
             await broker.publish(letter(), SHOP)
         items = [Settle(lease=session.token(one), verb=Verb.ACK) for one in await session.receive()]
-        await session.settle(items).results()
+        await (await session.settle(items)).results()
         await pass_time(clock, 59)
         assert len((await store.browse(Receipts("acme"))).receipts) == 6
         await pass_time(clock, 1)

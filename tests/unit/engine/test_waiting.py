@@ -70,7 +70,7 @@ async def settle(broker, verb=Verb.ACK, queue="acme", **fields):
     session = await broker.session(queue, OPERATOR)
     (delivery,) = await session.receive(max=1)
     item = Settle(lease=session.token(delivery), verb=verb, **fields)
-    await session.settle([item]).results()
+    await (await session.settle([item])).results()
 
 
 @pytest.fixture

@@ -358,7 +358,7 @@ async def settle(broker, verb, transport="webhook", **fields):
     session = await broker.session("acme", actor)
     (delivery,) = await session.receive(max=1)
     item = Settle(lease=session.token(delivery), verb=verb, **fields)
-    (result,) = await session.settle([item]).results()
+    (result,) = await (await session.settle([item])).results()
     return result
 
 

@@ -25,12 +25,13 @@ async def filled(portal, broker):
         )
         session = await broker.session(queue, actor)
         one, two = await session.receive(max=2)
-        await session.settle(
+        settling = await session.settle(
             [
                 Settle(lease=session.token(one), verb=Verb.ACK, reply=HOSTILE.encode()),
                 Settle(lease=session.token(two), verb=Verb.REJECT, reason=HOSTILE),
             ]
-        ).results()
+        )
+        await settling.results()
         ids[queue] = [each.id for each in appended]
         await broker.monitor.refresh(queue)
     return ids

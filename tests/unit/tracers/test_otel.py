@@ -40,7 +40,7 @@ class House:
 
     async def settle(self, session, delivery, verb=Verb.ACK, **said):
         item = Settle(lease=session.token(delivery), verb=verb, **said)
-        return (await session.settle([item]).results())[0]
+        return (await (await session.settle([item])).results())[0]
 
 
 @pytest.fixture

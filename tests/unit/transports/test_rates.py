@@ -13,6 +13,7 @@ from restante.app import build_api
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
 from restante.model import Role
+from restante.operation import Asked
 from restante.rpc.service import Service
 from restante.stores.memory import MemoryStore
 from restante.testing.clock import FakeClock
@@ -113,13 +114,13 @@ async def test_a_dialogue_is_held_back_and_loses_nothing(broker, clock):
 class Socket:
     """A WebSocket's other end, as ASGI has it."""
 
-    def __init__(self, broker, key):
+    def __init__(self, broker, key, path="/v1/queues/acme/socket", subprotocol="restante.v1"):
         scope = {
             "type": "websocket",
-            "path": "/v1/queues/acme/socket",
+            "path": path,
             "headers": [(b"authorization", f"Bearer {key}".encode())],
             "query_string": b"",
-            "subprotocols": ["restante.v1"],
+            "subprotocols": [subprotocol],
             "extensions": {"websocket.http.response": {}},
         }
         self.sent = []
@@ -159,6 +160,39 @@ async def test_a_websocket_is_held_back_and_loses_nothing(broker, clock, key):
     clock.advance(2)
     await turns()
     assert socket.frames[1]["items"][0]["ok"]
+    await socket.leave()
+
+
+async def test_each_operation_that_is_read_counts(broker, clock, key, monkeypatch):
+    """What is named again or watched already is neither read nor counted."""
+    made = [await broker.operations.make(Asked(client="acme"), SHOP) for _ in range(3)]
+    ids = [kept.operation.id for kept in made]
+    read = []
+    find = broker.operations.find
+
+    def note(id, actor):
+        read.append(id)
+        return find(id, actor)
+
+    monkeypatch.setattr(broker.operations, "find", note)
+    socket = Socket(broker, key, "/v1/operations/socket", "restante.operations.v1")
+    socket.say(type="watch", ids=[*ids[:2], *ids, "unknown"])
+    socket.say(type="watch", ids=ids)
+    socket.say(type="watch", ids=["nobody's"])
+    await turns()
+    # The handshake was the one request that it had.
+    for number in range(4):
+        assert len(read) == number
+        clock.advance(2)
+        await turns()
+    assert read == [*ids, "unknown"]
+    clock.advance(2)
+    await turns()
+    assert len(read) == 4, "the second frame itself counts"
+    clock.advance(2)
+    await turns()
+    assert read == [*ids, "unknown", "nobody's"]
+    assert [frame["type"] for frame in socket.frames] == [*["operation"] * 3, *["error"] * 2]
     await socket.leave()
 
 

@@ -49,7 +49,7 @@ async def settle(broker, verb, **said):
     session = await broker.session("acme", ACME)
     (delivery,) = await session.receive(max=1)
     item = Settle(lease=session.token(delivery), verb=verb, **said)
-    await session.settle([item]).results()
+    await (await session.settle([item])).results()
 
 
 async def test_what_happened_is_counted_in_all_and_by_queue(admin, broker, clock):

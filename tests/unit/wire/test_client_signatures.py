@@ -237,11 +237,24 @@ def test_a_certificate_stands_for_its_key_in_its_time(tmp_path):
 
 
 def pem_of(private):
-    return (
-        private.public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        .decode()
-    )
+    return public_pem(private.public_key())
+
+
+def public_pem(public):
+    return public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+@pytest.mark.parametrize("exponent", [3, 65_539, 2**1_900 + 1], ids=["short", "near", "long"])
+def test_an_rsa_key_has_the_exponent_that_all_have(exponent):
+    """Verifying by a long one takes many times as long."""
+    modulus = rsa.generate_private_key(65_537, 2_048).public_key().public_numbers().n
+    pem = public_pem(rsa.RSAPublicNumbers(exponent, modulus).public_key())
+    with pytest.raises(InvalidSigningKey, match="exponent"):
+        signatures.read_key(pem, "", NOW_MS)
+    with pytest.raises(InvalidSigningKey, match="exponent"):
+        signatures.load_public_key(pem)
 
 
 def test_nothing_else_is_taken():

@@ -192,12 +192,12 @@ class Worker:
         self, session: Session, delivery: Delivery, settle: Settle
     ) -> Settled | RestanteError:
         """By what the lease is, with no detour over its token."""
-        queues = {session.queue.name: session.queue}
+        names = (session.queue.name,)
         try:
-            rings = await session.rings([settle])
+            settling = await self._settler.begin([settle], [delivery.ref], names)
         except StoreError as error:
             return error
-        (result,) = await self._settler.begin([settle], [delivery.ref], queues, rings).results()
+        (result,) = await settling.results()
         return result
 
     def _called(self, task: asyncio.Task[None]) -> None:

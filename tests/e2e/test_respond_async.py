@@ -1,0 +1,108 @@
+"""``RespondAsync`` under a real server that is killed in the middle of a request, and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import httpx
+import pytest
+from tests.e2e.conftest import Mailbox, Service
+
+PROGRAM: Final = """
+import asyncio, socket, sys
+import restante, uvicorn
+from restante.client import Client
+
+go = asyncio.Event()
+
+async def app(scope, receive, send):
+    await receive()
+    if scope["path"] == "/go":
+        go.set()
+    if scope["path"] == "/reports/done":
+        await go.wait()
+    await send({"type": "http.response.start", "status": 201, "headers": [(b"x-pages", b"7")]})
+    if scope["path"] == "/reports/hang":
+        await asyncio.Event().wait()
+    if scope["path"] == "/reports/endless":
+        leaving = asyncio.create_task(receive())
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+            await asyncio.sleep(0)
+        print(leaving.result()["type"], flush=True)
+        return
+    await send({"type": "http.response.body", "body": b"done"})
+
+async def main():
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with Client(*sys.argv[1:3]) as client, restante.RespondAsync(
+        app, client, runner=sys.argv[3], paths=("/reports",)
+    ) as wrapped:
+        print(listener.getsockname()[1], flush=True)
+        config = uvicorn.Config(wrapped, lifespan="off", log_level="error")
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def serving(box: Mailbox) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The program and a caller of it; it is killed in the end."""
+    command = [sys.executable, "-c", PROGRAM, box.service.url, box.publisher_key, box.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as caller:
+                yield process, caller
+        finally:
+            process.kill()
+
+
+def begun(caller: httpx.Client, what: str) -> str:
+    answer = caller.post(f"/reports/{what}", headers={"prefer": "respond-async"})
+    assert answer.status_code == 202, answer.text
+    place: str = answer.headers["location"]
+    return place
+
+
+@pytest.mark.timeout(90)
+def test_killed_with_one_answer_kept_and_one_under_way(
+    own_server: Service, request: pytest.FixtureRequest
+) -> None:
+    box = Mailbox(own_server)
+    request.addfinalizer(box.close)
+    with serving(box) as (process, caller):
+        done, hanging = begun(caller, "done"), begun(caller, "hang")
+        assert caller.post("/go").text == "done"
+        assert caller.get(done, params={"wait": 30}).status_code == 201
+        assert caller.get(hanging).status_code == 202
+        process.kill()
+        process.wait(20)
+    for _ in range(2):
+        with serving(box) as (_, caller):
+            kept = caller.get(done)
+            assert (kept.status_code, kept.text, kept.headers["x-pages"]) == (201, "done", "7")
+            told = caller.get(hanging)
+            assert (told.status_code, told.json()["error"]["code"]) == (500, "interrupted")
+
+
+@pytest.mark.timeout(90)
+def test_an_answer_without_an_end(server: Service, mailbox: Mailbox) -> None:
+    """Before there is a 202 it comes as it is made, until its caller leaves, which the endpoint hears."""
+    with serving(mailbox) as (process, caller):
+        prefer = {"prefer": "respond-async, wait=30"}
+        with caller.stream("POST", "/reports/endless", headers=prefer) as answer:
+            assert answer.status_code == 201
+            size = 0
+            for chunk in answer.iter_bytes():
+                size += len(chunk)
+                if size > 2_000_000:
+                    break
+        assert process.stdout is not None
+        assert process.stdout.readline() == "http.disconnect\n"
