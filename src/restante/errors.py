@@ -50,6 +50,7 @@
     ├── TooManyWaiters          429  for outcomes, on this node
     ├── TooManySignIns          429  to the operators' page
     ├── TooManyOpenRequests     429  this principal has as many under way as may be
+    ├── TooManyKeptRequests     429  as many of this principal's are remembered as may be
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -444,6 +445,12 @@ class TooManyOpenRequests(RestanteError):
     code = "too_many_open_requests"
     status = 429
     title = "Too many requests under way"
+
+
+class TooManyKeptRequests(RestanteError):
+    code = "too_many_kept_requests"
+    status = 429
+    title = "Too many requests are remembered"
 
 
 class LinkUsed(RestanteError):
