@@ -251,6 +251,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 act_retention_seconds=config.act_retention_seconds,
                 request_retention_seconds=config.idempotency_retention_seconds,
                 unknown_requests=Policy(config.unknown_requests),
+                requests_per_principal=config.idempotency_keys_per_principal,
                 connections_per_principal=config.connections_per_principal,
                 keyring=load_keyring(config.secrets_key_file or config.data / SECRETS_KEY_FILE),
                 webhook_allow=parse_networks(config.webhook_allow),

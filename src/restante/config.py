@@ -63,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "console"
     idempotency_retention_seconds: int = 7 * 86_400
+    idempotency_keys_per_principal: int = 100_000
     unknown_requests: str = Policy.REFUSE
     """What the repeat of a request is told of which nobody knows what came: ``refuse``, or ``run_again``."""
     act_retention_seconds: int = 365 * 86_400
@@ -377,6 +378,7 @@ SETTINGS: Final[Mapping[str, Kind]] = {
     "log_level": _Choice(("debug", "info", "warning", "error")),
     "log_format": _Choice(("console", "json")),
     "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
+    "idempotency_keys_per_principal": _Number(1, 100_000_000),
     "unknown_requests": _Choice(tuple(Policy)),
     "act_retention_seconds": _Number(1, _DECADE_SECONDS),
     "retention_interval_seconds": _Number(0.01, 86_400, whole=False),

@@ -49,7 +49,9 @@
     ├── TooManyGroups           429  of this publisher are open, or too much of their bodies
     ├── TooManyWaiters          429  for outcomes, on this node or of this principal
     ├── TooManySignIns          429  to the operators' page
+    ├── PrincipalRequired       400  whose the idempotency key is nobody can tell
     ├── TooManyOpenRequests     429  this principal has as many under way as may be
+    ├── TooManyKeptRequests     429  as many of this principal's are remembered as may be
     ├── WebhooksUnavailable     501  this server cannot call
     ├── StoreError
     │   ├── StoreFull           507  no room for new notifications
@@ -444,6 +446,18 @@ class TooManyOpenRequests(RestanteError):
     code = "too_many_open_requests"
     status = 429
     title = "Too many requests under way"
+
+
+class PrincipalRequired(RestanteError):
+    code = "principal_required"
+    status = 400
+    title = "Say who you are"
+
+
+class TooManyKeptRequests(RestanteError):
+    code = "too_many_kept_requests"
+    status = 429
+    title = "Too many requests are remembered"
 
 
 class LinkUsed(RestanteError):

@@ -72,6 +72,12 @@ class Reply(msgspec.Struct, frozen=True):
         size = sum(len(name) + len(value) for name, value in self.headers)
         return len(self.body) <= ANSWER_BYTES and size <= HEADERS_BYTES
 
+    @property
+    def to_keep(self) -> Reply:
+        """Without cookies: who can read the store could come with them, and a repeat may set back a newer one."""
+        kept = tuple(pair for pair in self.headers if pair[0].lower() != b"set-cookie")
+        return Reply(self.status, kept, self.body)
+
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request with a key. ``secret`` says that its answer shows what nobody may read in the store.

@@ -16,8 +16,14 @@ import structlog
 
 from restante.app import open_broker
 from restante.engine.broker import Broker
-from restante.engine.requests import RETENTION_SECONDS, WAIT_SECONDS_MAXIMUM, Given, Ran
-from restante.errors import InvalidHeader, Malformed, RestanteError
+from restante.engine.requests import (
+    KEPT_REQUESTS,
+    RETENTION_SECONDS,
+    WAIT_SECONDS_MAXIMUM,
+    Given,
+    Ran,
+)
+from restante.errors import InvalidHeader, Malformed, PrincipalRequired, RestanteError
 from restante.http.answers import problem
 from restante.http.head import Scope
 from restante.http.once import Replay
@@ -42,11 +48,11 @@ _RESPONSE: Final = "http.response."
 
 
 def by_authorization(scope: Scope) -> str:
-    """The principal as its ``Authorization`` header: who sends none shares keys with all others who do not."""
+    """The principal as its ``Authorization`` header. ``PrincipalRequired``: all who send none would share keys."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             return str(value.decode("latin-1"))
-    return ""
+    raise PrincipalRequired("an Idempotency-Key is taken from whoever sends an Authorization only")
 
 
 class IdempotencyMiddleware:
@@ -70,6 +76,7 @@ class IdempotencyMiddleware:
         wait_seconds: float = 0.0,
         max_body_bytes: int = BODY_BYTES,
         retention_seconds: float = RETENTION_SECONDS,
+        keys_per_principal: int = KEPT_REQUESTS,
         principal: Callable[[Scope], str] = by_authorization,
         methods: Collection[str] = ("POST", "PATCH"),
         required: bool = False,
@@ -81,6 +88,7 @@ class IdempotencyMiddleware:
         self._wait_seconds = wait_seconds
         self._max_body_bytes = max_body_bytes
         self._retention_seconds = retention_seconds
+        self._keys_per_principal = keys_per_principal
         self._principal = principal
         self._methods = frozenset(methods)
         self._required = required
@@ -94,6 +102,7 @@ class IdempotencyMiddleware:
                 self._store,
                 unknown_requests=self._policy,
                 request_retention_seconds=self._retention_seconds,
+                requests_per_principal=self._keys_per_principal,
             )
         )
         return self
@@ -128,7 +137,7 @@ class IdempotencyMiddleware:
             await send({"type": "lifespan.startup.failed", "message": error.detail})
             return
         try:
-            await self._app(scope, receive, send)
+            await _live(self._app, scope, receive, send)
         finally:
             await self.__aexit__(None, None, None)
 
@@ -264,6 +273,35 @@ class _Run:
         self._after.discard(work)
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("middleware.failed", path=self._scope["path"], exc_info=error)
+
+
+async def _live(app: Any, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
+    """The application's own lifespan, or, where it knows none (Django raises, as ASGI lets it), one in its place."""
+    received = answered = False
+
+    async def receiving() -> Message:
+        nonlocal received
+        message = await receive()
+        received = True
+        return message
+
+    async def sending(message: Message) -> None:
+        nonlocal answered
+        answered = True
+        await send(message)
+
+    try:
+        await app(scope, receiving, sending)
+    except Exception:
+        if answered:
+            raise
+    if answered:
+        return
+    if not received:
+        await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 def _plain(scope: Scope) -> Scope:

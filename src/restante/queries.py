@@ -321,6 +321,15 @@ class PaperVersions(Query[dict[str, int]], frozen=True):
     keys: tuple[str, ...]
 
 
+class CountPapers(Query[int], frozen=True):
+    """How many of a kind there are with ``after`` < key < ``before``: of more than ``limit``, that many."""
+
+    kind: Kind
+    after: str
+    before: str
+    limit: int
+
+
 class Papers(Query[list[Paper]], frozen=True):
     """Those of a kind with ``after`` < key < ``before`` (empty: no such bound), rising, or from the last down."""
 

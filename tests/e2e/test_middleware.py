@@ -37,6 +37,9 @@ uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 """
 
 
+HEADERS: Final = {"idempotency-key": "k1", "authorization": "Bearer a"}
+
+
 @contextlib.contextmanager
 def serving(folder: Path, policy: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The program on its store, killed in the end."""
@@ -51,7 +54,7 @@ def serving(folder: Path, policy: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 def post(port: int, path: str) -> httpx.Response:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as caller:
-        return caller.post(path, headers={"idempotency-key": "k1"})
+        return caller.post(path, headers=HEADERS)
 
 
 def entered(process: subprocess.Popen[str]) -> bool:
@@ -71,7 +74,7 @@ def test_a_repeat_after_a_kill_is_given_the_first_answer(tmp_path: Path) -> None
 def test_a_kill_in_the_middle_is_told_and_the_policy_decides(tmp_path: Path, policy: str) -> None:
     with serving(tmp_path / "store", policy) as (process, port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        connection.request("POST", "/hang", headers={"idempotency-key": "k1"})
+        connection.request("POST", "/hang", headers=HEADERS)
         assert entered(process)
         # While it runs, a repeat is told so.
         assert post(port, "/hang").json()["code"] == "request_in_progress"
@@ -84,6 +87,6 @@ def test_a_kill_in_the_middle_is_told_and_the_policy_decides(tmp_path: Path, pol
                 assert post(port, "/hang").json()["code"] == "request_unknown"
         else:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request("POST", "/hang", headers={"idempotency-key": "k1"})
+            connection.request("POST", "/hang", headers=HEADERS)
             assert entered(process)
             connection.close()

@@ -46,13 +46,15 @@ def test_a_repeat_is_given_the_first_answer_also_after_a_kill(own_server: Servic
         assert admin.post("/v1/clients", json={"name": "fresh"}).status_code == 409
         other = post(admin, "/v1/clients", "onboarding", name="stale")
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-        again = post(admin, "/v1/keys", "no-such-client", role="client", name="nobody")
-        assert (again.status_code, again.headers[REPLAYED]) == (404, "true")
+        # What was refused did nothing: the key is free, for whatever.
+        assert admin.get("/v1/requests/no-such-client").status_code == 404
+        again = post(admin, "/v1/clients", "no-such-client", name="nobody")
+        assert (again.status_code, again.headers.get(REPLAYED)) == (201, None)
         told = admin.get("/v1/requests/onboarding").json()
         assert (told["state"], told["status"], told["path"]) == ("done", 201, "/v1/clients")
         assert "body" not in told
         told = admin.get("/v1/requests/no-such-client").json()
-        assert (told["state"], told["status"]) == ("done", 404)
+        assert (told["state"], told["status"]) == ("done", 201)
         with own_server.caller(made.json()["key"]) as client:
             assert client.get("/v1/requests/onboarding").status_code == 404
             asked = {"principal": "admin/admin"}
@@ -90,6 +92,23 @@ async def test_with_the_sdk(server: Service) -> None:
         assert (told.state, told.status) == ("done", 201)
         with pytest.raises(RequestNotFound):
             await client.request("sdk-2")
+
+
+def test_refused_requests_do_not_fill_the_store(own_server: Service) -> None:
+    own_server.end(signal.SIGTERM)
+    own_server.flags = (*own_server.flags, "--idempotency-keys-per-principal", "2")
+    own_server.start()
+    with own_server.caller() as admin:
+        for number in range(5):
+            path = "/v1/queues/none/dead/redrive"
+            assert post(admin, path, f"refused-{number}", all=True).status_code == 404
+            assert post(admin, "/v1/clients", f"malformed-{number}").status_code == 400
+        for number in range(2):
+            assert post(admin, "/v1/clients", f"k{number}", name=f"n{number}").status_code == 201
+        refused = post(admin, "/v1/clients", "k2", name="n2")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_kept_requests")
+        assert admin.get("/v1/queues/n2").status_code == 404
+        assert post(admin, "/v1/clients", "k1", name="n1").headers[REPLAYED] == "true"
 
 
 def begun_only(data: Path) -> None:

@@ -12,6 +12,8 @@ import restante
 from restante.errors import RequestNotFound
 from restante.idempotency import ANSWER_BYTES, State
 
+WHO = "Bearer a"
+
 
 class App:
     """Counts its calls and answers with their number, in the way the test says."""
@@ -58,7 +60,7 @@ def app():
 
 
 async def post(middleware, key="k1", content=b"<order/>", **headers):
-    named = {"content-type": "application/xml"} | headers
+    named = {"content-type": "application/xml", "authorization": WHO} | headers
     if key is not None:
         named["idempotency-key"] = key
     async with caller(middleware) as http:
@@ -76,9 +78,9 @@ async def test_a_repeat_is_given_the_first_answer_also_after_a_restart(app, tmp_
         again = await post(middleware, '"k1"')
         assert seen(again) == (201, "call 1", "true")
         assert again.headers["x-call"] == "1"
-        assert (await middleware.find("", "k1")).status == 201
+        assert (await middleware.find(WHO, "k1")).status == 201
         with pytest.raises(RequestNotFound):
-            await middleware.find("", "k2")
+            await middleware.find(WHO, "k2")
     async with restante.IdempotencyMiddleware(app, url) as middleware:
         assert seen(await post(middleware)) == (201, "call 1", "true")
         other = await post(middleware, content=b"<other/>")
@@ -148,7 +150,7 @@ async def test_what_failed_inside_is_unknown_and_a_refusal_frees_the_key(app):
         app.error = None
         refused = await post(middleware, "k2")
         assert (refused.status_code, refused.json()["code"]) == (409, "request_unknown")
-        assert (await middleware.find("", "k2")).state is State.UNKNOWN
+        assert (await middleware.find(WHO, "k2")).state is State.UNKNOWN
     assert app.calls == 3
     async with restante.IdempotencyMiddleware(app, "memory://", policy="run_again") as middleware:
         app.status = 500
@@ -192,7 +194,7 @@ async def test_who_hangs_up_does_not_stop_it(app):
 async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     middleware = restante.IdempotencyMiddleware(app, "memory://")
     with pytest.raises(RuntimeError, match="not open"):
-        await middleware.find("", "k1")
+        await middleware.find(WHO, "k1")
     told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
     asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
     life = asyncio.create_task(middleware({"type": "lifespan"}, asked.get, told.put))
@@ -206,3 +208,73 @@ async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     await asked.put({"type": "lifespan.startup"})
     await broken({"type": "lifespan"}, asked.get, told.put)
     assert (await told.get())["type"] == "lifespan.startup.failed"
+
+
+async def test_who_does_not_say_who_they_are_is_refused_a_key(app):
+    async with (
+        restante.IdempotencyMiddleware(app, "memory://") as middleware,
+        caller(middleware) as http,
+    ):
+        refused = await http.post("/orders", headers={"idempotency-key": "k1"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "principal_required")
+        assert (await http.post("/orders")).status_code == 201
+    async with (
+        restante.IdempotencyMiddleware(app, "memory://", principal=lambda _: "") as middleware,
+        caller(middleware) as http,
+    ):
+        assert (await http.post("/orders", headers={"idempotency-key": "k1"})).status_code == 201
+    assert app.calls == 2
+
+
+class Raising(App):
+    """Knows no lifespan, and says so as ASGI has it."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "lifespan":
+            if self.after:
+                await receive()
+            raise ValueError("not lifespan")
+        await super().__call__(scope, receive, send)
+
+
+def of_django():
+    # The real one's refusal, without the settings that its requests need.
+    from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
+
+    class Mixed(App):
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "lifespan":
+                handler = ASGIHandler.__new__(ASGIHandler)
+                await ASGIHandler.__call__(handler, scope, receive, send)
+            await super().__call__(scope, receive, send)
+
+    return Mixed()
+
+
+@pytest.mark.parametrize("make", [of_django, lambda: Raising(False), lambda: Raising(True)])
+async def test_an_application_without_a_lifespan_is_served_until_the_shutdown(make):
+    middleware = restante.IdempotencyMiddleware(make(), "memory://")
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    life = asyncio.create_task(middleware({"type": "lifespan"}, asked.get, told.put))
+    await asked.put({"type": "lifespan.startup"})
+    assert (await told.get())["type"] == "lifespan.startup.complete"
+    for replayed in (None, "true"):
+        assert seen(await post(middleware)) == (201, "call 1", replayed)
+    await asked.put({"type": "lifespan.shutdown"})
+    assert (await told.get())["type"] == "lifespan.shutdown.complete"
+    await life
+    with pytest.raises(RuntimeError, match="not open"):
+        await middleware.find(WHO, "k1")
+
+
+async def test_of_a_principal_so_many_keys_are_remembered(app):
+    async with restante.IdempotencyMiddleware(app, "memory://", keys_per_principal=1) as middleware:
+        assert (await post(middleware)).status_code == 201
+        refused = await post(middleware, "k2")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_kept_requests")
+    assert app.calls == 1

@@ -134,6 +134,14 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             rich_help_panel=_LIMITS,
         ),
     ] = None,
+    idempotency_keys_per_principal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="How many requests with keys are remembered of one principal.  [default: 100000]",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
     unknown_requests: Annotated[
         str | None,
         typer.Option(
@@ -464,6 +472,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
             "log_level": log_level,
             "log_format": log_format,
             "idempotency_retention_seconds": idempotency_retention_seconds,
+            "idempotency_keys_per_principal": idempotency_keys_per_principal,
             "unknown_requests": unknown_requests,
             "act_retention_seconds": act_retention_seconds,
             "retention_interval_seconds": retention_interval_seconds,

@@ -29,7 +29,7 @@ from restante.engine.operations import Operations
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
-from restante.engine.requests import RETENTION_SECONDS, Requests
+from restante.engine.requests import KEPT_REQUESTS, RETENTION_SECONDS, Requests
 from restante.engine.session import Session
 from restante.engine.settling import Settle, Settler, Settling
 from restante.engine.signing_keys import SigningKeys
@@ -92,6 +92,7 @@ class Broker:
         ledger_head_seconds: float = HEAD_SECONDS,
         request_retention_seconds: float = RETENTION_SECONDS,
         unknown_requests: Policy = Policy.REFUSE,
+        requests_per_principal: int = KEPT_REQUESTS,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -126,6 +127,7 @@ class Broker:
             self,
             policy=unknown_requests,
             retention_seconds=request_retention_seconds,
+            kept_requests=requests_per_principal,
             keyring=keyring,
         )
         self.contacts = Contacts(clock.wall_ms)

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import structlog
 
-from restante.changes import PutPaper
+from restante.changes import Change, DropPaper, PutPaper
 from restante.errors import (
     PaperChanged,
     RequestInProgress,
     RequestNotFound,
     RequestUnknown,
     StoreError,
+    TooManyKeptRequests,
     TooManyOpenRequests,
 )
 from restante.idempotency import (
@@ -43,7 +44,7 @@ from restante.idempotency import (
 from restante.model import check_bounds
 from restante.nodes import CLAIM_SECONDS
 from restante.papers import Kind, Paper
-from restante.queries import PaperOf
+from restante.queries import CountPapers, PaperOf, PaperVersions
 from restante.wire import times
 from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 
@@ -55,11 +56,13 @@ _log = structlog.get_logger(__name__)
 RETENTION_SECONDS: Final = 7 * 86_400
 OPEN_REQUESTS: Final = 1_000
 """So many of one principal's may be under way on a node at once."""
+KEPT_REQUESTS: Final = 100_000
+"""So many of one principal's are remembered, within what several nodes put down between two counts."""
+COUNT_SECONDS: Final = 60.0
+"""How long a count of what is remembered of a principal is gone by."""
 WAIT_SECONDS_MAXIMUM: Final = 60.0
 LOOK_SECONDS: Final = 1.0
-"""How often it is looked what became of a request that another node runs, however many wait for it."""
-_FREE_SECONDS: Final = 60.0
-"""How long the paper of a freed key stays: nobody needs it, it only holds the place of its version."""
+"""How often it is looked what became of requests that other nodes run, however many wait and for whatever."""
 _CLOSE_SECONDS: Final = 10.0
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
@@ -89,6 +92,16 @@ class _Running(NamedTuple):
     work: asyncio.Task[Given]
 
 
+class _Count:
+    """How many of a principal's are remembered: as counted, and what this node has put down since."""
+
+    __slots__ = ("number", "until")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.until = 0.0
+
+
 class _Kept(NamedTuple):
     record: Record | None
     version: int
@@ -103,6 +116,7 @@ class Requests:
         *,
         policy: Policy = Policy.REFUSE,
         retention_seconds: float = RETENTION_SECONDS,
+        kept_requests: int = KEPT_REQUESTS,
         keyring: Keyring | None = None,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -110,16 +124,21 @@ class Requests:
         self._clock = broker.clock
         self._policy = policy
         self._retention_ms = round(retention_seconds * 1_000)
+        self._kept_requests = kept_requests
         self._keyring = keyring or Keyring([random_bytes(KEY_BYTES)])
         self._random_bytes = random_bytes
         self._running: dict[str, _Running] = {}
         self._open: Counter[str] = Counter()
-        self._looks: dict[str, asyncio.Task[_Kept]] = {}
+        self._counts: dict[str, _Count] = {}
+        self._looked_for: set[str] = set()
+        self._next_look: asyncio.Task[dict[str, int]] | None = None
+        self._looks: set[asyncio.Task[dict[str, int]]] = set()
 
     async def close(self) -> None:
         """Let what is under way end, within a few seconds. What does not is left as one that was crashed in."""
-        for look in list(self._looks.values()):
+        for look in self._looks:
             look.cancel()
+        await asyncio.gather(*self._looks, return_exceptions=True)
         works = [one.work for one in self._running.values()]
         if works:
             _, pending = await asyncio.wait(works, timeout=_CLOSE_SECONDS)
@@ -131,7 +150,8 @@ class Requests:
         """Run the request, or answer as an earlier one with its key was answered.
 
         ``InvalidHeader`` for what is no key; ``IdempotencyKeyReused``; ``RequestInProgress`` where the first is still
-        under way after ``wait_seconds`` (0 to 60); ``RequestUnknown``, ``AnswerNotKept``, ``TooManyOpenRequests``.
+        under way after ``wait_seconds`` (0 to 60); ``RequestUnknown``, ``AnswerNotKept``, ``TooManyOpenRequests``,
+        ``TooManyKeptRequests``.
         What was begun goes on to its end, whether or not its caller waits for it. What ``run`` raises is raised, and
         what came of the request is then unknown.
         """
@@ -164,13 +184,13 @@ class Requests:
                 case Verdict.REFUSE:
                     # What ran it may have written down what came of it, and ended, since this looked.
                     again = await self._find(asked.place)
-                    if again.version == kept.version:
+                    if again == kept:
                         raise _unknown(kept.record)
                     kept = again
                 case Verdict.WAIT:
                     if self._clock.monotonic() >= until:
                         raise _in_progress(kept.record)
-                    kept = await self._look(asked.place)
+                    kept = await self._look(asked.place, kept)
 
     async def find(self, who: str, key: str) -> Record:
         """What became of a principal's request. ``RequestNotFound``: none arrived, or it did nothing."""
@@ -191,18 +211,23 @@ class Requests:
         expired = (paper.expires_at_ms or 0) <= self._clock.wall_ms()
         return _Kept(None if expired else _decode(paper.content), paper.version)
 
-    async def _look(self, place: str) -> _Kept:
-        """As ``_find``, a moment later: one look for all who wait for the same."""
-
-        async def later() -> _Kept:
-            await self._clock.wait(LOOK_SECONDS)
-            return await self._find(place)
-
-        look = self._looks.get(place)
+    async def _look(self, place: str, kept: _Kept) -> _Kept:
+        """As ``_find``, a moment later: one look for all who wait, for whatever, and another at what has changed."""
+        self._looked_for.add(place)
+        look = self._next_look
         if look is None:
-            look = self._looks[place] = asyncio.create_task(later())
-            look.add_done_callback(lambda _: self._looks.pop(place, None))
-        return await asyncio.shield(look)
+            look = self._next_look = asyncio.create_task(self._versions_later())
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
+        versions = await asyncio.shield(look)
+        return kept if versions.get(place, 0) == kept.version else await self._find(place)
+
+    async def _versions_later(self) -> dict[str, int]:
+        await self._clock.wait(LOOK_SECONDS)
+        places = tuple(self._looked_for)
+        self._looked_for.clear()
+        self._next_look = None  # Whoever comes while this looks is for the next.
+        return await self._broker.store.browse(PaperVersions(Kind.REQUEST, places))
 
     def _is_running(self, place: str, record: Record | None) -> bool:
         """Whether somebody is at it, as far as this node can know: in doubt it is."""
@@ -266,18 +291,24 @@ class Requests:
             del self._open[asked.who]
         # Whoever asked may be gone, and then nobody looks at how it ended.
         error = None if work.cancelled() else work.exception()
-        if error is not None and not isinstance(error, PaperChanged):
+        if error is not None and not isinstance(error, PaperChanged | TooManyKeptRequests):
             _log.warning("request.failed", path=asked.path, error=type(error).__name__)
 
     async def _run(self, asked: Asked, record: Record, version: int, run: Run) -> Given:
+        count = await self._count(asked)
+        if version == 1 and count.number >= self._kept_requests:
+            raise TooManyKeptRequests(
+                f"{self._kept_requests} requests with keys are remembered already: each is forgotten in its time"
+            )
         await self._put(asked.place, record, version)
+        count.number += version == 1
         try:
             ran = await run()
         except Exception:
             await self._end(asked.place, record, version, State.UNKNOWN)
             raise
         if ran.fate is Fate.KEEP:
-            reply = ran.reply if ran.whole and ran.reply.may_be_kept else None
+            reply = ran.reply.to_keep if ran.whole and ran.reply.may_be_kept else None
             if reply is not None and asked.secret:
                 reply = msgspec.structs.replace(reply, body=self._seal(asked.place, reply.body))
             record = msgspec.structs.replace(
@@ -285,7 +316,30 @@ class Requests:
             )
         state = {Fate.KEEP: State.DONE, Fate.FREE: State.FREE, Fate.UNKNOWN: State.UNKNOWN}
         await self._end(asked.place, record, version, state[ran.fate])
+        if ran.fate is Fate.FREE:
+            count.number -= 1
         return Given(ran.reply, False)
+
+    async def _count(self, asked: Asked) -> _Count:
+        """How many of the principal's are remembered. Those who ask while it is counted go by the count before."""
+        now = self._clock.monotonic()
+        count = self._counts.get(asked.who)
+        if count is not None and now < count.until:
+            return count
+        for who in [who for who, other in self._counts.items() if other.until <= now]:
+            if who != asked.who:
+                del self._counts[who]
+        count = self._counts.setdefault(asked.who, _Count())
+        count.until = now + COUNT_SECONDS
+        begin = f"{asked.place.partition('/')[0]}/"
+        try:
+            count.number = await self._broker.store.browse(
+                CountPapers(Kind.REQUEST, begin, f"{begin}~", self._kept_requests)
+            )
+        except StoreError:
+            count.until = now
+            raise
+        return count
 
     def _seal(self, place: str, body: bytes) -> bytes:
         return self._keyring.seal(body, (Kind.REQUEST, place), self._random_bytes(NONCE_BYTES))
@@ -300,15 +354,18 @@ class Requests:
             _log.warning("request.not_kept", path=record.path, error=str(error))
 
     async def _put(self, place: str, record: Record, version: int) -> None:
-        life_ms = _FREE_SECONDS * 1_000 if record.state is State.FREE else self._retention_ms
         paper = Paper(
             kind=Kind.REQUEST,
             key=place,
             content=_encode(record),
             version=version,
-            expires_at_ms=self._clock.wall_ms() + round(life_ms),
+            expires_at_ms=self._clock.wall_ms() + self._retention_ms,
         )
-        await self._broker.configure(PutPaper(paper))
+        changes: list[Change] = [PutPaper(paper)]
+        if record.state is State.FREE:
+            # Put first: whoever has taken the key over meanwhile keeps it.
+            changes.append(DropPaper(Kind.REQUEST, place))
+        await self._broker.configure(*changes)
 
 
 def _under_way(since_ms: int) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from restante.engine.requests import Given, Ran, Requests
-from restante.errors import InvalidHeader, OutcomeUnknown, RestanteError
+from restante.errors import InvalidHeader, JobEnded, OutcomeUnknown, RestanteError
 from restante.http.answers import problem
 from restante.http.request import JSON_BYTES, Request, SendMessage
 from restante.idempotency import (
@@ -115,6 +115,9 @@ async def answer_once(
             _log.exception("http.failed", method=request.method, path=request.path)
             error = RestanteError()
         fate = Fate.UNKNOWN if isinstance(error, OutcomeUnknown) else fate_of(error.status)
+        if error.status < 500:
+            # Nothing was done, and what is not kept cannot fill the store. Of bulk work that was stopped, some was.
+            fate = Fate.KEEP if isinstance(error, JobEnded) else Fate.FREE
         return Ran(_reply(problem(error, as_xml=request.wants_xml)), fate)
 
     return Replay(await requests.once(asked, run))

@@ -54,6 +54,8 @@ _CODES: Final[Mapping[type[BaseException], Code]] = {
     errors.Displaced: Code.ABORTED,
     errors.TooManyConnections: Code.RESOURCE_EXHAUSTED,
     errors.TooManyOpenRequests: Code.RESOURCE_EXHAUSTED,
+    errors.PrincipalRequired: Code.INVALID_ARGUMENT,
+    errors.TooManyKeptRequests: Code.RESOURCE_EXHAUSTED,
     errors.TooManyRequests: Code.RESOURCE_EXHAUSTED,
     errors.TooManyGroups: Code.RESOURCE_EXHAUSTED,
     errors.TooManyWaiters: Code.RESOURCE_EXHAUSTED,

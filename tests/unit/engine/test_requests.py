@@ -18,6 +18,7 @@ from restante.errors import (
     RequestNotFound,
     RequestUnknown,
     StoreUnavailable,
+    TooManyKeptRequests,
     TooManyOpenRequests,
 )
 from restante.idempotency import ANSWER_BYTES, Asked, Fate, Policy, Reply, State
@@ -247,6 +248,60 @@ async def test_a_principal_has_so_many_under_way_at_once(broker, monkeypatch):
     assert not (await broker.requests.once(asked("k9"), work)).replayed
 
 
+async def test_a_freed_key_leaves_no_paper(broker):
+    for number in range(50):
+        await broker.requests.once(asked(f"k{number}"), Work(Reply(404), Fate.FREE))
+    assert await broker.store.browse(Papers(Kind.REQUEST)) == []
+
+
+async def test_whoever_has_taken_a_key_over_keeps_it_when_it_is_freed(store, clock):
+    """A node that was taken for dead goes on, and its request has done nothing."""
+    slow, work = Work(Reply(503), Fate.FREE, held=True), Work()
+    async with (
+        Broker(store, clock) as one,
+        Broker(store, clock, unknown_requests=Policy.RUN_AGAIN) as two,
+    ):
+        first = asyncio.create_task(one.requests.once(asked(), slow))
+        await turns()
+        assert not (await two.requests.once(asked(), work)).replayed
+        slow.gate.set()
+        assert (await first).reply.status == 503
+        assert (await two.requests.once(asked(), work)).replayed
+    assert work.runs == 1
+
+
+async def test_of_a_principal_so_many_are_remembered(store, clock):
+    async def refused(broker, key):
+        with pytest.raises(TooManyKeptRequests):
+            await broker.requests.once(asked(key), Work())
+
+    async with Broker(store, clock, requests_per_principal=3) as broker:
+        for key in ("k1", "k2"):
+            await broker.requests.once(asked(key), Work())
+        await broker.requests.once(asked("k3"), Work(Reply(404), Fate.FREE))
+        await broker.requests.once(asked("k3"), Work())
+        await refused(broker, "k4")
+        assert (await broker.requests.once(asked("k1"), Work())).replayed
+        assert not (await broker.requests.once(asked("k4", who="other"), Work())).replayed
+    # It is counted in the store: a restart changes nothing.
+    async with Broker(store, clock, requests_per_principal=3) as broker:
+        await refused(broker, "k4")
+        clock.advance(RETENTION_SECONDS)
+        while await store.prune(100):
+            pass
+        assert not (await broker.requests.once(asked("k4"), Work())).replayed
+        assert list(broker.requests._counts) == [WHO]
+
+
+async def test_cookies_are_not_kept(broker):
+    reply = Reply(201, ((b"Set-Cookie", b"visit=secret"), (b"x", b"y")), b"made")
+    assert (await broker.requests.once(asked(), Work(reply))).reply == reply
+    again = await broker.requests.once(asked(), Work())
+    assert again.reply == Reply(201, ((b"x", b"y"),), b"made")
+    (paper,) = await broker.store.browse(Papers(Kind.REQUEST))
+    assert b"secret" not in paper.content
+
+
 async def crash(store, clock, work, **options):
     """A process that is killed in the middle of a request: what it had in hand is never heard of again."""
     dead = await Broker(store, clock, **options).__aenter__()
@@ -380,6 +435,33 @@ async def test_all_who_wait_for_another_node_look_together(clock):
         clock.advance(LOOK_SECONDS)
         assert [(await task).replayed for task in waiting] == [True] * 9
         assert work.runs == 1
+
+
+async def test_those_who_wait_for_different_keys_look_together(clock):
+    async with (
+        SharedStore(clock) as store,
+        Broker(store, clock) as one,
+        Broker(store, clock) as two,
+    ):
+        work = Work(held=True)
+        keys = [f"k{number}" for number in range(50)]
+        first = [asyncio.create_task(one.requests.once(asked(key), work)) for key in keys]
+        await turns()
+        again = [
+            asyncio.create_task(two.requests.once(asked(key), work, wait_seconds=30))
+            for key in keys
+        ]
+        await turns()
+        before = store.looks
+        clock.advance(LOOK_SECONDS)
+        await turns()
+        # The monitor looks as well, but never so often.
+        assert store.looks - before < len(keys) / 2
+        work.gate.set()
+        await asyncio.gather(*first)
+        clock.advance(LOOK_SECONDS)
+        assert all([(await task).replayed for task in again])
+        assert work.runs == len(keys)
 
 
 async def test_a_node_that_is_silent_is_taken_for_dead(clock):

@@ -85,6 +85,9 @@ class Answers:
             case query.PaperVersions(kind, keys):
                 there = [key for key in keys if (kind, key) in tables.papers]
                 return {key: tables.papers[kind, key].version for key in there}
+            case query.CountPapers(kind, after, before, limit):
+                count = sum(it is kind and after < key < before for it, key in tables.papers)
+                return min(count, limit)
             case query.Papers():
                 return self._papers(asked)
             case query.Unsealed(limit):

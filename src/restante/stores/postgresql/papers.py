@@ -13,7 +13,7 @@ from typing import Any, Final
 from restante.changes import AddSeals, DropPaper, PutPaper
 from restante.errors import PaperChanged
 from restante.papers import Kind, Paper
-from restante.queries import Papers
+from restante.queries import CountPapers, Papers
 from restante.stores.postgresql import seals
 from restante.stores.postgresql.arrays import argument, columns
 from restante.stores.postgresql.connections import Connection
@@ -42,7 +42,10 @@ _DROP: Final = "DELETE FROM restante.papers WHERE kind = $1 AND key = $2"
 _PAPER: Final = (
     "SELECT kind, key, version, content, expires_at FROM restante.papers WHERE kind = $1"
 )
-
+_COUNT: Final = (
+    "SELECT count(*) FROM"
+    " (SELECT FROM restante.papers WHERE kind = $1 AND key > $2 AND key < $3 LIMIT $4) AS p"
+)
 _VERSIONS: Final = "SELECT key, version FROM restante.papers WHERE kind = $1 AND key = ANY($2)"
 
 
@@ -117,6 +120,14 @@ async def versions(connection: Connection, kind: Kind, keys: Sequence[str]) -> d
     """The answer to ``PaperVersions``."""
     rows = await connection.fetch(_VERSIONS, kind.value, list(keys))
     return {key: version for key, version in rows}  # noqa: C416 (a Record is no pair to the checker)
+
+
+async def count(connection: Connection, asked: CountPapers) -> int:
+    """The answer to ``CountPapers``."""
+    found: int = await connection.fetchval(
+        _COUNT, asked.kind.value, asked.after, asked.before, asked.limit
+    )
+    return found
 
 
 async def page(connection: Connection, asked: Papers) -> list[Paper]:

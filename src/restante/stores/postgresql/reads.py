@@ -128,6 +128,8 @@ class Reads:
                 return await papers.one(self._connection, kind, key)
             case query.PaperVersions(kind, keys):
                 return await papers.versions(self._connection, kind, keys)
+            case query.CountPapers():
+                return await papers.count(self._connection, asked)
             case query.Papers():
                 return await papers.page(self._connection, asked)
             case query.Unsealed():

@@ -152,6 +152,12 @@ class Reads:
                     (kind.value, json.dumps(keys)),
                 )
                 return dict(rows)
+            case query.CountPapers(kind, after, before, limit):
+                (count,) = self._execute(
+                    "SELECT count(*) FROM (SELECT 1 FROM papers WHERE kind = ? AND key > ? AND key < ? LIMIT ?)",
+                    (kind.value, after, before, limit),
+                ).fetchone()
+                return count
             case query.Papers():
                 return self._papers(asked)
             case query.Unsealed():

@@ -10,7 +10,7 @@ from restante.changes import DropPaper, PutPaper, PutQueue
 from restante.errors import ClientNotFound, PaperChanged
 from restante.model import Queue
 from restante.papers import Kind, Paper
-from restante.queries import PaperOf, Papers, PaperVersions, QueueByName
+from restante.queries import CountPapers, PaperOf, Papers, PaperVersions, QueueByName
 from restante.testing.conformance.stage import Stage, refused
 
 
@@ -45,6 +45,19 @@ async def a_dropped_paper_is_gone_and_dropping_it_again_changes_nothing(stage: S
         assert await _paper(stage) is None
     assert [paper.key for paper in await stage.store.browse(Papers(Kind.ACT))] == ["l"]
     await stage.configure(PutPaper(_new(version=1)))
+
+
+async def papers_are_counted_within_bounds(stage: Stage) -> None:
+    await stage.configure(*(PutPaper(_new(key=key)) for key in ("a/1", "b/1", "b/2", "b/3", "c/1")))
+    for after, before, limit, number in (
+        ("b/", "b/~", 9, 3),
+        ("b/", "b/~", 2, 2),
+        ("b/1", "b/3", 9, 1),
+        ("d/", "d/~", 9, 0),
+    ):
+        counted = CountPapers(Kind.ACT, after, before, limit)
+        assert await stage.store.browse(counted) == number
+    assert await stage.store.browse(CountPapers(Kind.ALERT, "b/", "b/~", 9)) == 0
 
 
 async def papers_change_together_with_others_or_not_at_all(stage: Stage) -> None:
