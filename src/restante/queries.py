@@ -211,6 +211,13 @@ class NotificationById(Query[NotificationRecord | None], frozen=True):
     owner: str | None = None
 
 
+class PublishedWith(Query[str | None], frozen=True):
+    """The id of the notification that the publisher's idempotency key made, as long as it is remembered."""
+
+    publisher: str
+    key: str
+
+
 class BodyOf(Query[Body | None], frozen=True):
     """What was published under that id, if it was to one of the owner's queues (None: to any)."""
 

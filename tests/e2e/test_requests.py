@@ -71,10 +71,20 @@ def test_each_call_takes_a_key_or_says_why_not(mailbox: Mailbox) -> None:
     principal = {"principal": f"publisher/for-{box.name}"}
     told = box.admin.get("/v1/requests/batch", params=principal).json()
     assert told["body"] == first.text
+    post(box.publisher, "/v1/notifications", "a/key //of?paths", **batch)
+    told = box.publisher.get("/v1/requests/a%2Fkey%20%2F%2Fof%3Fpaths").json()
+    assert (told["state"], told["key"]) == ("done", "a/key //of?paths")
+    made = box.publisher.post(
+        f"/v1/queues/{box.name}/notifications", headers={"idempotency-key": "one"}, content=b"<a/>"
+    )
+    for http, asked in ((box.publisher, {}), (box.admin, principal)):
+        told = http.get("/v1/requests/one", params=asked).json()
+        assert (told["state"], told["notification"]) == ("done", made.json()["id"])
+    assert box.client.get("/v1/requests/one").status_code == 404
     for path in ("receive", "next"):
         refused = post(box.client, f"/v1/queues/{box.name}/{path}", "once")
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_header")
-    (one,) = box.receive()
+    one, *_ = box.receive()
     for _ in range(2):
         assert post(box.client, f"/v1/leases/{one['lease']}/ack", "once").status_code == 200
     for principal_ in ("shop", "nobody/shop"):

@@ -49,18 +49,19 @@ class SocketRoute(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("literal", "name", "parameter", "routes", "socket")
+    __slots__ = ("literal", "name", "parameter", "rest", "routes", "socket")
 
     def __init__(self) -> None:
         self.literal: dict[str, _Node] = {}
         self.parameter: _Node | None = None
         self.name = ""
+        self.rest = False
         self.routes: dict[str, Route] = {}
         self.socket: SocketRoute | None = None
 
 
 class Routes:
-    """A tree of path segments. ``{name}`` stands for one segment."""
+    """A tree of path segments. ``{name}`` stands for one segment, and ``{name...}`` at the end for all behind it."""
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -79,7 +80,7 @@ class Routes:
         if method != "POST" or transport is None:
             once = Once.BY_ITSELF
         self._node(path).routes[method] = Route(handler, transport, by_cookie, once)
-        self._all.append((method, path))
+        self._all.append((method, path.replace("...}", "}")))
 
     def add_socket(self, path: str, handler: SocketHandler, transport: str) -> None:
         """A WebSocket. The handler accepts it, or raises a ``RestanteError`` for its refusal before that."""
@@ -93,13 +94,14 @@ class Routes:
                 if node.parameter is None:
                     node.parameter = _Node()
                 node = node.parameter
-                node.name = part[1:-1]
+                node.rest = part.endswith("...}")
+                node.name = part.strip("{.}")
             else:
                 node = node.literal.setdefault(part, _Node())
         return node
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Every ``(method, path)`` there is."""
+        """Every ``(method, path)`` there is, as OpenAPI writes paths."""
         return iter(self._all)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
@@ -122,12 +124,16 @@ class Routes:
     def _find(self, path: str) -> tuple[_Node, dict[str, str]]:
         node = self._root
         parameters: dict[str, str] = {}
-        for part in path.split("/")[1:]:
+        parts = path.split("/")[1:]
+        for depth, part in enumerate(parts):
             below = node.literal.get(part)
             if below is None:
                 below = node.parameter
-                if below is None or not part:
+                if below is None or not (part or below.rest):
                     raise NotFound(f"there is nothing at {path[:200]}")
+                if below.rest:
+                    parameters[below.name] = "/".join(parts[depth:])
+                    return below, parameters
                 parameters[below.name] = part
             node = below
         if not node.routes and node.socket is None:

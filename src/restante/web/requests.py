@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from restante import auth
 from restante.engine.broker import Broker
-from restante.errors import Malformed
+from restante.errors import Malformed, RequestNotFound
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.once import who_of
 from restante.http.request import Request
 from restante.model import Role, check_name
-from restante.wire.request_messages import told
+from restante.queries import NotificationById, PublishedWith
+from restante.wire.request_messages import RequestOut, told, told_of_publication
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
@@ -18,10 +19,24 @@ def add_routes(routes: Routes, broker: Broker) -> None:
 
     async def get(request: Request) -> Answer:
         key = request.parameters["key"]
-        record = await broker.requests.find(_who(request), key)
-        return envelope(request, told(key, record, for_xml=request.wants_xml), "request")
+        who = _who(request)
+        try:
+            message = told(key, await broker.requests.find(who, key), for_xml=request.wants_xml)
+        except RequestNotFound:
+            published = await _published(broker, who, key)
+            if published is None:
+                raise
+            message = published
+        return envelope(request, message, "request")
 
-    routes.add("GET", "/v1/requests/{key}", get)
+    routes.add("GET", "/v1/requests/{key...}", get)
+
+
+async def _published(broker: Broker, who: str, key: str) -> RequestOut | None:
+    """What a publication with the key made: its key is kept with the notification."""
+    id = await broker.store.browse(PublishedWith(who.partition("/")[2], key))
+    record = None if id is None else await broker.store.browse(NotificationById(id))
+    return None if record is None else told_of_publication(key, record)
 
 
 def _who(request: Request) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from restante.idempotency import Record
+from restante.idempotency import Record, State
+from restante.queries import NotificationRecord
 from restante.wire import times
 from restante.wire.messages import Answered, text_of
 
 
 class RequestOut(Answered, kw_only=True):
-    """``status`` and what follows are there once it is done; the body only where it was kept and shows no secret."""
+    """``status`` and what follows are there once it is done; the body only where it was kept and shows no secret.
+
+    Of a publication, whose key was kept with it, ``notification`` says which it was, and ``method`` and what follows
+    ``ended_at`` is left out: it may have come over any transport.
+    """
 
     key: str
     state: str
-    method: str
-    path: str
     since: str
+    method: str | None = None
+    path: str | None = None
     ended_at: str | None = None
+    notification: str | None = None
     status: int | None = None
     content_type: str | None = None
     body: str | None = None
@@ -42,4 +48,12 @@ def told(key: str, record: Record, *, for_xml: bool = False) -> RequestOut:
         content_type=content_type,
         body=body,
         body_base64=body_base64,
+    )
+
+
+def told_of_publication(key: str, record: NotificationRecord) -> RequestOut:
+    """The message about a publication: what it asked for was done in one transaction."""
+    at = times.to_text(record.published_at_ms)
+    return RequestOut(
+        key=key, state=State.DONE.value, since=at, ended_at=at, notification=record.id
     )

@@ -54,6 +54,9 @@ class Answers:
                 return _page(tables.webhooks, after, limit)
             case query.NotificationById():
                 return self._notification(asked)
+            case query.PublishedWith(publisher, key):
+                keyed = tables.idempotency.get((publisher, key))
+                return None if keyed is None else keyed[1].id
             case query.BodyOf():
                 found = self._owned(asked.id, asked.owner)
                 return None if found is None else query.Body(found.content_type, found.body)

@@ -104,6 +104,12 @@ class Reads:
                 return [_decode_webhook(row[0]) for row in rows]
             case query.NotificationById():
                 return await self._notification(asked)
+            case query.PublishedWith(publisher, key):
+                row = await first(
+                    "SELECT id FROM restante.idempotency WHERE publisher = $1 AND key = $2",
+                    *(publisher, key),
+                )
+                return None if row is None else row[0]
             case query.BodyOf():
                 return await watching.body(asked)
             case query.ReceiptCounts(ids):

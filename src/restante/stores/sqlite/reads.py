@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -23,8 +22,8 @@ from restante.model import (
     State,
     Subscription,
 )
-from restante.papers import Kind, Paper
 from restante.stores.sqlite.ledger import Ledger
+from restante.stores.sqlite.papers import PaperReads
 from restante.stores.sqlite.seals import SealReads
 from restante.stores.sqlite.upkeep import selection_sql
 from restante.timeline import Timeline
@@ -55,8 +54,6 @@ _FIRST_DEAD: Final = (
     "(SELECT * FROM deliveries WHERE queue = ? AND state = 4 AND seq > ? ORDER BY seq LIMIT ?) d"
     " JOIN notifications n ON n.n = d.notification"
 )
-# Bytes, whatever somebody else has written there.
-_PAPER: Final = "SELECT kind, key, version, CAST(content AS BLOB), expires_at FROM papers"
 
 
 class Reads:
@@ -65,6 +62,7 @@ class Reads:
     def __init__(self, connection: apsw.Connection, timeline: Timeline) -> None:
         self._execute: Callable[..., Any] = connection.execute
         self._ledger = Ledger(connection)
+        self._papers = PaperReads(connection)
         self._seals = SealReads(connection)
         self._timeline = timeline
 
@@ -118,6 +116,13 @@ class Reads:
                 return [_decode_webhook(webhook) for (webhook,) in rows]
             case query.NotificationById():
                 return self._notification(asked)
+            case query.PublishedWith(publisher, key):
+                row = self._execute(
+                    "SELECT n.id FROM idempotency i JOIN notifications n ON n.n = i.notification"
+                    " WHERE i.publisher = ? AND i.key = ?",
+                    (publisher, key),
+                ).fetchone()
+                return None if row is None else row[0]
             case query.BodyOf(id, owner):
                 return self._body(id, owner)
             case query.ReceiptCounts(ids):
@@ -141,25 +146,13 @@ class Reads:
             case query.Receipts():
                 return self._receipts(asked)
             case query.PaperOf(kind, key):
-                row = self._execute(
-                    f"{_PAPER} WHERE kind = ? AND key = ?", (kind.value, key)
-                ).fetchone()
-                return None if row is None else _paper(row)
+                return self._papers.one(kind, key)
             case query.PaperVersions(kind, keys):
-                rows = self._execute(
-                    "SELECT key, version FROM papers WHERE kind = ?"
-                    " AND key IN (SELECT value FROM json_each(?))",
-                    (kind.value, json.dumps(keys)),
-                )
-                return dict(rows)
-            case query.CountPapers(kind, after, before, limit):
-                (count,) = self._execute(
-                    "SELECT count(*) FROM (SELECT 1 FROM papers WHERE kind = ? AND key > ? AND key < ? LIMIT ?)",
-                    (kind.value, after, before, limit),
-                ).fetchone()
-                return count
+                return self._papers.versions(kind, keys)
+            case query.CountPapers():
+                return self._papers.count(asked)
             case query.Papers():
-                return self._papers(asked)
+                return self._papers.page(asked)
             case query.Unsealed():
                 return self._seals.unsealed(asked)
             case query.PrunedTo(name):
@@ -387,15 +380,6 @@ class Reads:
         )
         return [query.ReasonCount(*row) for row in rows]
 
-    def _papers(self, asked: query.Papers) -> list[Paper]:
-        bound, before = ("AND key < ?", (asked.before,)) if asked.before else ("", ())
-        order = "DESC" if asked.newest_first else "ASC"
-        rows = self._execute(
-            f"{_PAPER} WHERE kind = ? AND key > ? {bound} ORDER BY key {order} LIMIT ?",
-            (asked.kind.value, asked.after, *before, asked.limit),
-        )
-        return [_paper(row) for row in rows]
-
     def _dead(self, asked: query.DeadLetters) -> list[query.DeadLetter]:
         condition, values = selection_sql(asked.selection)
         found = []
@@ -493,13 +477,6 @@ class Reads:
 
 def _names(names: Sequence[str]) -> str:
     return msgspec.json.encode(names).decode()
-
-
-def _paper(row: tuple[Any, ...]) -> Paper:
-    kind, key, version, content, expires_at_ms = row
-    return Paper(
-        kind=Kind(kind), key=key, version=version, content=content, expires_at_ms=expires_at_ms
-    )
 
 
 def _key(row: tuple[Any, ...]) -> Key:

@@ -7,7 +7,7 @@ import hashlib
 from restante.changes import AddClient, PutQueue
 from restante.errors import IdempotencyKeyReused, QueueNotFound
 from restante.model import Appended, Client, Outcome, Place, Queue, State
-from restante.queries import NotificationById
+from restante.queries import NotificationById, PublishedWith
 from restante.testing.conformance.stage import SHOP, Stage, refused, seqs
 
 
@@ -137,6 +137,15 @@ async def the_same_key_and_another_body_is_refused(stage: Stage) -> None:
     await stage.publish(b"<a/>", idempotency_key="k")
     await refused(IdempotencyKeyReused, stage.publish(b"<b/>", idempotency_key="k"))
     assert (await stage.figures()).published == 1
+
+
+async def what_a_key_made_can_be_asked_for(stage: Stage) -> None:
+    await stage.put_queue("b")
+    assert await stage.store.browse(PublishedWith("shop", "k")) is None
+    first = await stage.publish(b"<a/>", queues=("acme", "b"), idempotency_key="k")
+    await stage.publish(b"<a/>", idempotency_key="another")
+    assert await stage.store.browse(PublishedWith("shop", "k")) == first.id
+    assert await stage.store.browse(PublishedWith("another", "k")) is None
 
 
 async def keys_of_two_publishers_are_two_keys(stage: Stage) -> None:
