@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,30 @@ def test_a_webhook_that_is_off_is_told_of(watch: Watch, mailbox: Mailbox) -> Non
     until(lambda: "RestanteWebhookDisabled" in watch.firing())
     assert mailbox.client.delete(hook).is_success
     until(lambda: "RestanteWebhookDisabled" not in watch.firing())
+
+
+def test_a_log_that_cannot_be_written_is_told_of(
+    watch: Watch, node: Service, mailbox: Mailbox
+) -> None:
+    until(lambda: watch.value("restante_ready") == 1)
+    refusing = (
+        "CREATE TRIGGER refusing BEFORE INSERT ON seals BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+    restarted(node, refusing)
+    mailbox.publish()
+    until(lambda: "RestanteLogFailing" in watch.firing())
+    assert watch.value("restante_log_failing") == 1
+    restarted(node, "DROP TRIGGER refusing")
+    until(lambda: "RestanteLogFailing" not in watch.firing())
+
+
+def restarted(node: Service, statement: str) -> None:
+    """With something done to its store meanwhile."""
+    assert node.end(signal.SIGTERM) == 0
+    with closing(sqlite3.connect(node.data / "restante.db")) as store:
+        store.execute(statement)
+        store.commit()
+    node.start()
 
 
 def test_a_node_that_is_gone_is_told_of(watch: Watch, node: Service) -> None:
