@@ -6,6 +6,7 @@ which run of which process has it, so that one that was crashed in is never take
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 from typing import Final
@@ -177,12 +178,22 @@ def fingerprint_of(
 
 
 def key_of_header(value: str) -> str:
-    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare. ``InvalidHeader``."""
+    """The key as the draft has it, a quoted structured-field string (RFC 8941), or bare. ``InvalidHeader``.
+
+    ``value`` is read as Latin-1. A key in UTF-8 is the same as in a path or in a message.
+    """
+    with contextlib.suppress(UnicodeDecodeError):
+        value = value.encode("latin-1").decode()
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if not value:
         raise InvalidHeader("idempotency-key must not be empty")
     return value
+
+
+def publishers_name(who: str) -> str:
+    """Under what name a store keeps the keys of publications: a publisher's own, else the principal, ``role/name``."""
+    return who.removeprefix("publisher/")
 
 
 def check_key(key: str) -> str:

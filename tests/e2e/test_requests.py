@@ -81,6 +81,20 @@ def test_each_call_takes_a_key_or_says_why_not(mailbox: Mailbox) -> None:
         told = http.get("/v1/requests/one", params=asked).json()
         assert (told["state"], told["notification"]) == ("done", made.json()["id"])
     assert box.client.get("/v1/requests/one").status_code == 404
+    # Of the same name, and another principal.
+    namesake = {"role": "publisher", "name": box.name}
+    key = box.admin.post("/v1/keys", json=namesake).json()["key"]
+    with box.service.caller(key) as publisher:
+        hidden = f"commande-\u00e9-{box.name}"
+        headers = {b"idempotency-key": hidden.encode()}
+        path = f"/v1/queues/{box.name}/notifications"
+        assert publisher.post(path, headers=headers, content=b"<a/>").status_code == 201
+        assert publisher.get(f"/v1/requests/{hidden}").json()["state"] == "done"
+        assert box.client.get(f"/v1/requests/{hidden}").status_code == 404
+        asked = {"principal": f"client/{box.name}"}
+        assert box.admin.get(f"/v1/requests/{hidden}", params=asked).status_code == 404
+        # An administrator's keys are its own, too.
+        assert box.admin.post(path, headers=headers, content=b"<b/>").status_code == 201
     for path in ("receive", "next"):
         refused = post(box.client, f"/v1/queues/{box.name}/{path}", "once")
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_header")

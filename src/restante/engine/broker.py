@@ -40,7 +40,7 @@ from restante.engine.waiting import Waiting
 from restante.engine.wakeups import Wakeups
 from restante.engine.webhooks import WebhookDesk
 from restante.errors import LeaseNotFound, Malformed, RestanteError
-from restante.idempotency import Policy
+from restante.idempotency import Policy, publishers_name
 from restante.model import (
     BATCH,
     Actor,
@@ -291,7 +291,11 @@ class Broker:
         if publication.idempotency_key:
             target = f"{publication.queue}\n{publication.topic}\n{publication.content_type}\n"
             fingerprint = hashlib.sha256(target.encode() + digest).digest()
-            idempotency = Idempotency(actor.name, publication.idempotency_key, fingerprint)
+            idempotency = Idempotency(
+                publishers_name(f"{actor.role.value}/{actor.name}"),
+                publication.idempotency_key,
+                fingerprint,
+            )
         draft = Draft(
             id=new_id(self.clock.wall_ms()),
             queues=(publication.queue,) if publication.queue else queues,

@@ -9,6 +9,7 @@ from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.once import who_of
 from restante.http.request import Request
+from restante.idempotency import publishers_name
 from restante.model import Role, check_name
 from restante.queries import NotificationById, PublishedWith
 from restante.wire.request_messages import RequestOut, told, told_of_publication
@@ -34,7 +35,7 @@ def add_routes(routes: Routes, broker: Broker) -> None:
 
 async def _published(broker: Broker, who: str, key: str) -> RequestOut | None:
     """What a publication with the key made: its key is kept with the notification."""
-    id = await broker.store.browse(PublishedWith(who.partition("/")[2], key))
+    id = await broker.store.browse(PublishedWith(publishers_name(who), key))
     record = None if id is None else await broker.store.browse(NotificationById(id))
     return None if record is None else told_of_publication(key, record)
 
