@@ -42,7 +42,7 @@ from restante.openid import OpenId
 from restante.ports import Store
 from restante.process import LEAVE_SECONDS, Listening, raise_file_limit, run
 from restante.queries import Keys, Webhooks
-from restante.telling import alerting_of, sending_heads, telling
+from restante.telling import alerting_of, known_heads, sending_heads, telling
 from restante.transports import events, longpoll, websocket
 from restante.urls import folder_of, folder_url, open_store, open_waker
 from restante.web import (
@@ -262,6 +262,7 @@ async def serve(config: Config, on_ready: OnReady) -> int:
                 alerting=alerting_of(config),
                 log_keys=load_log_keys(config.ledger_key_file or config.data / LEDGER_KEY_FILE),
                 ledger_head_seconds=config.ledger_head_seconds,
+                ledger_heads=known_heads(config),
             ) as broker,
             _calling(broker, config.shutdown_seconds),
             telling(broker, config, _AGENT),

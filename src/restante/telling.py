@@ -91,6 +91,11 @@ async def _webhook(broker: Broker, config: Config, agent: str) -> AsyncIterator[
         yield sender
 
 
+def known_heads(config: Config) -> list[str]:
+    """The heads that were sent to a file last. ``ConfigurationError``."""
+    return [] if config.ledger_head_file is None else heads.of_file(config.ledger_head_file)
+
+
 @contextlib.asynccontextmanager
 async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIterator[None]:
     """Send heads of the log of receipts wherever the configuration says. ``ConfigurationError`` as for ``telling``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -90,6 +90,7 @@ class Broker:
         act_retention_seconds: int = ACT_RETENTION_SECONDS,
         log_keys: LogKeys = NO_KEYS,
         ledger_head_seconds: float = HEAD_SECONDS,
+        ledger_heads: Iterable[str] = (),
         request_retention_seconds: float = RETENTION_SECONDS,
         unknown_requests: Policy = Policy.REFUSE,
         requests_per_principal: int = KEPT_REQUESTS,
@@ -119,7 +120,9 @@ class Broker:
         self.webhooks = WebhookDesk(self, keyring, webhook_allow)
         self.membership = Membership(self, node or NodeName())
         self.jobs = Jobs(self)
-        self.log = ReceiptLog(store, clock, self.membership.id, log_keys, ledger_head_seconds)
+        self.log = ReceiptLog(
+            store, clock, self.membership.id, log_keys, ledger_head_seconds, ledger_heads
+        )
         self.waiting = Waiting(self)
         self.groups = Groups(self)
         self.operations = Operations(self)

@@ -9,8 +9,9 @@ has sealed a moment ago. Receipts are sealed behind their commit: nothing on the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -85,7 +86,8 @@ class _Edge(msgspec.Struct):
 class ReceiptLog:
     """``keys`` sign heads: without any this node seals nothing, and only tells of what others have sealed.
 
-    A log that none of them has signed, and none of those before them, is not gone on with.
+    A log that none of them has signed, and none of those before them, is not gone on with, nor one that is not the
+    continuation of what this node has signed, seen, or been given in ``heads`` as signed before.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class ReceiptLog:
         node: str,
         keys: LogKeys = NO_KEYS,
         head_seconds: float = HEAD_SECONDS,
+        heads: Iterable[str] = (),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -102,6 +105,7 @@ class ReceiptLog:
         self._keys = keys
         self._head_ms = int(head_seconds * 1_000)
         self._edge: _Edge | None = None
+        self._known = _newest(heads, keys)
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._posts: list[HeadPost] = []
@@ -163,6 +167,7 @@ class ReceiptLog:
         self._edge = None
         await self._store.configure(changes)
         self._edge, self.size = after, after.state.size
+        self._known[after.state.origin] = after.state.head
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -233,6 +238,8 @@ class ReceiptLog:
     async def _load(self) -> _Edge:
         paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
         if paper is None:
+            if self._known:
+                raise LogDamaged("the log is gone, of which this node knows heads")
             new = LogState(
                 origin=self._keys.signers[0].verifier.name,
                 size=0,
@@ -245,6 +252,8 @@ class ReceiptLog:
         state = _decoded(decode_state, paper)
         tiles = await self._tiles(functools.partial(root, state.size))
         self._check(state, tiles)
+        await self._check_known(state)
+        self._known[state.origin] = state.head
         self.size = state.size
         return _Edge(state, paper.version, tiles)
 
@@ -257,6 +266,20 @@ class ReceiptLog:
             raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
         if head != state.head or found != state.root:
             raise LogDamaged("the head of the log is not what was signed over its hashes")
+
+    async def _check_known(self, state: LogState) -> None:
+        """What was signed once is not signed otherwise: an older state of the log was signed, too."""
+        known = self._known.get(state.origin)
+        if known is None:
+            return
+        if state.size < known.size:
+            raise LogDamaged(f"the log has {state.size} receipts, and had {known.size}")
+        try:
+            found = await self._computed(functools.partial(root, known.size))
+        except Damaged as error:
+            raise LogDamaged(f"the log cannot be gone on with: {error}") from error
+        if found != known.root:
+            raise LogDamaged(f"the log is another than at {known.size} receipts")
 
     async def _tell_keys(self) -> None:
         """Have the keys on record before anything is signed with them."""
@@ -365,6 +388,17 @@ async def _hashed(page: UnsealedPage) -> list[bytes]:
     if sum(map(len, entries)) < _LARGE_BYTES:
         return list(map(leaf_hash, entries))
     return await asyncio.to_thread(lambda: list(map(leaf_hash, entries)))
+
+
+def _newest(checkpoints: Iterable[str], keys: LogKeys) -> dict[str, TreeHead]:
+    """The largest of these heads that the keys have signed, by origin."""
+    newest: dict[str, TreeHead] = {}
+    for checkpoint in checkpoints:
+        origin = checkpoint.partition("\n")[0]
+        with contextlib.suppress(NotSigned):
+            head = of_note(checkpoint, origin, keys.trusted)
+            newest[origin] = max(head, newest.get(origin, head))
+    return newest
 
 
 def _decoded(decode: Callable[[bytes], T], paper: Paper) -> T:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from restante.errors import ConfigurationError
 from restante.model import SYSTEM, Actor, Appended, Publication
-from restante.wire.checkpoints import CONTENT_TYPE
+from restante.wire.checkpoints import CONTENT_TYPE, notes_of
 
 TYPE: Final = "restante.ledger.head"
 """The attribute ``type`` of a head that is a notification."""
+LAST_BYTES: Final = 65_536
+"""Of a file, in which the newest heads are."""
 Publish = Callable[[Publication, Actor], Awaitable[Appended]]
 
 
@@ -40,9 +45,30 @@ def to_queue(queue: str, publish: Publish) -> Callable[[str], Awaitable[None]]:
     return tell
 
 
+def of_file(path: Path) -> list[str]:
+    """The last heads of a file, none where there is no file yet. ``ConfigurationError`` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - LAST_BYTES, 0))
+            return notes_of(file.read().decode(errors="replace"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+
+
 def _append(path: Path, checkpoint: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    with os.fdopen(handle, "a", encoding="utf-8") as file:
-        file.write(f"{checkpoint}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        # What a crash cut off is kept apart from what comes behind it.
+        between = "" if not size or os.pread(handle, 2, max(size - 2, 0)) == b"\n\n" else "\n\n"
+        data = f"{between}{checkpoint}\n".encode()
+        try:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise

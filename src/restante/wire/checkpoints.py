@@ -37,6 +37,10 @@ _ID_BYTES: Final = 4
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _DASH: Final = "\u2014 "
 _PRIVATE: Final = "PRIVATE+KEY+"
+_SIGNED: Final = rf"{_DASH}[^ \n]+ (?:[A-Za-z0-9+/]{{4}}){{22,}}(?:[A-Za-z0-9+/]{{2,3}}={{1,2}})?\n"
+_NOTE: Final = re.compile(
+    rf"^(?:(?!{_DASH})[^\n]+\n){{1,16}}\n(?:{_SIGNED}){{1,{SIGNATURES}}}", re.MULTILINE
+)
 
 
 class NotSigned(Exception):
@@ -190,6 +194,11 @@ def of_note(note: str, origin: str, trusted: Iterable[VerifierKey]) -> TreeHead:
     if not signed:
         raise NotTrusted("no key that is trusted has signed it")
     return _head(text, origin)
+
+
+def notes_of(text: str) -> list[str]:
+    """The signed notes of a file, with empty lines between them. What is not signed, as one cut off, is passed over."""
+    return _NOTE.findall(f"{text}\n")
 
 
 def _head(text: str, origin: str) -> TreeHead:

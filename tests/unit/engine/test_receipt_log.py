@@ -8,7 +8,7 @@ import pytest
 from tests.unit.engine.house import turns
 
 from restante import merkle
-from restante.changes import AddSeals, PutPaper
+from restante.changes import AddSeals, DropPaper, PutPaper
 from restante.engine.log_export import LogExport
 from restante.engine.receipt_log import SEAL_SECONDS, STEP_RECEIPTS, ReceiptLog
 from restante.errors import (
@@ -28,7 +28,7 @@ from restante.receipt_log import STATE_KEY, decode_state, encode_state, tile_key
 from restante.stores.memory import MemoryStore
 from restante.testing.conformance.stage import Stage
 from restante.wire import proofs
-from restante.wire.checkpoints import LogKeys, SignerKey, of_note, to_note
+from restante.wire.checkpoints import LogKeys, SignerKey, TreeHead, of_note, to_note
 
 KEY = SignerKey("receipts.example", b"\x01" * 32)
 NEXT = SignerKey("receipts.example/2", b"\x02" * 32)
@@ -295,6 +295,58 @@ async def test_a_log_that_somebody_else_has_written_is_not_gone_on_with(stage):
     keys = LogKeys((NEXT,), (KEY.verifier,))
     await seal_all(ReceiptLog(stage.store, stage.clock, "one", keys))
     assert (await audit(stage, trusted=(NEXT.verifier, KEY.verifier))).findings == []
+
+
+async def state_paper(stage):
+    return await stage.store.browse(PaperOf(Kind.LOG, STATE_KEY))
+
+
+async def test_what_was_signed_once_is_not_signed_otherwise(stage):
+    log = log_of(stage)
+    await publish(stage, 2)
+    await seal_all(log)
+    earlier = (await state_paper(stage)).content
+    await publish(stage, 3)
+    await seal_all(log)
+    newest = (await log.state()).checkpoint
+
+    async def refuses(**known):
+        await publish(stage)
+        with pytest.raises(PaperChanged):
+            await log.step()
+        for one in (log, log_of(stage, **known)):
+            with pytest.raises(LogDamaged):
+                await one.step()
+
+    # An older state, which was signed too, is put back.
+    await stage.configure(PutPaper(Paper(kind=Kind.LOG, key=STATE_KEY, content=earlier)))
+    await refuses(heads=["no head", newest])
+    # The log is put away, so that another begins.
+    await stage.configure(DropPaper(Kind.LOG, STATE_KEY))
+    for one in (log, log_of(stage, heads=[newest])):
+        with pytest.raises(LogDamaged):
+            await one.step()
+
+
+async def test_a_log_goes_on_where_it_continues_what_is_known_of_it(stage):
+    log = log_of(stage)
+    await publish(stage, 300)
+    await seal_all(log)
+    head = (await log.state()).checkpoint
+    await publish(stage, 300)
+    await seal_all(log)
+    await publish(stage, 1)
+    await seal_all(log_of(stage, heads=[head, (await log.state()).checkpoint]))
+    assert (await log.state()).size == 601
+    # A head of another history, that the key has signed once.
+    other = to_note(KEY.verifier.name, TreeHead(300, bytes(32), 0), [KEY])
+    await publish(stage, 1)
+    with pytest.raises(LogDamaged, match="another"):
+        await log_of(stage, heads=[other]).step()
+    # What somebody else has signed says nothing.
+    strange = to_note(KEY.verifier.name, TreeHead(900, bytes(32), 0), [NEXT])
+    await seal_all(log_of(stage, heads=[strange]))
+    assert (await log.state()).size == 602
 
 
 async def test_what_is_quiet_for_long_is_sound_still(stage):
