@@ -8,6 +8,7 @@ its place: what was edited, deleted, inserted, cut off, or told in two ways. Pur
 from __future__ import annotations
 
 import base64
+import contextlib
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -19,7 +20,15 @@ from restante.merkle import HASH_BYTES, TILE_WIDTH, Damaged, Tile, grown, leaf_h
 from restante.receipt_log import Seal
 from restante.wire import log_lines, times
 from restante.wire.checkpoints import NotSigned, NotTrusted, TreeHead, VerifierKey, of_note
-from restante.wire.log_lines import Line, LogLine, QueueLine, ReceiptLine, SealLine, TileLine
+from restante.wire.log_lines import (
+    Line,
+    LogLine,
+    PrunedLine,
+    QueueLine,
+    ReceiptLine,
+    SealLine,
+    TileLine,
+)
 from restante.wire.receipts import GENESIS, chain
 
 TOLD: Final = 100
@@ -45,7 +54,8 @@ class Finding(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """``pruned`` receipts are not kept any more, and have their hashes in the log; ``unsealed`` ones are new.
 
-    ``unjudged`` heads are signed by keys that were not given.
+    ``unjudged`` heads that the store kept are signed by keys that were not given. ``unproved`` of the pruned receipts
+    are gone by the word of the database alone, since nobody said how long receipts had to be kept.
 
     ``signed_by`` is None where the log was checked against its own keys alone, which proves nothing to anybody.
     """
@@ -53,6 +63,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     head: TreeHead | None
     receipts: int
     pruned: int
+    unproved: int
     unsealed: int
     heads: int
     unjudged: int
@@ -81,6 +92,10 @@ class _Queue:
     def __init__(self, line: QueueLine) -> None:
         self.name = line.name
         self.pruned: int | None = None
+        self.read_ms = 0
+        """When the last of its lines was read."""
+        self.newest_ms = 0
+        """The time of its newest receipt that is not in the log."""
         self.retention_ms = line.receipt_retention_seconds * 1_000
         self.seals: list[Seal] = []
         self.at = 0
@@ -102,7 +117,8 @@ class LogAuditor:
     """Is told line after line, then asked for its verdict.
 
     ``trusted`` are keys that one holds; without any the log's own are taken. ``heads`` are checkpoints that were kept
-    elsewhere. ``retention_seconds`` is how long receipts had to be kept; None: as long as their queues say.
+    elsewhere. ``retention_seconds`` is how long receipts had to be kept; None: as long as their queues say. ``now_ms``,
+    by one's own clock, is when the export had been taken at the latest.
     """
 
     def __init__(
@@ -110,8 +126,10 @@ class LogAuditor:
         trusted: Collection[VerifierKey] = (),
         heads: Sequence[str] = (),
         retention_seconds: int | None = None,
+        now_ms: int | None = None,
     ) -> None:
         self._retention_seconds = retention_seconds
+        self._now_ms = now_ms
         self._trusted = list(trusted)
         self._given = bool(trusted)
         self._elsewhere = list(heads)
@@ -126,6 +144,7 @@ class LogAuditor:
         self._tiles: dict[Tile, bytes] = {}
         self._kept: list[str] = []
         self._queue: _Queue | None = None
+        self._last_name = ""
         self._pruned_queues: list[_Queue] = []
         self._receipts = self._pruned = self._unsealed = 0
         self._ended = False
@@ -138,7 +157,7 @@ class LogAuditor:
         self._lines += 1
         try:
             self._look(log_lines.decode(text))
-        except (msgspec.DecodeError, UnicodeDecodeError, Malformed) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Malformed) as error:
             after = f", behind {self._queue.name}~{self._queue.last}" if self._queue else ""
             why = str(error) if isinstance(error, Malformed) else "it is no line of an export"
             self._find("damage", f"line {self._lines}{after}", why)
@@ -159,7 +178,7 @@ class LogAuditor:
         elif line.end is not None:
             self._ended = True
         elif line.pruned is not None:
-            self._of_queue().pruned = line.pruned.to
+            self._end_of_queue(line.pruned)
         elif line.damage is not None:
             self._find("damage", line.damage.where, "it is not what Restante writes")
         else:
@@ -178,6 +197,7 @@ class LogAuditor:
             head=self._head,
             receipts=self._receipts,
             pruned=self._pruned,
+            unproved=self._pruned if self._retention_seconds is None else 0,
             unsealed=self._unsealed,
             heads=len(self._kept) + len(self._elsewhere) - self._unjudged,
             unjudged=self._unjudged,
@@ -197,7 +217,7 @@ class LogAuditor:
         if self._log is not None:
             raise Malformed("an export has one beginning")
         self._log = line
-        self._at_ms = times.to_ms(line.at)
+        self._at_ms = self._time_of(line.at, "the beginning of the export")
         if not self._given:
             try:
                 self._trusted = [VerifierKey.parse(text) for text in line.keys]
@@ -214,6 +234,8 @@ class LogAuditor:
                 "the head of the log",
                 f"it is of {self._head.size} receipts, and the log says that it has {line.size}",
             )
+        # What is signed was there: an export that says it is older hides nothing by that.
+        self._at_ms = max(self._at_ms, self._head.at_ms)
         size = self._head.size
         if size > LEAVES:
             self._find("damage", "the head of the log", f"it is of more than {LEAVES:,} receipts")
@@ -228,9 +250,28 @@ class LogAuditor:
     def _begin(self, line: QueueLine) -> None:
         self._close()
         self._queue = _Queue(line)
+        if line.name <= self._last_name:
+            self._find("insertion", f"queue {line.name}", f"it comes behind {self._last_name}")
+        self._last_name = line.name
+
+    def _end_of_queue(self, line: PrunedLine) -> None:
+        queue = self._of_queue()
+        queue.pruned = line.to
+        where = f"the end of queue {queue.name}"
+        queue.read_ms = max(self._time_of(line.at, where), self._at_ms)
+        if queue.newest_ms > queue.read_ms + LATE_MS:
+            where = f"a receipt of {queue.name} that is not in the log"
+            self._find("insertion", where, "it is of a time that had not come")
+
+    def _time_of(self, text: str, where: str) -> int:
+        at_ms = times.to_ms(text)
+        if self._now_ms is not None and at_ms > self._now_ms + LATE_MS:
+            self._find("edit", where, "it is said to be of a time that has not come")
+            return self._now_ms
+        return at_ms
 
     def _seal(self, line: SealLine) -> None:
-        queue = self._of_queue()
+        queue = self._of_queue(begun=False)
         seal = Seal(queue.name, line.first, line.count, line.place)
         after = queue.seals[-1] if queue.seals else None
         if seal.count < 1 or seal.place < 0 or seal.first < 1:
@@ -279,7 +320,7 @@ class LogAuditor:
     def _put(self, queue: _Queue, head: _EntryHead, entry: bytes, where: str) -> None:
         place = queue.place_of(head.number)
         if place is None:
-            self._unsealed += 1
+            self._is_unsealed(queue, head)
             if queue.at < len(queue.seals):
                 self._find("edit", where, "nothing says where in the log it is")
             elif _is_before(head.at, self._at_ms - LATE_MS):
@@ -289,11 +330,16 @@ class LogAuditor:
             self._known[place] = 1
         else:
             # Sealed since the head was read; or the head was taken back.
-            self._unsealed += 1
+            self._is_unsealed(queue, head)
             if _is_before(head.at, self._at_ms - LATE_MS):
                 self._find(
                     "truncation", where, "it is not new, and the head of the log is without it"
                 )
+
+    def _is_unsealed(self, queue: _Queue, head: _EntryHead) -> None:
+        self._unsealed += 1
+        with contextlib.suppress(Malformed):
+            queue.newest_ms = max(queue.newest_ms, times.to_ms(head.at))
 
     def _tile(self, line: TileLine) -> None:
         self._close()
@@ -308,10 +354,13 @@ class LogAuditor:
             self._find("insertion", _named(tile), "it is there twice")
         self._tiles[tile] = hashes
 
-    def _of_queue(self) -> _Queue:
-        if self._queue is None:
+    def _of_queue(self, *, begun: bool = True) -> _Queue:
+        queue = self._queue
+        if queue is None:
             raise Malformed("that line belongs to a queue, and there is none before it")
-        return self._queue
+        if queue.pruned is not None or (queue.last and not begun):
+            raise Malformed("that line is out of order")
+        return queue
 
     def _close(self) -> None:
         """The lines of a queue are over."""
@@ -364,7 +413,7 @@ class LogAuditor:
         kept_ms = queue.retention_ms
         if self._retention_seconds is not None:
             kept_ms = self._retention_seconds * 1_000
-        since_ms = self._at_ms - kept_ms + LATE_MS
+        since_ms = queue.read_ms - kept_ms + LATE_MS
         for seal in queue.seals:
             if seal.first >= queue.first:
                 break
@@ -454,9 +503,11 @@ class LogAuditor:
         whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
         try:
             other = of_note(note, log.origin, self._trusted)
-        except NotTrusted:
+        except NotTrusted as error:
             # By a key of another time: for whoever holds that one.
             self._unjudged += 1
+            if not kept:
+                self._find("damage", whose, f"{error}: it says nothing without that key")
             return None
         except NotSigned as error:
             self._find("edit" if kept else "fork", whose, str(error))

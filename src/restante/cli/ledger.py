@@ -164,11 +164,13 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     if proof is not None:
         _check_proof(proof, trusted, json=json)
         return
+    from restante.clock import SystemClock
     from restante.log_audit import LogAuditor
 
     known = [note for path in heads or [] for note in _notes(path)]
     lines = _lines(file, store, url, key, data)
-    verdict = asyncio.run(_audit(lines, LogAuditor(trusted, known, retention_seconds)))
+    auditor = LogAuditor(trusted, known, retention_seconds, SystemClock().wall_ms())
+    verdict = asyncio.run(_audit(lines, auditor))
     if json:
         output.emit(verdict)
     else:
@@ -191,6 +193,11 @@ def _tell(verdict: Verdict) -> None:
         f"looked at {verdict.receipts:,} receipts and {verdict.heads:,} heads;"
         f" {verdict.pruned:,} are past their time, {verdict.unsealed:,} too new for the log"
     )
+    if verdict.unproved:
+        output.note(
+            f"{verdict.unproved:,} receipts are gone, and the store's own rows say why:"
+            " --retention-seconds says how long they had to be kept."
+        )
     if verdict.unjudged:
         output.note(f"{verdict.unjudged:,} heads are signed by keys that --trust does not name.")
     if verdict.signed_by is None:
@@ -304,21 +311,14 @@ def _trusted(given: Sequence[str]) -> list[VerifierKey]:
     return found
 
 
-def _notes(path: Path) -> Iterator[str]:
-    """The heads of a file, with an empty line behind each but the last."""
-    text = _read(path).decode(errors="replace")
-    lines: list[str] = []
-    signed = False
-    for line in text.splitlines():
-        if signed and not line.startswith("\u2014"):
-            yield "".join(lines)
-            lines, signed = [], False
-            if not line:
-                continue
-        lines.append(f"{line}\n")
-        signed = line.startswith("\u2014")
-    if lines:
-        yield "".join(lines)
+def _notes(path: Path) -> list[str]:
+    """The heads of a file, with empty lines between them. ``Malformed`` where it has none."""
+    from restante.wire.checkpoints import notes_of
+
+    notes = notes_of(_read(path).decode(errors="replace"))
+    if not notes:
+        raise Malformed(f"{path} has no signed heads")
+    return notes
 
 
 def _read(path: Path) -> bytes:

@@ -96,7 +96,8 @@ class LogExport:
             return Exported(lines, f"{_RECEIPTS}/{queue}/{page.next}")
         # Behind them: what was let go of meanwhile is told with what was before.
         pruned = await self._store.browse(PrunedTo(queue))
-        return Exported([*lines, log_lines.of_pruned(pruned)], f"{_QUEUES}/{queue}")
+        end = log_lines.of_pruned(pruned, self._clock.wall_ms())
+        return Exported([*lines, end], f"{_QUEUES}/{queue}")
 
     async def _tiles(self, after: str) -> Exported:
         papers = await self._store.browse(Papers(Kind.LOG_TILE, after, limit=_TILES))

@@ -4,7 +4,7 @@
     {"queue":{"name":"acme","receipt_retention_seconds":31536000}}
     {"seal":{"first":1,"count":3,"place":0}}
     {"receipt":{"digest":"b06e...","entry":{"at":"2026-11-30T12:00:00.000Z", ...}}}
-    {"pruned":{"to":0}}
+    {"pruned":{"to":0,"at":"..."}}
     {"tile":{"level":0,"number":0,"hashes":"..."}}
     {"head":{"checkpoint":"..."}}
     {"end":{}}
@@ -51,9 +51,10 @@ class QueueLine(msgspec.Struct, frozen=True):
 
 
 class PrunedLine(msgspec.Struct, frozen=True):
-    """Behind a queue's receipts: those up to number ``to`` were past their time."""
+    """Behind a queue's receipts: those up to number ``to`` were past their time when it was read, ``at``."""
 
     to: int
+    at: str
 
 
 class DamageLine(msgspec.Struct, frozen=True):
@@ -117,8 +118,8 @@ def of_queue(queue: Queue) -> bytes:
     return _encode(Line(queue=QueueLine(queue.name, retention)))
 
 
-def of_pruned(to: int) -> bytes:
-    return _encode(Line(pruned=PrunedLine(to)))
+def of_pruned(to: int, at_ms: int) -> bytes:
+    return _encode(Line(pruned=PrunedLine(to, times.to_text(at_ms))))
 
 
 def of_damage(where: str) -> bytes:
@@ -144,7 +145,7 @@ def _is_document(entry: bytes) -> bool:
         return False
     try:
         _decode_any(entry)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

@@ -64,7 +64,7 @@ def read(data: bytes) -> Proof:
     """The proof as it is written, unchecked. ``NotProved`` for what is none."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NotProved("it is no proof of a receipt") from error
 
 
@@ -96,5 +96,5 @@ def check(data: bytes, origin: str, trusted: Collection[VerifierKey]) -> Proved:
         )
     try:
         return Proved(decode_entry(entry), proof.index, head)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise NotProved("what is in the log there is no receipt") from error
