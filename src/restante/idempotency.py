@@ -24,6 +24,10 @@ ANSWER_BYTES: Final = 131_072
 HEADERS_BYTES: Final = 16_384
 """Of the headers of an answer, together. With longer ones the answer is not kept."""
 _PATH_CHARACTERS: Final = 512
+_NOT_BEGUN: Final = frozenset(
+    (401, 403, 404, 405, 406, 408, 413, 414, 415, 421, 426, 428, 429, 431, 501, 503, 507)
+)
+"""What is answered before anything is done, often to people whom nobody knows: they could fill a store with it."""
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -160,7 +164,7 @@ def fate_of(status: int) -> Fate:
 
     Refusals that say that nothing was done free it; of what failed inside nobody knows how far it had come.
     """
-    if status in (401, 403, 408, 429, 431, 501, 503, 507):
+    if status in _NOT_BEGUN:
         return Fate.FREE
     return Fate.UNKNOWN if status >= 500 else Fate.KEEP
 

@@ -160,6 +160,16 @@ async def test_what_failed_inside_is_unknown_and_a_refusal_frees_the_key(app):
         assert seen(await post(middleware))[::2] == (201, "true")
 
 
+async def test_strangers_who_are_turned_away_fill_no_store(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        for status in (401, 404, 405, 413):
+            app.status = status
+            stranger = f"Bearer made-up-{status}"
+            assert (await post(middleware, authorization=stranger)).status_code == status
+            with pytest.raises(RequestNotFound):
+                await middleware.find(stranger, "k1")
+
+
 async def test_a_long_answer_is_passed_on_and_remembered_by_its_status(app):
     app.chunks = [b"x" * 50_000] * 4
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:

@@ -55,10 +55,10 @@ def test_the_first_is_run():
 
 def test_what_becomes_of_a_key():
     assert {status for status in range(100, 600) if fate_of(status) is Fate.FREE} == {
-        *(401, 403, 408, 429, 431),
+        *(401, 403, 404, 405, 406, 408, 413, 414, 415, 421, 426, 428, 429, 431),
         *(501, 503, 507),
     }
-    assert {fate_of(status) for status in (200, 302, 400, 404, 409, 422)} == {Fate.KEEP}
+    assert {fate_of(status) for status in (200, 302, 400, 409, 410, 422)} == {Fate.KEEP}
     assert {fate_of(status) for status in (500, 502, 504)} == {Fate.UNKNOWN}
 
 
