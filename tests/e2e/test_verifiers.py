@@ -199,8 +199,8 @@ def test_they_agree_on_what_was_not(old: int, new: int, tmp_path: Path) -> None:
         assert not both_say_of((older, newer), proof | change, tmp_path), change
     # The heads one for the other, and the sizes of the proof with them.
     if old != new:
-        for change in ({}, {"old": new, "new": old}):
-            assert not both_say_of((newer, older), proof | change, tmp_path)
+        for said in (proof, proof | {"old": new, "new": old}):
+            assert not both_say_of((newer, older), said, tmp_path)
     # What was signed by the same key over another history of that size.
     other = tiles_of([entry(number + 1) for number in range(new)])
     forged = [(older, note_of(new, other))] if old else []
