@@ -190,12 +190,13 @@ def test_they_agree_on_what_was_not(old: int, new: int, tmp_path: Path) -> None:
     (older, newer), proof = consistency_of(old, new)
     path = proof["path"]
     flipped = [f"{int(one, 16) ^ 1:064x}" for one in path]
-    for change in (
+    changes: list[dict[str, Any]] = [
         *({"path": [*path, "00" * 32]}, {"old": old + 1}, {"new": new + 1}),
         *({"path": [*path[:at], flipped[at], *path[at + 1 :]]} for at in range(len(path))),
         *({"path": path[:at] + path[at + 1 :]} for at in range(len(path))),
         *([{"path": path[::-1]}] if path != path[::-1] else []),
-    ):
+    ]
+    for change in changes:
         assert not both_say_of((older, newer), proof | change, tmp_path), change
     # The heads one for the other, and the sizes of the proof with them.
     if old != new:
