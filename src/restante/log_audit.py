@@ -126,6 +126,16 @@ class LogAuditor:
         self._at_ms = 0
         self._unjudged = 0
 
+    @property
+    def size(self) -> int | None:
+        """Of how many receipts the log is; None before its head was read, and where that does not hold."""
+        return None if self._head is None else self._head.size
+
+    @property
+    def passed(self) -> int:
+        """How many of them were looked at, or are not kept any more."""
+        return self._receipts + self._pruned - self._unsealed
+
     def look(self, text: bytes) -> None:
         """Take in the next line."""
         self._lines += 1

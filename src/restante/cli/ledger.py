@@ -310,15 +310,19 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
 
 
 async def _audit(lines: AsyncIterator[bytes], auditor: LogAuditor) -> Verdict:
-    with output.progress("lines", None) as bar:
+    """Twice from 0 to 100 %: for the receipts that are read, then for those whose hashes are put together."""
+    with output.progress("receipts", None) as bar:
+        task = bar.task_ids[0]
         count = 0
         async for line in lines:
             auditor.look(line)
-            count += 1
             if count % _STEP == 0:
-                bar.update(bar.task_ids[0], completed=count)
-        bar.update(bar.task_ids[0], completed=count, description="hashing")
-        return auditor.verdict()
+                bar.update(task, completed=auditor.passed, total=auditor.size)
+            count += 1
+        bar.update(task, completed=auditor.passed)
+        bar.refresh()
+        bar.reset(task, description="hashing", total=auditor.size)
+        return auditor.verdict(lambda leaves: bar.update(task, completed=leaves))
 
 
 async def _export(lines: AsyncIterator[bytes], out: Path | None) -> None:

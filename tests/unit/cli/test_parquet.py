@@ -1,5 +1,7 @@
 """Receipts as a table: every field that a receipt has is a column of it."""
 
+from typing import Any
+
 import msgspec
 from pyarrow import parquet
 
@@ -15,7 +17,7 @@ QUEUE = b'{"queue":{"name":"acme","receipt_retention_seconds":60}}'
 
 def receipt(number):
     """One that says something in each of its fields."""
-    said = {
+    said: dict[str, Any] = {
         field.name: number if field.type is int else f"{field.name} {number}"
         for field in msgspec.structs.fields(Receipt)
     }
