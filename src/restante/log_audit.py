@@ -7,7 +7,6 @@ its place: what was edited, deleted, inserted, cut off, or told in two ways. Pur
 
 from __future__ import annotations
 
-import base64
 import contextlib
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -16,7 +15,7 @@ from typing import Final
 import msgspec
 
 from restante.errors import Malformed
-from restante.merkle import HASH_BYTES, TILE_WIDTH, Damaged, Tile, grown, leaf_hash, root
+from restante.log_tree import LEAVES, AuditedTree, OnProgress
 from restante.receipt_log import Seal
 from restante.wire import log_lines, times
 from restante.wire.checkpoints import NotSigned, NotTrusted, TreeHead, VerifierKey, of_note
@@ -27,7 +26,6 @@ from restante.wire.log_lines import (
     QueueLine,
     ReceiptLine,
     SealLine,
-    TileLine,
 )
 from restante.wire.receipts import GENESIS, chain
 
@@ -35,9 +33,6 @@ TOLD: Final = 100
 """So many findings are told; all are counted."""
 LATE_MS: Final = 60_000
 """A receipt that is older than this is in the log, or was kept out of it."""
-LEAVES: Final = 1 << 30
-"""Larger logs are not looked at: it would take 34 bytes of memory for each."""
-_LEVELS: Final = 8
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -137,20 +132,26 @@ class LogAuditor:
         self._count = 0
         self._log: LogLine | None = None
         self._head: TreeHead | None = None
-        self._leaves = bytearray()
-        self._known = bytearray()
-        self._claimed = bytearray()
-        self._seals: list[tuple[int, Seal]] = []
-        self._tiles: dict[Tile, bytes] = {}
+        self._tree = AuditedTree(self._find)
         self._kept: list[str] = []
         self._queue: _Queue | None = None
-        self._last_name = ""
+        self._name = ""
         self._pruned_queues: list[_Queue] = []
         self._receipts = self._pruned = self._unsealed = 0
         self._ended = False
         self._lines = 0
         self._at_ms = 0
         self._unjudged = 0
+
+    @property
+    def size(self) -> int | None:
+        """Of how many receipts the log is; None before its head was read, and where that does not hold."""
+        return None if self._head is None else self._head.size
+
+    @property
+    def passed(self) -> int:
+        """How many of them were looked at, or are not kept any more."""
+        return self._receipts + self._pruned - self._unsealed
 
     def look(self, text: bytes) -> None:
         """Take in the next line."""
@@ -163,36 +164,44 @@ class LogAuditor:
             self._find("damage", f"line {self._lines}{after}", why)
 
     def _look(self, line: Line) -> None:
+        if self._lines == 1 and line.log is None:
+            self._find("truncation", "the export", "its beginning is not there")
+        if self._ended:
+            raise Malformed("it comes behind the end")
         if line.receipt is not None:
             self._receipt(line.receipt)
         elif line.seal is not None:
             self._seal(line.seal)
         elif line.tile is not None:
-            self._tile(line.tile)
+            self._close()
+            self._tree.keep(line.tile)
         elif line.queue is not None:
             self._begin(line.queue)
         elif line.head is not None:
+            self._close()
             self._kept.append(line.head.checkpoint)
         elif line.log is not None:
             self._start(line.log)
         elif line.end is not None:
+            self._close()
             self._ended = True
         elif line.pruned is not None:
             self._end_of_queue(line.pruned)
+            self._close()
         elif line.damage is not None:
             self._find("damage", line.damage.where, "it is not what Restante writes")
         else:
             raise Malformed("it is of no kind that there is")
 
-    def verdict(self) -> Verdict:
+    def verdict(self, on_progress: OnProgress = lambda leaves: None) -> Verdict:
         """What was found, when all lines were looked at."""
         self._close()
-        if self._log is None:
-            self._find("truncation", "the export", "its beginning is not there")
+        if not self._lines:
+            self._find("truncation", "the export", "nothing is there")
         elif not self._ended:
             self._find("truncation", "the export", "its end is not there")
-        elif self._head is not None:
-            self._judge(self._log, self._head)
+        elif self._log is not None and self._head is not None:
+            self._judge(self._log, self._head, on_progress)
         return Verdict(
             head=self._head,
             receipts=self._receipts,
@@ -214,8 +223,8 @@ class LogAuditor:
     # -- line by line ---------------------------------------------------------------------------
 
     def _start(self, line: LogLine) -> None:
-        if self._log is not None:
-            raise Malformed("an export has one beginning")
+        if self._lines > 1:
+            raise Malformed("an export begins with it, once")
         self._log = line
         self._at_ms = self._time_of(line.at, "the beginning of the export")
         if not self._given:
@@ -241,18 +250,14 @@ class LogAuditor:
             self._find("damage", "the head of the log", f"it is of more than {LEAVES:,} receipts")
             self._head = None
             return
-        self._leaves, self._known, self._claimed = (
-            bytearray(size * HASH_BYTES),
-            bytearray(size),
-            bytearray(size),
-        )
+        self._tree.begin(size)
 
     def _begin(self, line: QueueLine) -> None:
         self._close()
+        if line.name <= self._name:
+            self._find("insertion", f"queue {line.name}", f"it comes behind {self._name}")
+        self._name = line.name
         self._queue = _Queue(line)
-        if line.name <= self._last_name:
-            self._find("insertion", f"queue {line.name}", f"it comes behind {self._last_name}")
-        self._last_name = line.name
 
     def _end_of_queue(self, line: PrunedLine) -> None:
         queue = self._of_queue()
@@ -279,14 +284,11 @@ class LogAuditor:
         if after is not None and seal.first < after.first + after.count:
             where = f"receipts from {queue.name}~{seal.first} on"
             self._find("insertion", where, "they are said to be in the log twice")
+        if after is not None and seal.place < after.place + after.count:
+            where = f"receipts from {queue.name}~{seal.first} on"
+            self._find("edit", where, "they are said to be in the log before those before them")
         queue.seals.append(seal)
-        self._seals.append((seal.place, seal))
-        end = min(seal.place + seal.count, len(self._claimed))
-        if any(self._claimed[seal.place : end]):
-            where = f"places {seal.place} to {seal.place + seal.count - 1} of the log"
-            self._find("insertion", where, f"{queue.name}~{seal.first} is said to be there as well")
-        for place in range(seal.place, end):
-            self._claimed[place] = 1
+        self._tree.claim(seal)
 
     def _receipt(self, line: ReceiptLine) -> None:
         queue = self._of_queue()
@@ -297,6 +299,8 @@ class LogAuditor:
             where = f"the receipt after {queue.name}~{queue.last}"
             self._find("edit", where, "it is no receipt any more")
             return
+        if digest.hex() != line.digest:
+            self._find("edit", f"receipt {queue.name}~{head.number}", "its digest is none")
         number = head.number
         self._receipts += 1
         where = f"receipt {queue.name}~{number}"
@@ -325,10 +329,7 @@ class LogAuditor:
                 self._find("edit", where, "nothing says where in the log it is")
             elif _is_before(head.at, self._at_ms - LATE_MS):
                 self._find("insertion", where, "it is not new, and not in the log")
-        elif place < len(self._known):
-            self._leaves[place * HASH_BYTES : (place + 1) * HASH_BYTES] = leaf_hash(entry)
-            self._known[place] = 1
-        else:
+        elif not self._tree.put(place, entry):
             # Sealed since the head was read; or the head was taken back.
             self._is_unsealed(queue, head)
             if _is_before(head.at, self._at_ms - LATE_MS):
@@ -340,19 +341,6 @@ class LogAuditor:
         self._unsealed += 1
         with contextlib.suppress(Malformed):
             queue.newest_ms = max(queue.newest_ms, times.to_ms(head.at))
-
-    def _tile(self, line: TileLine) -> None:
-        self._close()
-        tile = Tile(line.level, line.number)
-        if not 0 <= tile.level < _LEVELS or not 0 <= tile.number < LEAVES:
-            raise Malformed("there is no such part of a log")
-        try:
-            hashes = base64.b64decode(line.hashes, validate=True)
-        except ValueError:
-            hashes = b""
-        if tile in self._tiles:
-            self._find("insertion", _named(tile), "it is there twice")
-        self._tiles[tile] = hashes
 
     def _of_queue(self, *, begun: bool = True) -> _Queue:
         queue = self._queue
@@ -383,26 +371,9 @@ class LogAuditor:
 
     # -- the whole ------------------------------------------------------------------------------
 
-    def _judge(self, log: LogLine, head: TreeHead) -> None:
-        self._seals.sort(key=lambda one: one[0])
-        differing = self._fill()
-        leaves = [
-            bytes(self._leaves[at : at + HASH_BYTES])
-            for at in range(0, len(self._leaves), HASH_BYTES)
-        ]
-        tree = grown(0, leaves, _nothing)
-        entries_hold = root(head.size, tree.__getitem__) == head.root
-        if differing:
-            tiles_hold = not entries_hold and self._tiles_lead_to(head)
-            for place in differing:
-                self._blame(place, entries_hold=entries_hold, tiles_hold=tiles_hold)
-        elif not entries_hold:
-            self._find(
-                "edit", "the head of the log", "the receipts and their hashes lead to another"
-            )
-        else:
-            self._compare(tree)
-        times_of = self._check_heads(log, head, tree if entries_hold else None)
+    def _judge(self, log: LogLine, head: TreeHead, on_progress: OnProgress) -> None:
+        self._tree.judge(head, on_progress)
+        times_of = self._check_heads(log, head)
         if not self._kept:
             self._find("deletion", "the heads that the store kept", "there are none")
         for queue in self._pruned_queues:
@@ -424,81 +395,17 @@ class LogAuditor:
                 self._find("deletion", gone, why)
                 break
 
-    def _fill(self) -> list[int]:
-        """Take the hashes of what is not kept from the tiles; the places of receipts that differ from theirs."""
-        differing: list[int] = []
-        for first in range(0, len(self._known), TILE_WIDTH):
-            count = min(TILE_WIDTH, len(self._known) - first)
-            hashes = self._tiles.get(Tile(0, first // TILE_WIDTH), b"")[: count * HASH_BYTES]
-            begin = first * HASH_BYTES
-            if hashes == self._leaves[begin : begin + count * HASH_BYTES]:
-                continue
-            for within in range(count):
-                place = first + within
-                at, stored = place * HASH_BYTES, hashes[within * HASH_BYTES :][:HASH_BYTES]
-                if self._known[place]:
-                    if stored != self._leaves[at : at + HASH_BYTES]:
-                        differing.append(place)
-                    continue
-                if not self._claimed[place]:
-                    self._find("deletion", f"place {place} of the log", "no receipt is there")
-                if len(stored) == HASH_BYTES:
-                    self._leaves[at : at + HASH_BYTES] = stored
-                else:
-                    self._find("damage", _named(Tile(0, first // TILE_WIDTH)), "hashes are missing")
-        return differing
-
-    def _tiles_lead_to(self, head: TreeHead) -> bool:
-        leaves = []
-        for place in range(head.size):
-            hashes = self._tiles.get(Tile(0, place // TILE_WIDTH), b"")
-            leaf = hashes[place % TILE_WIDTH * HASH_BYTES :][:HASH_BYTES]
-            if len(leaf) != HASH_BYTES:
-                return False
-            leaves.append(leaf)
-        return root(head.size, grown(0, leaves, _nothing).__getitem__) == head.root
-
-    def _blame(self, place: int, *, entries_hold: bool, tiles_hold: bool) -> None:
-        where = self._receipt_at(place)
-        if entries_hold:
-            tile = _named(Tile(0, place // TILE_WIDTH))
-            self._find("damage", tile, f"its hash of {where} is not what the head says")
-        elif tiles_hold:
-            self._find("edit", where, "it is not what the head of the log was signed over")
-        else:
-            self._find(
-                "edit", where, "its hash is another in the log, and neither leads to the head"
-            )
-
-    def _compare(self, tree: dict[Tile, bytes]) -> None:
-        """Of hashes that lead to the head: whether the store keeps them as they are."""
-        for tile, hashes in tree.items():
-            if self._tiles.get(tile, b"")[: len(hashes)] != hashes:
-                self._find("damage", _named(tile), "its hashes are not those of the receipts")
-        for tile in self._tiles.keys() - tree.keys():
-            width = TILE_WIDTH ** (tile.level + 1)
-            if tile.number * width < len(self._known):
-                self._find("damage", _named(tile), "there is no such part of the log")
-
-    def _check_heads(
-        self, log: LogLine, head: TreeHead, tree: dict[Tile, bytes] | None
-    ) -> list[tuple[int, int]]:
+    def _check_heads(self, log: LogLine, head: TreeHead) -> list[tuple[int, int]]:
         """Check them all; the sizes and times of those that are signed."""
         return [
             (found.size, found.at_ms)
             for kept, notes in ((True, self._kept), (False, self._elsewhere))
             for note in notes
-            if (found := self._check_head(note, log, head, tree, kept=kept)) is not None
+            if (found := self._check_head(note, log, head, kept=kept)) is not None
         ]
 
     def _check_head(
-        self,
-        note: str,
-        log: LogLine,
-        head: TreeHead,
-        tree: dict[Tile, bytes] | None,
-        *,
-        kept: bool,
+        self, note: str, log: LogLine, head: TreeHead, *, kept: bool
     ) -> TreeHead | None:
         whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
         try:
@@ -519,17 +426,9 @@ class LogAuditor:
                 self._find("truncation", where, f"the log has {head.size} now")
         elif other.size == head.size and other.root != head.root:
             self._find("fork", where, "the log of that size has another root now")
-        elif tree is not None and root(other.size, tree.__getitem__) != other.root:
+        elif self._tree.root_of(other.size) not in {None, other.root}:
             self._find("fork", where, "the log began otherwise then")
         return other
-
-    def _receipt_at(self, place: int) -> str:
-        at = bisect_right(self._seals, place, key=lambda one: one[0]) - 1
-        if at >= 0:
-            seal = self._seals[at][1]
-            if seal.place <= place < seal.place + seal.count:
-                return f"receipt {seal.queue}~{seal.first + place - seal.place}"
-        return f"place {place} of the log"
 
 
 def _is_before(text: str, at_ms: int) -> bool:
@@ -537,11 +436,3 @@ def _is_before(text: str, at_ms: int) -> bool:
         return times.to_ms(text) < at_ms
     except Malformed:
         return True
-
-
-def _named(tile: Tile) -> str:
-    return f"tile {tile.level}/{tile.number}"
-
-
-def _nothing(tile: Tile) -> bytes:
-    raise Damaged(f"{_named(tile)} is not there")

@@ -23,7 +23,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
-from restante.client import Client
+from restante.client import Client, NotProved, VerifierKey, verify_heads
 from restante.errors import LogEmpty, OutOfBounds, ReceiptNotFound
 from restante.testing.servers.postgresql import PostgresqlServer
 
@@ -159,14 +159,16 @@ def test_each_receipt_is_proved_to_the_client_it_is_of(mailbox: Mailbox, tmp_pat
     )
 
 
-def test_the_log_only_grows(mailbox: Mailbox) -> None:
+def test_the_log_only_grows(mailbox: Mailbox, tmp_path: Path) -> None:
     live(mailbox, 1)
     proof_of(mailbox.client, mailbox.receipts()[-1])
     key, first = key_of(mailbox.client), mailbox.client.get("/v1/ledger/head")
     assert first.headers["content-type"] == "text/plain; charset=utf-8"
+    older = first.text
     live(mailbox, 3)
     proof_of(mailbox.client, mailbox.receipts()[-1])
-    old, new = (head_of(note.text, key) for note in (first, mailbox.client.get("/v1/ledger/head")))
+    newer = mailbox.client.get("/v1/ledger/head").text
+    old, new = (head_of(note, key) for note in (older, newer))
     answer = mailbox.client.get(
         "/v1/ledger/consistency", params={"from": old[0], "to": new[0]}
     ).json()
@@ -177,6 +179,34 @@ def test_the_log_only_grows(mailbox: Mailbox) -> None:
     heads = mailbox.client.get("/v1/ledger/heads").json()["heads"]
     # The first of all was signed before there was anything.
     assert head_of(heads[0], key)[0] == 0
+    # The same with the command line: of heads in files and the server's, or of two with the proof in a file.
+    files = {name: tmp_path / name for name in ("older", "newer", "proof", "all")}
+    known = {"older": older, "newer": newer, "all": f"{heads[0]}\n{newer}\n{older}"}
+    for name, text in known.items():
+        files[name].write_text(text)
+    files["proof"].write_text(json.dumps(answer))
+    trust = ("consistency", "--trust", key)
+    live(mailbox, 1)
+    proof_of(mailbox.client, mailbox.receipts()[-1])
+    told = restante(*trust, "--head", str(files["all"]), of=mailbox.service)
+    assert "proved: the log of 0 receipts" in told
+    assert "and so is each of the 2 between them" in told
+    two = ("--head", str(files["older"]), "--head", str(files["newer"]))
+    offline = (*trust, "--proof", str(files["proof"]))
+    assert f"proved: the log of {old[0]:,} receipts" in restante(*offline, *two)
+    (shown,) = json.loads(restante(*offline, *two[:2], "--json"))
+    assert (shown["old"][0], shown["new"][0]) == (old[0], new[0])
+    # The one for the other; a hash that is another; a key that is; what is no proof.
+    assert "the proof is of logs of" in restante(*offline, *two[2:], *two[:2], code=1)
+    files["proof"].write_text(json.dumps(answer | {"path": [*answer["path"][1:], "00" * 32]}))
+    assert "is not the beginning of that of" in restante(*offline, *two, code=1)
+    stranger = restante("new-key", "receipts.example").splitlines()[1].rpartition(" ")[2]
+    told = restante("consistency", "--trust", stranger, *two, of=mailbox.service, code=1)
+    assert "no key that is trusted has signed it" in told
+    files["proof"].write_text("{}")
+    assert "it is no proof" in restante(*offline, *two, code=1)
+    assert "--head names 3" in restante(*offline, "--head", str(files["all"]), code=2)
+    assert "give heads that were kept" in restante(*offline, code=2)
 
 
 def test_who_may_have_what(mailbox: Mailbox, server: Service) -> None:
@@ -215,6 +245,11 @@ async def test_with_the_sdk(mailbox: Mailbox, server: Service) -> None:
         size, _ = head_of(await client.ledger_head(), key)
         assert len((await client.ledger_consistency(1, size)).path) > 0
         assert (await client.ledger_heads(limit=1)).next == 0
+        known = (await client.ledger_heads()).heads
+        shown = await verify_heads(client, known, [VerifierKey.parse(key)])
+        assert (len(shown), shown[0].old.size) == (len(known), 0)
+        with pytest.raises(NotProved):
+            await verify_heads(client, known, [])
         with pytest.raises(ReceiptNotFound):
             await client.proof(f"{mailbox.name}~77")
         with pytest.raises(OutOfBounds):
@@ -293,13 +328,16 @@ def test_a_store_that_was_set_back_is_found_out(own_server: Service, tmp_path: P
     assert "nothing is wrong" in restante("verify", "--store", store, "--trust", key)
     told = restante("verify", "--store", store, "--trust", key, "--head", str(known), code=1)
     assert "truncation: a head that was kept elsewhere" in told
-    # Served again, it grows past that size, with something else in it.
     own_server.start()
+    grown = ("consistency", "--trust", key, "--head", str(known))
+    assert "it was truncated" in restante(*grown, code=1, of=own_server)
+    # Served again, it grows past that size, with something else in it.
     box = Mailbox(own_server)
     live(box, 9)
     proof_of(box.client, box.receipts()[-1])
     told = restante("verify", "--trust", key, "--head", str(known), code=1, of=own_server)
     assert "fork: a head that was kept elsewhere" in told
+    assert "it is a fork" in restante(*grown, code=1, of=own_server)
     box.close()
 
 
@@ -392,11 +430,11 @@ async def test_two_nodes_seal_one_log(nodes: tuple[Service, Service]) -> None:
 def test_the_guide_can_be_pasted_into_a_shell(mailbox: Mailbox, tmp_path: Path) -> None:
     live(mailbox, 1)
     blocks = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 1
+    assert len(blocks) == 2
     receipt = mailbox.receipts()[-1]
     given = {"URL": mailbox.service.url, "KEY": mailbox.key, "RECEIPT": receipt["id"]}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", blocks[0]],
+        ["bash", "-euo", "pipefail", "-c", "".join(blocks)],
         check=False,
         env=given | {"PATH": os.environ["PATH"]},
         cwd=tmp_path,
@@ -406,7 +444,14 @@ def test_the_guide_can_be_pasted_into_a_shell(mailbox: Mailbox, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     key = key_of(mailbox.client)
     assert_proved(json.loads((tmp_path / "proof.json").read_text()), receipt, key)
-    head_of((tmp_path / "head.txt").read_text(), key)
+    heads = [str(tmp_path / name) for name in ("head.txt", "newer.txt")]
+    for head in heads:
+        head_of(Path(head).read_text(), key)
+    grown = str(tmp_path / "consistency.json")
+    offline = ("--proof", grown, "--head", heads[0], "--head", heads[1])
+    assert "proved" in restante("consistency", "--trust", key, *offline)
+    command = ["node", str(NODE_VERIFIER), "--consistency", *heads, grown, key]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_a_new_key_takes_the_place_of_the_old_one(own_server: Service) -> None:

@@ -19,7 +19,9 @@ from restante.errors import ConfigurationError, Malformed
 
 if TYPE_CHECKING:
     from restante.log_audit import LogAuditor, Verdict
-    from restante.wire.checkpoints import VerifierKey
+    from restante.wire.checkpoints import TreeHead, VerifierKey
+    from restante.wire.ledger_messages import ConsistencyOut
+    from restante.wire.proofs import Consistent
 
 app = typer.Typer(help="The log of receipts: proofs, signed heads, and checking them.")
 
@@ -37,6 +39,14 @@ Keys = Annotated[
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", metavar="FILE", help="Heads that were kept elsewhere, one or many."),
+]
+Held = Annotated[
+    list[str],
+    typer.Option(
+        "--trust",
+        metavar="KEY|FILE",
+        help="A key that you hold (name+id+key), or a file with one a line.",
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; else to stdout.")
@@ -179,16 +189,85 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
         raise typer.Exit(EXIT_FAILED)
 
 
-def _tell(verdict: Verdict) -> None:
-    from restante.wire import times
+@app.command()
+def consistency(
+    trust: Held,
+    heads: Heads = None,
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            "--proof",
+            metavar="FILE",
+            help="Ask no server: check two heads by what /v1/ledger/consistency has answered of their sizes,"
+            " or one and the head in that answer.",
+        ),
+    ] = None,
+    json: output.Json = False,
+    url: remote.Url = None,
+    key: remote.Key = None,
+    data: remote.Data = None,
+) -> None:
+    """Check that heads which were kept and the server's newest one are of one log, which was only added to.
 
+    Nothing is believed but the keys that --trust names.
+
+    Example: restante ledger consistency --trust operator.pub --head heads.txt
+    """
+    from restante.wire import proofs
+
+    trusted = _trusted(trust)
+    notes = [note for path in heads or [] for note in _notes(path)]
+    if not notes:
+        raise ConfigurationError("give heads that were kept: --head FILE")
+    if proof is not None and len(notes) > 2:
+        raise ConfigurationError(f"--proof is of two heads, and --head names {len(notes)}")
+    try:
+        if proof is None:
+            access = remote.find_access(url, key, data, os.environ)
+            shown = asyncio.run(_consistent(access, notes, trusted))
+        else:
+            shown = [_consistent_by(proofs.read_consistency(_read(proof)), notes, trusted)]
+    except proofs.NotProved as error:
+        complain(str(error))
+        raise typer.Exit(EXIT_FAILED) from error
+    if json:
+        output.emit(shown)
+        return
+    old, new = shown[0].old, shown[-1].new
+    print(
+        f"proved: the log of {old.size:,} receipts at {_at(old)} is the beginning of that of {new.size:,} at {_at(new)}"
+    )
+    if len(shown) > 1:
+        print(f"and so is each of the {len(shown) - 1:,} between them of the next")
+
+
+async def _consistent(
+    access: remote.Access, notes: Sequence[str], trusted: Sequence[VerifierKey]
+) -> list[Consistent]:
+    from restante.client import Client as RealClient
+    from restante.client.proofs import verify_heads
+
+    async with RealClient(access.url, access.key) as client:
+        return await verify_heads(client, notes, trusted)
+
+
+def _consistent_by(
+    proof: ConsistencyOut, notes: Sequence[str], trusted: Sequence[VerifierKey]
+) -> Consistent:
+    from restante.wire import proofs
+
+    older, newer = [*notes, proof.checkpoint][:2]
+    return proofs.check_consistency(proof, older, newer, proofs.origin_of(older), trusted)
+
+
+def _tell(verdict: Verdict) -> None:
     for finding in verdict.findings:
         complain(str(finding))
     if verdict.count > len(verdict.findings):
         complain(f"and {verdict.count - len(verdict.findings):,} more")
     if verdict.head is not None:
         head = verdict.head
-        print(f"head: {head.size:,} receipts at {times.to_text(head.at_ms)}, {head.root.hex()}")
+        print(f"head: {head.size:,} receipts at {_at(head)}, {head.root.hex()}")
     print(
         f"looked at {verdict.receipts:,} receipts and {verdict.heads:,} heads;"
         f" {verdict.pruned:,} are past their time, {verdict.unsealed:,} too new for the log"
@@ -205,6 +284,12 @@ def _tell(verdict: Verdict) -> None:
     print("nothing is wrong" if verdict.sound else f"{verdict.count:,} findings")
 
 
+def _at(head: TreeHead) -> str:
+    from restante.wire import times
+
+    return times.to_text(head.at_ms)
+
+
 def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> None:
     from restante.wire import proofs
 
@@ -214,7 +299,7 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
         )
     try:
         data = _read(path)
-        shown = proofs.check(data, proofs.origin_of(proofs.read(data)), trusted)
+        shown = proofs.check(data, proofs.origin_of(proofs.read(data).checkpoint), trusted)
     except proofs.NotProved as error:
         complain(f"{path}: {error}")
         raise typer.Exit(EXIT_FAILED) from error
@@ -232,15 +317,19 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
 
 
 async def _audit(lines: AsyncIterator[bytes], auditor: LogAuditor) -> Verdict:
-    with output.progress("lines", None) as bar:
+    """Twice from 0 to 100 %: for the receipts that are read, then for those whose hashes are put together."""
+    with output.progress("receipts", None) as bar:
+        task = bar.task_ids[0]
         count = 0
         async for line in lines:
             auditor.look(line)
-            count += 1
             if count % _STEP == 0:
-                bar.update(bar.task_ids[0], completed=count)
-        bar.update(bar.task_ids[0], completed=count, description="hashing")
-        return auditor.verdict()
+                bar.update(task, completed=auditor.passed, total=auditor.size)
+            count += 1
+        bar.update(task, completed=auditor.passed)
+        bar.refresh()
+        bar.reset(task, description="hashing", total=auditor.size)
+        return auditor.verdict(lambda leaves: bar.update(task, completed=leaves))
 
 
 async def _export(lines: AsyncIterator[bytes], out: Path | None) -> None:

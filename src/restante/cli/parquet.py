@@ -9,37 +9,16 @@ from typing import Any, Final
 import msgspec
 
 from restante.errors import ConfigurationError
+from restante.model import Receipt
 from restante.wire import log_lines
 
 _ROWS: Final = 10_000
-_TEXTS: Final = (
-    *(
-        "queue",
-        "notification",
-        "outcome",
-        "state",
-        "at",
-        "published_at",
-        "leased_at",
-        "principal",
-        "key_id",
-    ),
-    *(
-        "transport",
-        "remote_address",
-        "reason",
-        "reply",
-        "reply_base64",
-        "reply_content_type",
-        "body_sha256",
-        "digest",
-    ),
-)
-_NUMBERS: Final = ("number", "seq", "attempt", "fence", "body_bytes", "place")
 
 
 async def write_parquet(lines: AsyncIterator[bytes], path: Path) -> int:
-    """Write the receipts of an export, ``place`` their leaf in the log (none: not yet sealed); how many there are.
+    """Write the receipts of an export, all that they say and their ``digest``; how many there are.
+
+    ``place`` is their leaf in the log (none: not yet sealed).
 
     ``ConfigurationError`` where the extra ``parquet`` is not installed, or the file cannot be written.
     """
@@ -52,8 +31,11 @@ async def write_parquet(lines: AsyncIterator[bytes], path: Path) -> int:
             " pip install 'restante[parquet]'"
         ) from error
     columns = [
-        *((name, pyarrow.string()) for name in _TEXTS),
-        *((name, pyarrow.int64()) for name in _NUMBERS),
+        *(
+            (field.name, pyarrow.int64() if field.type is int else pyarrow.string())
+            for field in msgspec.structs.fields(Receipt)
+        ),
+        *(("digest", pyarrow.string()), ("place", pyarrow.int64())),
     ]
     schema = pyarrow.schema(columns)
     count = 0

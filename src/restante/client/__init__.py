@@ -32,8 +32,11 @@ from restante.client.client import Client, Settle
 from restante.client.collecting import Lease
 from restante.client.groups import Compensation, GroupMember
 from restante.client.http import UnexpectedAnswer, Unreachable
+from restante.client.proofs import verify_heads
 from restante.client.signing import Signer
+from restante.wire.checkpoints import VerifierKey
 from restante.wire.client_signatures import verify_signature
+from restante.wire.proofs import NotProved, check_consistency
 
 __all__ = [
     "Awaited",
@@ -44,6 +47,7 @@ __all__ = [
     "DeliveryStatus",
     "GroupMember",
     "Lease",
+    "NotProved",
     "Notification",
     "Published",
     "Receipt",
@@ -53,6 +57,9 @@ __all__ = [
     "Signer",
     "UnexpectedAnswer",
     "Unreachable",
+    "VerifierKey",
     "Way",
+    "check_consistency",
+    "verify_heads",
     "verify_signature",
 ]

@@ -1,12 +1,15 @@
-"""What can be proved: asking for proofs, heads, and the whole log of receipts. Checking them is ``restante.wire``'s."""
+"""What can be proved: asking for proofs, heads, and the whole log of receipts; and checking that it is one log."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from itertools import pairwise
 from urllib.parse import quote
 
 from restante.client.http import Wire
+from restante.wire.checkpoints import VerifierKey
 from restante.wire.ledger_messages import ConsistencyOut, HeadList, KeyList
+from restante.wire.proofs import Consistent, NotProved, check_consistency, origin_of, read_head
 
 NEXT_HEADER = "Restante-Next"
 
@@ -48,3 +51,31 @@ class ProofOperations:
             for line in page.content.splitlines():
                 yield line
             after = page.headers.get(NEXT_HEADER)
+
+
+async def verify_heads(
+    client: ProofOperations, heads: Collection[str], trusted: Collection[VerifierKey]
+) -> list[Consistent]:
+    """Check that heads which were kept, and the service's newest, are of one log that was only added to.
+
+    One after the other by size, each with the next; nothing is believed but the keys. ``NotProved``; ``LogEmpty``.
+    """
+    newest = await client.ledger_head()
+    notes = [*heads, newest]
+    origin = origin_of(notes[0])
+    read = [(read_head("a head", note, origin, trusted).size, note) for note in notes]
+    size = read[-1][0]
+    kept = sorted(read[:-1])
+    if kept and kept[-1][0] > size:
+        raise NotProved(
+            f"there was a log of {kept[-1][0]} receipts, and it has {size} now: it was truncated"
+        )
+    shown = []
+    for (old, older), (new, newer) in pairwise([*kept, read[-1]]):
+        if 0 < old < new:
+            proof = await client.ledger_consistency(old, new)
+        else:
+            # Of an empty log, and of one of the same size, there is nothing to ask.
+            proof = ConsistencyOut(old=old, new=new, path=[], checkpoint=newest)
+        shown.append(check_consistency(proof, older, newer, origin, trusted))
+    return shown

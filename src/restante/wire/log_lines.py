@@ -103,8 +103,19 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 _encode: Final = msgspec.json.Encoder().encode
-decode: Final = msgspec.json.Decoder(Line).decode
+_decode: Final = msgspec.json.Decoder(Line).decode
 _decode_any: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def decode(text: bytes) -> Line:
+    """A line of an export. ``msgspec.DecodeError`` or ``Malformed`` for what is none.
+
+    There is one way to write it: what could be read in two ways, as with a member that is there twice, is none.
+    """
+    line = _decode(text)
+    if _encode(line) != text:
+        raise Malformed("it is not as Restante writes it")
+    return line
 
 
 def of_log(state: LogState, keys: list[LogKey], at_ms: int) -> bytes:
@@ -131,7 +142,7 @@ def of_seal(seal: Seal) -> bytes:
 
 
 def of_receipt(receipt: StoredReceipt) -> bytes:
-    """The entry as it is; one that is no document by itself could be taken for several lines."""
+    """The entry as it is; of one that is no document by itself, byte for byte, that it is damaged."""
     if not _is_document(receipt.entry):
         return of_damage(f"receipt {receipt_id(receipt.queue, receipt.number)}")
     return b'{"receipt":{"digest":"%s","entry":%s}}' % (
@@ -141,7 +152,8 @@ def of_receipt(receipt: StoredReceipt) -> bytes:
 
 
 def _is_document(entry: bytes) -> bool:
-    if b"\n" in entry or b"\r" in entry:
+    # Lines in it could be taken for others, and nobody who reads JSON sees the space around it.
+    if b"\n" in entry or b"\r" in entry or entry != entry.strip():
         return False
     try:
         _decode_any(entry)

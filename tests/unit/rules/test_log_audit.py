@@ -77,7 +77,11 @@ def kinds(verdict):
 def replaced(line, **fields):
     """A line with other fields, written as it was."""
     ((kind, told),) = json.loads(line).items()
-    return json.dumps({kind: told | fields}).encode()
+    return written({kind: told | fields})
+
+
+def written(line):
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def with_receipt(lines, queue, at=None):
@@ -145,9 +149,9 @@ def test_a_queue_that_is_told_twice_hides_nothing(lines):
         elif "seal" in told:
             seals.append(line)
         elif "receipt" in told and told["receipt"]["entry"]["number"] == 3:
-            out.append(json.dumps({"pruned": {"to": 0, "at": end}}).encode())
+            out.append(written({"pruned": {"to": 0, "at": end}}))
             again = {"queue": {"name": "acme", "receipt_retention_seconds": 1}}
-            out += [json.dumps(again).encode(), *seals]
+            out += [written(again), *seals]
         elif "pruned" in told:
             out.append(replaced(line, to=3))
         else:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import apsw
 import pytest
 from tests.unit.engine.test_receipt_log import KEY, audit, log_of, seal_all
+from tests.unit.stores.forging import ORIGIN, forged
 
 from restante.log_audit import Finding
 from restante.papers import Kind
@@ -18,6 +19,7 @@ from restante.stores.sqlite import SqliteStore
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
+from restante.wire.proofs import NotProved, check_consistency
 
 NUMBERS = 300
 ENTRY = (
@@ -37,6 +39,11 @@ CASES = {
         "acme~9",
     ),
     "no entry": (f"UPDATE receipts SET entry = x'00' WHERE {OF.format('= 5')}", "damage", "acme~5"),
+    "space around an entry": (
+        f"UPDATE receipts SET entry = CAST(CAST(entry AS TEXT) || ' ' AS BLOB) WHERE {OF.format('= 5')}",
+        "damage",
+        "acme~5",
+    ),
     "an entry that is text": (
         f"UPDATE receipts SET entry = 'text' WHERE {OF.format('= 5')}",
         "damage",
@@ -245,6 +252,74 @@ async def test_a_retention_that_was_shortened_is_found_by_who_knows_better(untou
     assert (await judged(tmp_path)).pruned == 60
     verdict = await judged(tmp_path, retention_seconds=86_400)
     assert any(_is(finding, "deletion", "acme~1") for finding in verdict.findings)
+
+
+def forge(untouched, tmp_path, *, but=()):
+    """Write another history in place of this one, but for papers of those kinds."""
+
+    async def read():
+        async with SqliteStore(untouched, FakeClock()) as store:
+            return await forged(store, "acme", 550, b'"acked"', b'"nacked"')
+
+    forgery = asyncio.run(read())
+    tmp_path.joinpath(FILE_NAME).write_bytes(untouched.joinpath(FILE_NAME).read_bytes())
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    for (queue, number), (entry, digest) in forgery.receipts.items():
+        connection.execute(
+            "UPDATE receipts SET entry = ?, digest = ?"
+            " WHERE queue = (SELECT id FROM queues WHERE name = ?) AND number = ?",
+            (entry, digest, queue, number),
+        )
+        assert connection.changes() == 1
+    for (kind, key), content in forgery.papers.items():
+        if kind not in but:
+            connection.execute(
+                "UPDATE papers SET content = ? WHERE kind = ? AND key = ?", (content, kind, key)
+            )
+            assert connection.changes() == 1
+    connection.close()
+    return forgery
+
+
+@pytest.fixture
+def forgery(untouched, tmp_path):
+    return forge(untouched, tmp_path)
+
+
+async def test_another_history_that_is_signed_is_a_fork_to_who_has_a_head(forgery, tmp_path):
+    """Whoever has the machine and the key can write whatever they like, but not what somebody else has kept."""
+    # By itself it is without a fault.
+    verdict = await judged(tmp_path)
+    assert (verdict.findings, verdict.receipts, verdict.unsealed) == ([], 4 * NUMBERS, 0)
+    forked = {size for size, note in forgery.heads.items() if await found_by(note, tmp_path)}
+    assert forked == forgery.forked
+    # The head of when the receipt was not there yet is of both.
+    assert 0 < len(forked) < len(forgery.heads)
+
+
+async def found_by(note, folder):
+    findings = (await judged(folder, note)).findings
+    assert {finding.what for finding in findings} <= {"fork"}
+    return findings
+
+
+def test_another_history_that_is_signed_has_no_proof_between_two_heads(forgery):
+    """Whatever is said of it, and without any of its receipts."""
+    for size, note in forgery.heads.items():
+        proof = forgery.proofs[size]
+        given = (proof, note, proof.checkpoint, ORIGIN, [KEY.verifier])
+        if size not in forgery.forked:
+            assert check_consistency(*given).old.size == size
+        else:
+            with pytest.raises(NotProved, match="it is a fork"):
+                check_consistency(*given)
+
+
+def test_the_heads_that_a_store_kept_tell_of_a_fork(untouched, tmp_path):
+    """Where they are left there, nobody has to have kept one."""
+    forgery = forge(untouched, tmp_path, but={"log_head"})
+    findings = asyncio.run(judged(tmp_path)).findings
+    assert [finding.what for finding in findings] == ["fork"] * len(forgery.forked)
 
 
 def _is(finding: Finding, what: str, where: str) -> bool:
