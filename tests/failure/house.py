@@ -14,6 +14,7 @@ from tests.failure.clients import Caller
 from tests.failure.server import Reachable
 from tests.failure.streams import CALLERS
 
+from restante.keyfiles import LEDGER_KEY_FILE
 from restante.log_audit import LogAuditor
 from restante.testing.checker import Verdict, examine
 from restante.testing.history import History, Publish, Recorder, Role
@@ -24,10 +25,13 @@ WAITING = ("ready", "scheduled", "held", "leased")
 
 
 class House:
-    """Makes callers that share one history. ``data`` is the server's directory."""
+    """Makes callers that share one history. ``data`` is the server's directory, ``ledger_key`` the file of the key
+    that signs its log of receipts.
+    """
 
     def __init__(self, folder: Path, name: str = "data") -> None:
         self.data = folder / name
+        self.ledger_key = self.data / LEDGER_KEY_FILE
         self.history_file = folder / f"{name}.history.jsonl"
         self.recorder = Recorder(self.history_file, "test")
         self.queues: list[str] = []
@@ -109,21 +113,25 @@ class House:
             await self.admin.read_figures(queue)
             await self.admin.read_receipts(queue)
 
-    async def audit_log(self) -> None:
-        """I14 by the log: every receipt there is comes into it, once and in order, and none was changed since.
-
-        Nothing is written meanwhile.
-        """
+    async def sealed(self, caller: Caller) -> None:
+        """Wait until all that is written is in the log, as an administrator's caller is told; fails after 20 s."""
         for queue in self.queues:
             # The newest of each: those before it are in the log by then.
             newest, after = "", 0
             while after is not None:
                 page = f"/v1/queues/{queue}/receipts?limit=1000&after={after}"
-                found = await self.admin.must("GET", page)
+                found = await caller.must("GET", page)
                 newest = found["receipts"][-1]["id"] if found["receipts"] else newest
                 after = found["next"]
             if newest:
-                await self.admin.must("GET", f"/v1/receipts/{newest}/proof?wait=20")
+                await caller.must("GET", f"/v1/receipts/{newest}/proof?wait=20")
+
+    async def audit_log(self) -> None:
+        """I14 by the log: every receipt there is comes into it, once and in order, and none was changed since.
+
+        Nothing is written meanwhile.
+        """
+        await self.sealed(self.admin)
         auditor = LogAuditor()
         cursor: str | None = ""
         while cursor is not None:

@@ -88,7 +88,8 @@ async def clock_jumps(
         await house.furnish(server, ["acme"], lease_seconds=SHORT_LEASE_SECONDS)
         shop, acme = house.caller("shop"), house.caller("acme")
         if other is not None:
-            acme.use(await stack.enter_async_context(serving(other, env=env)))
+            key = {"RESTANTE_LEDGER_KEY_FILE": str(house.ledger_key)}
+            acme.use(await stack.enter_async_context(serving(other, env={**env, **key})))
         for _ in range(HELD):
             await shop.publish(house.body(), queue="acme")
         held = await acme.receive("acme", max=HELD, lease=LONG_LEASE_SECONDS)
