@@ -17,6 +17,7 @@ from tests.failure.http import Connection
 from tests.failure.load import Load
 from tests.failure.server import Server, require
 
+from restante.keyfiles import LEDGER_KEY_FILE
 from restante.testing.servers.postgresql import PostgresqlServer
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -31,7 +32,23 @@ SETTINGS = {
     "backoff_base_seconds": 0.1,
     "backoff_cap_seconds": 0.5,
 }
-JUDGED = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I11", "I13", "I14", "I15", "I16"]
+JUDGED = [
+    "I1",
+    "I2",
+    "I3",
+    "I4",
+    "I5",
+    "I6",
+    "I7",
+    "I8",
+    "I9",
+    "I11",
+    "I13",
+    "I14",
+    "I15",
+    "I16",
+    "I18",
+]
 NAMESPACE = "restante-node"
 # The two ends of a line of this test's own, between this machine and a namespace on it.
 NEAR, FAR = "10.231.78.1", "10.231.78.2"
@@ -46,7 +63,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 @contextlib.asynccontextmanager
 async def nodes(house: House, *starts: tuple[str, tuple[str, ...]]) -> AsyncIterator[list[Server]]:
     """A node for each URL of the store and wrapper of its command. They sign the log with one key."""
-    house.ledger_key = house.data.with_name("ledger.key")
+    house.ledger_key = house.data.with_name(LEDGER_KEY_FILE)
     servers: list[Server] = []
     try:
         for number, (url, wrapper) in enumerate(starts):
