@@ -128,13 +128,15 @@ def proof_of(caller: httpx.Client, receipt: dict[str, Any]) -> dict[str, Any]:
 
 
 def restante(*arguments: str, code: int = 0, of: Service | None = None) -> str:
-    environment = {} if of is None else {"RESTANTE_URL": of.url, "RESTANTE_KEY": ADMIN_KEY}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RESTANTE_")}
+    if of is not None:
+        environment |= {"RESTANTE_URL": of.url, "RESTANTE_KEY": ADMIN_KEY}
     done = subprocess.run(
         [sys.executable, "-m", "restante", "ledger", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "", **environment},
+        env=environment,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
