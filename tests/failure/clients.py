@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from tests.failure.http import Answer, Connection, NoAnswer, NotSent
@@ -15,7 +16,9 @@ from restante.testing.history import (
     Configure,
     DeadLetters,
     FiguresRead,
+    HeadRead,
     Lease,
+    LogRead,
     NotificationRead,
     Operation,
     Place,
@@ -24,10 +27,12 @@ from restante.testing.history import (
     Receive,
     Recorder,
     Role,
+    Run,
     Settle,
     digest,
 )
 from restante.testing.invariants import MISSING_RESULT
+from restante.wire import log_lines
 
 T = TypeVar("T", bound=Operation)
 PAGE = 1_000
@@ -328,6 +333,13 @@ class Caller:
             self.recorder.end(call, "ok")
         return call
 
+    async def read_head(self) -> HeadRead:
+        call = HeadRead()
+        if answer := await self._recorded(call, "GET", "/v1/ledger/head"):
+            _told(call, answer.body.decode())
+            self.recorder.end(call, "ok")
+        return call
+
     # -- reading at the end ----------------------------------------------------------------------
 
     async def read_figures(self, queue: str) -> dict[str, Any]:
@@ -356,6 +368,28 @@ class Caller:
                 return receipts
             after = int(page.next)
 
+    async def read_log(self, look: Callable[[bytes], None]) -> LogRead:
+        """The whole log; each line of its export is looked at. Raises NotSent or NoAnswer."""
+        call = LogRead(who=self.who, role=self.role)
+        self.recorder.begin(call)
+        cursor: str | None = ""
+        queue = ""
+        while cursor is not None:
+            answer = await self.call("GET", f"/v1/ledger/export?after={quote(cursor, safe='')}")
+            assert answer.status == 200, answer
+            for text in answer.body.splitlines():
+                look(text)
+                line = log_lines.decode(text)
+                if line.log is not None:
+                    _told(call, line.log.checkpoint)
+                elif line.queue is not None:
+                    queue = line.queue.name
+                elif line.seal is not None:
+                    call.runs.append(Run(queue, line.seal.first, line.seal.count, line.seal.place))
+            cursor = answer.headers.get("restante-next")
+        self.recorder.end(call, "ok")
+        return call
+
     async def read_notification(self, notification: str) -> NotificationRead:
         call = NotificationRead(notification=notification)
         if answer := await self._recorded(call, "GET", f"/v1/notifications/{notification}"):
@@ -372,6 +406,12 @@ class Caller:
 class _Page(msgspec.Struct):
     receipts: list[msgspec.Raw]
     next: int | str | None = None
+
+
+def _told(call: HeadRead, note: str) -> None:
+    """Put down what a signed head says: the name of the log, its size and its root, line by line."""
+    _, size, root, *_ = note.split("\n")
+    call.size, call.root, call.note = int(size), base64.b64decode(root).hex(), note
 
 
 def lease_of(item: dict[str, Any], lease_seconds: float) -> Lease:

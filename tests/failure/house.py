@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tests.failure.clients import Caller
 from tests.failure.server import Reachable
 from tests.failure.streams import CALLERS
 
+from restante.keyfiles import LEDGER_KEY_FILE, load_log_keys
 from restante.log_audit import LogAuditor
 from restante.testing.checker import Verdict, examine
-from restante.testing.history import History, Publish, Recorder, Role
+from restante.testing.history import HeadRead, History, Publish, Recorder, Role
 
 DRAIN_SECONDS = 90.0
 POLL_SECONDS = 15.0
@@ -24,10 +24,13 @@ WAITING = ("ready", "scheduled", "held", "leased")
 
 
 class House:
-    """Makes callers that share one history. ``data`` is the server's directory."""
+    """Makes callers that share one history. ``data`` is the server's directory, ``ledger_key`` the file of the key
+    that signs its log of receipts.
+    """
 
     def __init__(self, folder: Path, name: str = "data") -> None:
         self.data = folder / name
+        self.ledger_key = self.data / LEDGER_KEY_FILE
         self.history_file = folder / f"{name}.history.jsonl"
         self.recorder = Recorder(self.history_file, "test")
         self.queues: list[str] = []
@@ -109,33 +112,30 @@ class House:
             await self.admin.read_figures(queue)
             await self.admin.read_receipts(queue)
 
-    async def audit_log(self) -> None:
-        """I14 by the log: every receipt there is comes into it, once and in order, and none was changed since.
-
-        Nothing is written meanwhile.
-        """
+    async def sealed(self, caller: Caller) -> None:
+        """Wait until all that is written is in the log, as an administrator's caller is told; fails after 20 s."""
         for queue in self.queues:
             # The newest of each: those before it are in the log by then.
             newest, after = "", 0
             while after is not None:
                 page = f"/v1/queues/{queue}/receipts?limit=1000&after={after}"
-                found = await self.admin.must("GET", page)
+                found = await caller.must("GET", page)
                 newest = found["receipts"][-1]["id"] if found["receipts"] else newest
                 after = found["next"]
             if newest:
-                await self.admin.must("GET", f"/v1/receipts/{newest}/proof?wait=20")
-        auditor = LogAuditor()
-        cursor: str | None = ""
-        while cursor is not None:
-            answer = await self.admin.call(
-                "GET", f"/v1/ledger/export?after={quote(cursor, safe='')}"
-            )
-            assert answer.status == 200, answer
-            for line in answer.body.splitlines():
-                auditor.look(line)
-            cursor = answer.headers.get("restante-next")
+                await caller.must("GET", f"/v1/receipts/{newest}/proof?wait=20")
+
+    async def audit_log(self) -> None:
+        """Read the log for I18, and have an auditor look at it who holds the key and every head that was read before.
+
+        Nothing is written since the ledgers were read.
+        """
+        await self.sealed(self.admin)
+        heads = [head for head in History.load(self.history_file).of(HeadRead) if head.note]
+        auditor = LogAuditor(load_log_keys(self.ledger_key).trusted, [head.note for head in heads])
+        await self.admin.read_log(auditor.look)
         verdict = auditor.verdict()
-        assert (verdict.findings, verdict.unsealed) == ([], 0)
+        assert (verdict.findings, verdict.unsealed, verdict.unjudged) == ([], 0, 0)
         assert verdict.receipts > 0
 
     def verdict(self) -> Verdict:

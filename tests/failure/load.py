@@ -161,6 +161,8 @@ class Load:
             leases = [lease] if lease is not None else []
         else:
             leases = await self._call(caller.receive(queue, max=chance.randrange(1, 6), wait=wait))
+        if chance.random() < 0.05:
+            await self._call(caller.read_head())
         if len(leases) > 1 and chance.random() < 0.3:
             pairs = [(lease.lease, chance.choice(MOSTLY_ACK)) for lease in leases]
             await self._call(caller.settle_batch(queue, pairs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ ADMIN_KEY = "test-admin-key-of-the-failure-tests"
 READY_SECONDS = 20.0
 END_SECONDS = 20.0
 PROJECT = Path(__file__).resolve().parents[2]
+_HEALTH = re.compile(r"^Health is at http://[^:]+:(\d+)/healthz$", re.MULTILINE)
 
 
 class DidNotStart(Exception):
@@ -41,6 +43,7 @@ class Server:
         self.process = process
         self.log = log
         self.port = 0
+        self.admin_port = 0
         self.ready_seconds = 0.0
         self._started = started
 
@@ -89,6 +92,8 @@ class Server:
         while line := await self.process.stdout.readline():
             if line.startswith(b"ready "):
                 self.port = int(line.rsplit(b":", 1)[1])
+                # It is told to stderr, before.
+                self.admin_port = int(_HEALTH.findall(self.log.read_text(errors="replace"))[-1])
                 self.ready_seconds = time.monotonic() - self._started
                 return
         raise DidNotStart(await self.process.wait(), self.tail())

@@ -13,6 +13,7 @@ from tests.failure.house import House
 from tests.failure.load import Load
 from tests.failure.server import ADMIN_KEY
 
+from restante.keyfiles import LEDGER_KEY_FILE
 from restante.testing.cluster import Cluster
 from restante.testing.servers.node import Node
 
@@ -21,7 +22,23 @@ Fault = Callable[["Trial"], Awaitable[None]]
 
 QUEUES = ("acme", "globex", "initech", "umbrella")
 SPEAKING = ("http", "websocket", "events")
-JUDGED = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I11", "I13", "I14", "I15", "I16"]
+JUDGED = [
+    "I1",
+    "I2",
+    "I3",
+    "I4",
+    "I5",
+    "I6",
+    "I7",
+    "I8",
+    "I9",
+    "I11",
+    "I13",
+    "I14",
+    "I15",
+    "I16",
+    "I18",
+]
 SETTINGS = {
     "lease_seconds": 5,
     "max_attempts": 1_000,
@@ -124,6 +141,7 @@ async def broken(
     cluster = Cluster(folder / "cluster", admin_key=ADMIN_KEY)
     await asyncio.to_thread(cluster.__enter__)
     try:
+        house.ledger_key = cluster.folder / LEDGER_KEY_FILE
         await house.furnish(cluster, QUEUES, **SETTINGS)
         for queue in QUEUES[:2]:
             subscription = {"pattern": "news", "queue": queue}

@@ -33,7 +33,7 @@ ENDED_SECONDS = 10.0
 """From the error to the process's end, which strace and a busy machine draw out."""
 FAILED_LINE = re.compile(r"(\S+Z) \[critical\s*\] store\.failed")
 RECOVERY_SECONDS = 5
-JUDGED = ("I1", "I2", "I4", "I9", "I14", "I15", "I16")
+JUDGED = ("I1", "I2", "I4", "I9", "I14", "I15", "I16", "I18")
 
 
 @pytest.mark.timeout(300)
@@ -138,4 +138,5 @@ async def _sound_after(house: House, load: Load) -> None:
         await load.stop()
         await house.drain()
         await house.read_everything()
+        await house.audit_log()
     house.assert_sound(*JUDGED)

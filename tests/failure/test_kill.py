@@ -20,7 +20,7 @@ SPARE = 20
 QUEUES = ("acme", "globex", "initech", "umbrella")
 READY_LIMIT_SECONDS = 10.0
 """The target is 2 s, and is reported; on a machine that does other things too, only this fails."""
-ALL = [f"I{number}" for number in range(1, 18)]
+ALL = [f"I{number}" for number in range(1, 19)]
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -120,5 +120,5 @@ async def kills_at_syncs(house: House, positions: Iterable[int]) -> None:
         await house.drain()
         await house.read_everything()
         await house.audit_log()
-    verdict = house.assert_sound("I1", "I2", "I3", "I4", "I9", "I14", "I15", "I16")
+    verdict = house.assert_sound("I1", "I2", "I3", "I4", "I9", "I14", "I15", "I16", "I18")
     print(f"\n{early} before ready; judged {dict(verdict.judged)}")

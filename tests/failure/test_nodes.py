@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from tests.failure.house import House
+from tests.failure.http import Connection
 from tests.failure.load import Load
 from tests.failure.server import Server, require
 
+from restante.keyfiles import LEDGER_KEY_FILE
 from restante.testing.servers.postgresql import PostgresqlServer
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -23,13 +25,30 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 QUEUES = ("acme", "globex", "initech", "umbrella")
 SPEAKING = ("websocket", "http", "events")
 LEASE_SECONDS = 2
+SEALING_SECONDS = 20.0
 SETTINGS = {
     "lease_seconds": LEASE_SECONDS,
     "max_attempts": 100,
     "backoff_base_seconds": 0.1,
     "backoff_cap_seconds": 0.5,
 }
-JUDGED = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I11", "I13", "I14", "I15", "I16"]
+JUDGED = [
+    "I1",
+    "I2",
+    "I3",
+    "I4",
+    "I5",
+    "I6",
+    "I7",
+    "I8",
+    "I9",
+    "I11",
+    "I13",
+    "I14",
+    "I15",
+    "I16",
+    "I18",
+]
 NAMESPACE = "restante-node"
 # The two ends of a line of this test's own, between this machine and a namespace on it.
 NEAR, FAR = "10.231.78.1", "10.231.78.2"
@@ -43,7 +62,8 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 @contextlib.asynccontextmanager
 async def nodes(house: House, *starts: tuple[str, tuple[str, ...]]) -> AsyncIterator[list[Server]]:
-    """A node for each URL of the store and wrapper of its command."""
+    """A node for each URL of the store and wrapper of its command. They sign the log with one key."""
+    house.ledger_key = house.data.with_name(LEDGER_KEY_FILE)
     servers: list[Server] = []
     try:
         for number, (url, wrapper) in enumerate(starts):
@@ -51,8 +71,12 @@ async def nodes(house: House, *starts: tuple[str, tuple[str, ...]]) -> AsyncIter
                 await Server.start(
                     house.data.with_name(f"node-{number}"),
                     wrapper=wrapper,
-                    env={"RESTANTE_STORE": url, "RESTANTE_POLL_INTERVAL_SECONDS": "1"},
-                    arguments=("--listen", "0.0.0.0:0"),
+                    env={
+                        "RESTANTE_STORE": url,
+                        "RESTANTE_POLL_INTERVAL_SECONDS": "1",
+                        "RESTANTE_LEDGER_KEY_FILE": str(house.ledger_key),
+                    },
+                    arguments=("--listen", "0.0.0.0:0", "--admin-listen", "0.0.0.0:0"),
                 )
             )
         yield servers
@@ -70,13 +94,34 @@ async def go_on(load: Load, seconds: float) -> None:
         await load.busy(answers=load.answers + 20, seconds=60)
 
 
-async def finish(house: House, load: Load, server: Server) -> None:
+async def seals_alone(house: House, server: Server) -> None:
+    """Where the other node does nothing, this one seals what there is."""
+    await house.sealed(house.caller("admin").use(server))
+
+
+async def finish(house: House, load: Load, *servers: Server) -> None:
     await load.stop()
-    house.use(server)
+    house.use(servers[0])
     await house.drain()
     await house.read_everything()
     await house.audit_log()
     house.assert_sound(*JUDGED)
+    for server in servers:
+        await can_seal(server)
+
+
+async def can_seal(server: Server) -> None:
+    """Nothing that the other node has sealed was refused by this one, which fails at nothing in the end."""
+    assert "log_damaged" not in server.log.read_text()
+    connection = await Connection.open(server.admin_port)
+    with contextlib.closing(connection):
+        async with asyncio.timeout(SEALING_SECONDS):
+            while b"restante_log_failing 0" not in await metrics(connection):
+                pass
+
+
+async def metrics(connection: Connection) -> bytes:
+    return (await connection.call("GET", "/metrics", key="")).body
 
 
 @pytest.mark.timeout(180)
@@ -97,9 +142,10 @@ async def standing_still(house: House, url: str, times: int) -> None:
             stopped = servers[number % 2]
             stopped.process.send_signal(signal.SIGSTOP)
             await go_on(load, 2 * LEASE_SECONDS)
+            await seals_alone(house, servers[1 - number % 2])
             stopped.process.send_signal(signal.SIGCONT)
         await load.busy(answers=load.answers + 300, seconds=60)
-        await finish(house, load, servers[0])
+        await finish(house, load, *servers)
 
 
 class Line:
@@ -166,7 +212,8 @@ async def cut_off(
     far = near.replace("127.0.0.1", NEAR)
     with Line(postgresql.port) as line:
         async with nodes(house, (near, ()), (far, line.inside)) as servers:
-            relay = await relayed(servers[1])
+            relays = [await relayed(port) for port in (servers[1].port, servers[1].admin_port)]
+            servers[1].port, servers[1].admin_port = map(port_of, relays)
             await house.furnish(servers[0], QUEUES, **SETTINGS)
             load = Load(house, publishers=12, consumers=24, seed=23, speaking=SPEAKING)
             load.start()
@@ -175,14 +222,16 @@ async def cut_off(
                 await load.busy(answers=load.answers + 200, seconds=60)
                 line.cut(*ways)
                 await go_on(load, seconds)
+                await seals_alone(house, servers[0])
                 line.heal()
             await load.busy(answers=load.answers + 300, seconds=60)
-            await finish(house, load, servers[0])
-            relay.close()
+            await finish(house, load, *servers)
+            for relay in relays:
+                relay.close()
 
 
-async def relayed(server: Server) -> asyncio.Server:
-    """A port of the loopback for a server in the namespace: where the callers of these tests call."""
+async def relayed(port: int) -> asyncio.Server:
+    """A port of the loopback for one of the namespace: where the callers of these tests call."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -190,8 +239,6 @@ async def relayed(server: Server) -> asyncio.Server:
                 writer.write(data)
                 await writer.drain()
         writer.close()
-
-    port = server.port
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -201,6 +248,9 @@ async def relayed(server: Server) -> asyncio.Server:
             return
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
-    relay = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.port = relay.sockets[0].getsockname()[1]
-    return relay
+    return await asyncio.start_server(connected, "127.0.0.1", 0)
+
+
+def port_of(relay: asyncio.Server) -> int:
+    port: int = relay.sockets[0].getsockname()[1]
+    return port

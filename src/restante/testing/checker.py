@@ -40,6 +40,11 @@ it.
   I16 numbers that can only grow did; readings of a ledger agree; whatever was leased or acked stays
       so in later readings
   I17 an item of a batch did what its own result says, and each item got a result
+  I18 heads of the log of receipts of one size have one root, and no later one is smaller; the log has
+      every receipt of the ledgers and every one that a settle was answered with, each once, one at
+      each place; every head that was ever read is RFC 9162's over the receipts it begins with now
+
+Who signed a head is not judged: that takes a key that one trusts (``restante ledger verify``).
 
 ``judged`` counts the facts looked at for each invariant, so that a test can tell silence from
 agreement.
@@ -54,7 +59,7 @@ from typing import Any
 
 import msgspec
 
-from restante.testing import invariants, ledger_invariants
+from restante.testing import invariants, ledger_invariants, log_invariants
 from restante.testing.facts import Facts, Findings, Violation
 from restante.testing.history import History
 from restante.wire.receipts import receipt_digest
@@ -93,6 +98,7 @@ def examine(
     findings = Findings()
     invariants.judge(facts, findings, poll_seconds=poll_seconds)
     ledger_invariants.judge(facts, findings, chain_digest)
+    log_invariants.judge(facts, findings)
     return Verdict(findings.violations, findings.judged)
 
 

@@ -150,6 +150,32 @@ class NotificationRead(Operation, tag="notification", kw_only=True):
     states: list[tuple[str, int, str]] = []
 
 
+class HeadRead(Operation, tag="head", kw_only=True):
+    """A head of the log of receipts: ``note`` is the signed text, which says ``size`` and ``root`` (hex)."""
+
+    size: int = 0
+    root: str = ""
+    note: str = ""
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """``count`` receipts of a queue, from number ``first`` on, are at ``place`` of the log and behind it."""
+
+    queue: str
+    first: int
+    count: int
+    place: int
+
+
+class LogRead(HeadRead, tag="log", kw_only=True):
+    """The head of the log, and where in it receipts are said to be.
+
+    Only read when all is in the log that the last readings of the ledgers have, and nothing was written since.
+    """
+
+    runs: list[Run] = []
+
+
 class Mark(Operation, tag="mark", kw_only=True):
     """Something the test did or knows.
 
@@ -172,6 +198,8 @@ AnyOperation = (
     | ReceiptPage
     | FiguresRead
     | NotificationRead
+    | HeadRead
+    | LogRead
     | Mark
 )
 OperationT = TypeVar("OperationT", bound=Operation)

@@ -145,6 +145,11 @@ def receipt_digest(previous: bytes, receipt: Mapping[str, Any]) -> bytes:
     >>> receipt_digest(GENESIS, {"id": "a~1", "digest": "...", "number": 1}) == chain(GENESIS, b'{"number":1}')
     True
     """
+    return chain(previous, canonical(receipt))
+
+
+def canonical(receipt: Mapping[str, Any]) -> bytes:
+    """The canonical bytes of a served receipt, of its JSON object."""
     members = {name: value for name, value in receipt.items() if name not in ("id", "digest")}
     entry = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return chain(previous, entry.encode())
+    return entry.encode()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.testing import broken_deliveries, broken_ledgers
+from tests.unit.testing import broken_deliveries, broken_ledgers, broken_logs
 from tests.unit.testing.broken import Broken, edit
 from tests.unit.testing.world import World
 
@@ -25,8 +25,12 @@ from restante.testing.history import (
 )
 
 ACTIONS: tuple[Action, ...] = ("ack", "nack", "reject", "release", "extend")
-BROKEN = [*broken_deliveries.breaks.histories, *broken_ledgers.breaks.histories]
-INVARIANTS = [f"I{number}" for number in range(1, 18)]
+BROKEN = [
+    *broken_deliveries.breaks.histories,
+    *broken_ledgers.breaks.histories,
+    *broken_logs.breaks.histories,
+]
+INVARIANTS = [f"I{number}" for number in range(1, 19)]
 
 
 def found(history: History) -> set[str]:
@@ -36,6 +40,7 @@ def found(history: History) -> set[str]:
 def long_life() -> World:
     """Something of everything, all of it right."""
     world = World()
+    world.read_head()
     world.publish(b"1", key="k1")
     world.publish(b"1", key="k1")
     world.publish(b"2", key="k2", outcome="unknown")
@@ -52,12 +57,16 @@ def long_life() -> World:
     world.settle(two, "nack", retry_after_seconds=0)
     world.read_receipts(page=2)
     world.read_figures()
+    world.seal()
+    world.read_head()
     (two,) = world.receive()
     world.pass_time(31)
     (five,) = world.receive(outcome="unknown", max=1)[:1]
     world.pass_time(31)
     leases = world.receive(max=10)
     world.settle(leases[0], "reject")
+    world.seal()
+    world.read_head()
     world.dead_letters("redrive")
     for lease in [*leases[1:], *world.receive(max=10)]:
         world.settle(lease, "ack", outcome="unknown")
@@ -86,6 +95,11 @@ def test_a_violation_is_named(name: str, broken: Broken) -> None:
     violations = check(broken())
     assert name in {violation.invariant for violation in violations}, [*map(str, violations)]
     assert all(violation.evidence or violation.message for violation in violations)
+
+
+@pytest.mark.parametrize(("said", "broken"), broken_logs.SAID.items(), ids=broken_logs.SAID)
+def test_what_is_wrong_with_a_log_is_said(said: str, broken: Broken) -> None:
+    assert {violation.message for violation in check(broken())} == {said}
 
 
 def test_every_invariant_has_a_history_that_violates_it() -> None:
@@ -227,6 +241,8 @@ def test_a_correct_server_is_never_accused(seed: int) -> None:
             case 10:
                 world.read_figures()
                 world.read_receipts(page=chance.choice([2, 100]))
+                world.read_head()
+                world.seal()
             case 11:
                 world.dead_letters(chance.choice(["redrive", "discard"]))
     verdict = examine(world.finish())

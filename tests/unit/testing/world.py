@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from restante.merkle import Tile, grown, leaf_hash, root
 from restante.testing.history import (
     Action,
     Configure,
     DeadLetters,
     FiguresRead,
+    HeadRead,
     History,
     Lease,
+    LogRead,
     Mark,
     NotificationRead,
     Operation,
@@ -23,10 +26,11 @@ from restante.testing.history import (
     Publish,
     ReceiptPage,
     Receive,
+    Run,
     Settle,
     digest,
 )
-from restante.wire.receipts import GENESIS, receipt_digest
+from restante.wire.receipts import GENESIS, canonical, receipt_digest
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -56,6 +60,7 @@ class World:
         self.now = 1_000 * SECOND
         self.operations: list[Operation] = []
         self.receipts: list[dict[str, Any]] = []
+        self.runs: list[Run] = []
         self.deliveries: dict[int, Delivery] = {}
         self.keys: dict[tuple[str, str], tuple[str, int]] = {}
         self.settings = {"lease_seconds": 30, "max_attempts": 3, "backoff_cap_seconds": 0}
@@ -267,6 +272,33 @@ class World:
                 )
             )
 
+    def seal(self) -> None:
+        """Take into the log whatever is not in it."""
+        size = sum(run.count for run in self.runs)
+        if size < len(self.receipts):
+            self.runs.append(Run("acme", size + 1, len(self.receipts) - size, size))
+
+    def read_head(self) -> HeadRead:
+        return self._record(HeadRead(**self._head(self.runs)))
+
+    def read_log(self, *wrong: Run) -> LogRead:
+        """Seal what there is, and read where it is, or is said to be."""
+        self.seal()
+        runs = list(wrong or self.runs)
+        return self._record(LogRead(runs=runs, **self._head(runs)))
+
+    def _head(self, runs: list[Run]) -> dict[str, Any]:
+        at = {
+            run.place + within: leaf_hash(canonical(self.receipts[run.first - 1 + within]))
+            for run in runs
+            if run.queue == "acme"
+            for within in range(run.count)
+        }
+        size = max(at, default=-1) + 1
+        leaves = [at.get(place, GENESIS) for place in range(size)]
+        tiles: dict[Tile, bytes] = grown(0, leaves, lambda _: b"")
+        return {"size": size, "root": root(size, tiles.__getitem__).hex()}
+
     def mark(self, what: Literal["healed", "drained", "disconnected"]) -> None:
         self._record(Mark(what=what, queue="acme"))
 
@@ -279,6 +311,7 @@ class World:
             self.read_notification(seq)
         self.read_figures()
         self.read_receipts()
+        self.read_log()
         return self.history()
 
     def _record(self, operation: Any, outcome: str = "ok", code: str | None = None) -> Any:
