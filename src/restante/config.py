@@ -8,38 +8,27 @@ it came from, and what is allowed.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import msgspec
 
-from restante.addresses import Network, parse_networks
+from restante import setting_kinds as kinds
 from restante.errors import ConfigurationError
 from restante.idempotency import Policy
-from restante.mailing import PORTS, check_address, parse_server
-from restante.model import NAME, SETTING_BOUNDS
-from restante.openid import is_safe
+from restante.mailing import PORTS
+from restante.model import SETTING_BOUNDS
 from restante.redaction import holds_secret
-from restante.wire import signatures
+from restante.setting_kinds import Address, parse_address
+
+__all__ = ["FILE_NAME", "SETTINGS", "Address", "Config", "load", "parse_address"]
 
 FILE_NAME: Final = "restante.toml"
 """Read from the working directory when no other file is named."""
-ADMIN_KEY_CHARACTERS: Final = (16, 255)
 _DECADE_SECONDS: Final = 10 * 365 * 86_400
 _MIB: Final = 1024 * 1024
-
-
-class Address(NamedTuple):
-    """Where to listen. Port 0 takes a free one. As text an IPv6 host stands in brackets."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,288 +124,62 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"Config({', '.join(fields)})"
 
 
-def parse_address(text: str) -> Address:
-    """The address of ``HOST:PORT`` or ``[IPV6]:PORT``; ``ValueError`` when it is neither."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = str(ipaddress.IPv6Address(host[1:-1]))
-    elif ":" in host or "[" in host:
-        raise ValueError("an IPv6 address stands in brackets")
-    if not host or not colon or host != host.strip() or not port.isascii() or not port.isdigit():
-        raise ValueError("not HOST:PORT")
-    if int(port) > 65_535:
-        raise ValueError("no such port")
-    return Address(host, int(port))
-
-
-class Kind(Protocol):
-    """How one setting is read, from TOML's types or from text."""
-
-    @property
-    def allowed(self) -> str: ...
-
-    def read(self, value: object) -> object:
-        """The setting's value; ``ValueError`` when it is not allowed."""
-
-
-class _Number(NamedTuple):
-    low: float
-    high: float
-    whole: bool = True
-
-    @property
-    def allowed(self) -> str:
-        what = "a whole number" if self.whole else "a number"
-        return f"{what} from {self.low:,} to {self.high:,}"
-
-    def read(self, value: object) -> object:
-        number: float
-        if isinstance(value, str):
-            number = int(value) if self.whole else float(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            number = value
-        else:
-            raise ValueError
-        if not self.low <= number <= self.high or (self.whole and number != int(number)):
-            raise ValueError
-        return int(number) if self.whole else float(number)
-
-
-class _Choice(NamedTuple):
-    choices: tuple[str, ...]
-
-    @property
-    def allowed(self) -> str:
-        return " or ".join(self.choices)
-
-    def read(self, value: object) -> object:
-        if value not in self.choices:
-            raise ValueError
-        return value
-
-
-class _Listen:
-    allowed = "HOST:PORT, such as 127.0.0.1:7070 or [::1]:7070 (port 0: any free one)"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError
-        return parse_address(value)
-
-
-class _Path(NamedTuple):
-    what: str
-
-    @property
-    def allowed(self) -> str:
-        return f"the path of a {self.what}"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-            raise ValueError
-        return Path(value)
-
-
-class _Name:
-    allowed = "1 to 255 printable characters"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= 255:
-            raise ValueError
-        return value
-
-
-class _Url(NamedTuple):
-    schemes: tuple[str, ...]
-
-    @property
-    def allowed(self) -> str:
-        return f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in self.schemes)}"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str) or not value.isprintable() or " " in value:
-            raise ValueError
-        scheme, separator, rest = value.partition("://")
-        if scheme not in self.schemes or not separator or not rest:
-            raise ValueError
-        return value
-
-
-class _Switch:
-    allowed = "true or false"
-
-    def read(self, value: object) -> object:
-        found = {"true": True, "false": False}.get(str(value).lower())
-        if found is None:
-            raise ValueError
-        return found
-
-
-class _Networks:
-    allowed = "networks such as 10.0.0.0/8 and fd00::/8, in a list, or in text with commas between"
-
-    def read(self, value: object) -> object:
-        texts = value
-        if isinstance(value, str):
-            texts = [part for part in value.split(",") if part.strip()]
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        return tuple(str(network) for network in self.parse(texts))
-
-    def parse(self, texts: Sequence[str]) -> Sequence[Network]:
-        return parse_networks(texts)
-
-
-class _Trusted(_Networks):
-    allowed = f"{_Networks.allowed}, and not all there are"
-
-    def parse(self, texts: Sequence[str]) -> Sequence[Network]:
-        networks = parse_networks(texts)
-        # Whoever trusts everyone lets everyone be whom they like.
-        if any(network.prefixlen == 0 for network in networks):
-            raise ValueError
-        return networks
-
-
-class _SmtpUrl(_Url):
-    @property
-    def allowed(self) -> str:
-        return f"{super().allowed}; a user and a password only where there is TLS"
-
-    def read(self, value: object) -> object:
-        url = super().read(value)
-        parse_server(str(url))
-        return url
-
-
-class _MailAddress:
-    allowed = "a mail address such as ops@example.com"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError
-        return check_address(value)
-
-
-class _MailAddresses:
-    allowed = "mail addresses, in a list, or in text with commas between"
-
-    def read(self, value: object) -> object:
-        texts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        return tuple(check_address(text.strip()) for text in texts)
-
-
-class _SafeUrl(_Url):
-    @property
-    def allowed(self) -> str:
-        return "a URL that begins with https://, or with http:// and leads to this machine"
-
-    def read(self, value: object) -> object:
-        url = super().read(value)
-        if not is_safe(str(url)):
-            raise ValueError
-        return url
-
-
-class _Names:
-    allowed = "texts of 1 to 255 printable characters, in a list, or in text with commas between"
-
-    def read(self, value: object) -> object:
-        texts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        return tuple(_Name().read(text.strip()) for text in texts)
-
-
-class _QueueName:
-    allowed = "the name of a queue"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str) or not NAME.fullmatch(value):
-            raise ValueError
-        return value
-
-
-class _SigningSecret:
-    allowed = "whsec_ and base64 of 24 to 64 bytes"
-
-    def read(self, value: object) -> object:
-        if not isinstance(value, str):
-            raise ValueError
-        signatures.of_text(value)
-        return value
-
-
-class _Secret:
-    allowed = "{} to {} printable ASCII characters without spaces".format(*ADMIN_KEY_CHARACTERS)
-
-    def read(self, value: object) -> object:
-        low, high = ADMIN_KEY_CHARACTERS
-        if not isinstance(value, str) or not low <= len(value) <= high:
-            raise ValueError
-        if not all("!" <= character <= "~" for character in value):
-            raise ValueError
-        return value
-
-
-SETTINGS: Final[Mapping[str, Kind]] = {
-    "data": _Path("folder"),
-    "store": _Url(("sqlite", "postgresql")),
-    "waker": _Url(("postgresql", "redis", "rediss", "nats", "tls")),
-    "listen": _Listen(),
-    "admin_listen": _Listen(),
-    "grpc_listen": _Listen(),
-    "grpc_admin_listen": _Listen(),
-    "tls_certificate": _Path("file"),
-    "tls_key": _Path("file"),
-    "tls_client_authority": _Path("file"),
-    "tls_client_required": _Switch(),
-    "trusted_proxies": _Trusted(),
-    "admin_key": _Secret(),
-    "log_level": _Choice(("debug", "info", "warning", "error")),
-    "log_format": _Choice(("console", "json")),
-    "idempotency_retention_seconds": _Number(1, _DECADE_SECONDS),
-    "idempotency_keys_per_principal": _Number(1, 100_000_000),
-    "unknown_requests": _Choice(tuple(Policy)),
-    "act_retention_seconds": _Number(1, _DECADE_SECONDS),
-    "retention_interval_seconds": _Number(0.01, 86_400, whole=False),
-    "poll_interval_seconds": _Number(0.01, 3_600, whole=False),
-    "reserve_bytes": _Number(0, 1024 * 1024 * _MIB),
-    "connections_per_principal": _Number(1, 1_000_000),
-    "client_requests_per_second": _Number(0, 1_000_000, whole=False),
-    "drain_seconds": _Number(0, 3_600, whole=False),
-    "node_name": _Name(),
-    "shutdown_seconds": _Number(0, 3_600, whole=False),
-    "secrets_key_file": _Path("file"),
-    "ledger_key_file": _Path("file"),
-    "ledger_head_seconds": _Number(1, 86_400, whole=False),
-    "ledger_head_file": _Path("file"),
-    "ledger_head_url": _Url(("https", "http")),
-    "ledger_head_queue": _QueueName(),
-    "webhook_allow": _Networks(),
-    "alert_depth": _Number(0, SETTING_BOUNDS["depth_limit"].high),
-    "alert_oldest_age_seconds": _Number(0, SETTING_BOUNDS["oldest_age_limit_seconds"].high),
-    "alert_silence_seconds": _Number(0, SETTING_BOUNDS["silence_limit_seconds"].high),
-    "alert_dead": _Number(0, SETTING_BOUNDS["dead_limit"].high),
-    "alert_error_rate": _Number(0, SETTING_BOUNDS["error_rate_limit"].high, whole=False),
-    "alert_webhook_url": _Url(("https", "http")),
-    "alert_webhook_secret": _SigningSecret(),
-    "alert_mail_to": _MailAddresses(),
-    "alert_mail_from": _MailAddress(),
-    "smtp_url": _SmtpUrl(tuple(PORTS)),
-    "alert_queue": _QueueName(),
-    "openid_issuer": _SafeUrl(("https", "http")),
-    "openid_client_id": _Name(),
-    "openid_client_secret": _Name(),
-    "openid_page_url": _SafeUrl(("https", "http")),
-    "openid_role_claim": _Name(),
-    "openid_viewer": _Names(),
-    "openid_operator": _Names(),
-    "openid_admin": _Names(),
-    "tracing_endpoint": _Url(("http", "https")),
-    "tracing_sample_ratio": _Number(0, 1, whole=False),
+SETTINGS: Final[Mapping[str, kinds.Kind]] = {
+    "data": kinds.PathTo("folder"),
+    "store": kinds.Url(("sqlite", "postgresql")),
+    "waker": kinds.Url(("postgresql", "redis", "rediss", "nats", "tls")),
+    "listen": kinds.Listen(),
+    "admin_listen": kinds.Listen(),
+    "grpc_listen": kinds.Listen(),
+    "grpc_admin_listen": kinds.Listen(),
+    "tls_certificate": kinds.PathTo("file"),
+    "tls_key": kinds.PathTo("file"),
+    "tls_client_authority": kinds.PathTo("file"),
+    "tls_client_required": kinds.Switch(),
+    "trusted_proxies": kinds.Trusted(),
+    "admin_key": kinds.Secret(),
+    "log_level": kinds.Choice(("debug", "info", "warning", "error")),
+    "log_format": kinds.Choice(("console", "json")),
+    "idempotency_retention_seconds": kinds.Number(1, _DECADE_SECONDS),
+    "idempotency_keys_per_principal": kinds.Number(1, 100_000_000),
+    "unknown_requests": kinds.Choice(tuple(Policy)),
+    "act_retention_seconds": kinds.Number(1, _DECADE_SECONDS),
+    "retention_interval_seconds": kinds.Number(0.01, 86_400, whole=False),
+    "poll_interval_seconds": kinds.Number(0.01, 3_600, whole=False),
+    "reserve_bytes": kinds.Number(0, 1024 * 1024 * _MIB),
+    "connections_per_principal": kinds.Number(1, 1_000_000),
+    "client_requests_per_second": kinds.Number(0, 1_000_000, whole=False),
+    "drain_seconds": kinds.Number(0, 3_600, whole=False),
+    "node_name": kinds.Name(),
+    "shutdown_seconds": kinds.Number(0, 3_600, whole=False),
+    "secrets_key_file": kinds.PathTo("file"),
+    "ledger_key_file": kinds.PathTo("file"),
+    "ledger_head_seconds": kinds.Number(1, 86_400, whole=False),
+    "ledger_head_file": kinds.PathTo("file"),
+    "ledger_head_url": kinds.Url(("https", "http")),
+    "ledger_head_queue": kinds.QueueName(),
+    "webhook_allow": kinds.Networks(),
+    "alert_depth": kinds.Number(0, SETTING_BOUNDS["depth_limit"].high),
+    "alert_oldest_age_seconds": kinds.Number(0, SETTING_BOUNDS["oldest_age_limit_seconds"].high),
+    "alert_silence_seconds": kinds.Number(0, SETTING_BOUNDS["silence_limit_seconds"].high),
+    "alert_dead": kinds.Number(0, SETTING_BOUNDS["dead_limit"].high),
+    "alert_error_rate": kinds.Number(0, SETTING_BOUNDS["error_rate_limit"].high, whole=False),
+    "alert_webhook_url": kinds.Url(("https", "http")),
+    "alert_webhook_secret": kinds.SigningSecret(),
+    "alert_mail_to": kinds.MailAddresses(),
+    "alert_mail_from": kinds.MailAddress(),
+    "smtp_url": kinds.SmtpUrl(tuple(PORTS)),
+    "alert_queue": kinds.QueueName(),
+    "openid_issuer": kinds.SafeUrl(("https", "http")),
+    "openid_client_id": kinds.Name(),
+    "openid_client_secret": kinds.Name(),
+    "openid_page_url": kinds.SafeUrl(("https", "http")),
+    "openid_role_claim": kinds.Name(),
+    "openid_viewer": kinds.Names(),
+    "openid_operator": kinds.Names(),
+    "openid_admin": kinds.Names(),
+    "tracing_endpoint": kinds.Url(("http", "https")),
+    "tracing_sample_ratio": kinds.Number(0, 1, whole=False),
 }
 _NEEDS: Final = {
     "tls_certificate": "tls_key",
@@ -470,7 +233,7 @@ def load(
         if value is not None:
             flag = f"--{name.replace('_', '-')}"
             values[name] = _read(name, value, flag)
-            if isinstance(SETTINGS[name], _Url) and holds_secret(str(value)):
+            if isinstance(SETTINGS[name], kinds.Url) and holds_secret(str(value)):
                 raise ConfigurationError(
                     f"{flag} holds a password or a token, which every user of this machine could see;"
                     f" put it into RESTANTE_{name.upper()} or a file of settings"

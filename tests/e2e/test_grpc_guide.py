@@ -12,9 +12,6 @@ from pathlib import Path
 
 from tests.e2e.conftest import Mailbox, Service
 
-from restante import errors
-from restante.wire.codes import Code
-
 GUIDE = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text()
 
 
@@ -64,27 +61,3 @@ def test_the_guide_can_be_pasted_into_a_shell(own_server: Service, tmp_path: Pat
     stop.join()
     assert loop.returncode == 0, output
     box.close()
-
-
-def codes(kind: type[errors.RestanteError] = errors.RestanteError) -> set[str]:
-    return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
-
-
-def test_the_tables_of_errors_are_alike() -> None:
-    """That of the guide and that of the file; the file's is checked against the code."""
-    import restante.web
-
-    proto = Path(restante.web.__file__).with_name("restante.proto").read_text()
-    known = codes()
-    of_file = {
-        code: known & set(re.findall(r"[a-z_]+", text.split(":")[0]))
-        for code, text in re.findall(r"^//     ([A-Z_]+) +(.*)$", proto, re.MULTILINE)
-    }
-    of_guide = {
-        code: set(re.findall(r"`([a-z_]+)`", text))
-        for code, text in re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", GUIDE, re.MULTILINE)
-    }
-    assert set(of_guide) <= {code.name for code in Code}
-    assert set(of_guide) ^ set(of_file) == {"INTERNAL", "UNIMPLEMENTED"}
-    for code in set(of_guide) & set(of_file):
-        assert of_file[code] == of_guide[code], code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -36,7 +37,11 @@ def test_the_guide_can_be_pasted_into_a_shell(mailbox: Mailbox, tmp_path: Path) 
     assert '"code":"out_of_bounds"' in output
     assert '<received xmlns="urn:restante:v1"><notifications>' in output
     assert '"reply":"<accepted/>"' in output
-    assert mailbox.figures()["published"] == 3
+    assert '"result":"pending"' in output
+    assert output.count("\u2014 restante/") == 1, "the signature of a head"
+    proof = json.loads((tmp_path / "proof.json").read_bytes())
+    assert sorted(proof) == ["checkpoint", "entry", "index", "path"]
+    assert mailbox.figures()["published"] == 4
 
 
 def test_the_guide_names_no_path_that_is_not_there() -> None:

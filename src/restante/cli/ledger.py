@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The log of receipts: proofs, signed heads, and checking them.")
 
 _STEP: Final = 2_000
+_HEADS: Final = 1_000
 _HEAD_BYTES: Final = 64 * 1024 * 1024
 
 Keys = Annotated[
@@ -51,6 +52,12 @@ Held = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; else to stdout.")
 ]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FILE", help="Append to this file, with the heads there are in it."
+    ),
+]
 Store = Annotated[
     str | None,
     typer.Option(
@@ -61,9 +68,30 @@ Store = Annotated[
 
 @app.command()
 @remote.remote
-async def head(client: Client, out: Out = None) -> None:
+async def head(client: Client, to: Kept = None) -> None:
     """The newest signed head: keep it where the server cannot change it."""
-    _write(out, (await client.ledger_head()).encode())
+    _keep(to, [await client.ledger_head()])
+
+
+@app.command("heads")
+@remote.remote
+async def heads_(
+    client: Client,
+    after: Annotated[
+        int | None, typer.Option(metavar="SIZE", help="Only those of more receipts than that.")
+    ] = None,
+    to: Kept = None,
+) -> None:
+    """The heads that the server has kept, the oldest first, as `ledger verify --head` takes them.
+
+    Example: restante ledger heads --out heads.txt
+    """
+    while True:
+        page = await client.ledger_heads(after=after, limit=_HEADS)
+        _keep(to, page.heads)
+        after = page.next
+        if after is None:
+            return
 
 
 @app.command()
@@ -426,13 +454,19 @@ def _write(out: Path | None, data: bytes) -> None:
         file.write(data)
 
 
+def _keep(to: Path | None, heads: Sequence[str]) -> None:
+    """Behind those that are there: an earlier head is what a fork would show by."""
+    with _opened(to, "ab") as file:
+        file.writelines(f"{head}\n".encode() for head in heads)
+
+
 @contextlib.contextmanager
-def _opened(out: Path | None) -> Iterator[IO[bytes]]:
+def _opened(out: Path | None, mode: Literal["wb", "ab"] = "wb") -> Iterator[IO[bytes]]:
     if out is None:
         yield sys.stdout.buffer
         return
     try:
-        with out.open("wb") as file:
+        with out.open(mode) as file:
             yield file
     except OSError as error:
         raise ConfigurationError(f"cannot write {out}: {error.strerror}") from error

@@ -14,6 +14,7 @@ import typer
 
 from restante.errors import ConfigurationError
 from restante.wire import times
+from restante.wire.messages import bytes_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +73,14 @@ def age(seconds: float | None) -> str:
 def clock(text: str) -> str:
     """A time of the wire for people."""
     return text.replace("T", " ").removesuffix("Z")[:19]
+
+
+def content(text: str | None, base64_text: str | None, content_type: str | None) -> str:
+    """What somebody sent along, for people: the text, else what it is and how long; empty where there is nothing."""
+    data = bytes_of("content", text, base64_text)
+    if data is None:
+        return ""
+    return f"{content_type}, {len(data):,} B, not text (see --json)" if text is None else text
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -19,8 +19,10 @@ from restante.cli import (
     alerts,
     collecting,
     dead,
+    groups,
     jobs,
     ledger,
+    long_operations,
     maintenance,
     moving,
     nodes,
@@ -29,6 +31,7 @@ from restante.cli import (
     queues,
     receipts,
     relaying,
+    requests,
     serving,
     signing_keys,
     top,
@@ -111,6 +114,7 @@ for command in (
 app.command(rich_help_panel=_OPERATORS)(top.top)
 app.command(rich_help_panel=_OPERATORS)(receipts.status)
 app.command(rich_help_panel=_OPERATORS)(tracing.trace)
+app.command(rich_help_panel=_OPERATORS)(requests.request)
 app.command(rich_help_panel=_OPERATORS)(acts.body)
 app.command(rich_help_panel=_OPERATORS)(acts.acts)
 app.command(rich_help_panel=_OPERATORS)(nodes.nodes)
@@ -119,6 +123,8 @@ for group, name in (
     (queues.app, "queue"),
     (dead.app, "dead"),
     (jobs.app, "jobs"),
+    (groups.app, "group"),
+    (long_operations.app, "operations"),
     (receipts.app, "receipts"),
     (ledger.app, "ledger"),
     (administration.clients, "client"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Sequence
@@ -11,16 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from restante.cli import files, output
-from restante.cli.failures import complain
+from restante.cli.failures import EXIT_FAILED, complain
+from restante.cli.receipts import tell_deliveries
 from restante.cli.remote import Client, remote
-from restante.errors import ConfigurationError, InvalidInput, RestanteError
+from restante.cli.waiting import wait_for
+from restante.errors import ConfigurationError, InvalidInput, Malformed, RestanteError
 from restante.model import Publication
+from restante.outcomes import Requirement, Result
 
 if TYPE_CHECKING:
-    from restante.client.answers import PublishResult
+    from restante.client.answers import NotificationStatus, Published, PublishResult
 
 _BATCH: Final = 200
 _BATCH_BYTES: Final = 4 * 1024 * 1024
+_UNMET: Final = {
+    Result.PENDING: "the time is up, and not as many have signed as are required",
+    Result.FAILED: "not as many can sign any more as are required",
+}
 
 
 @remote
@@ -63,6 +71,22 @@ async def publish(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     expires_after: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Expire if still waiting by then.")
     ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Wait until they are signed for, tell each queue's outcome and reply, and fail unless they are.",
+        ),
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|any|N",
+            help="With --wait: how many queues have to sign for each.  [default: all]",
+            show_default=False,
+        ),
+    ] = None,
     json: output.Json = False,
 ) -> None:
     """Publish files. Each is durable once its line is printed.
@@ -76,7 +100,10 @@ async def publish(  # noqa: PLR0913, PLR0917  # one parameter for each flag
       restante publish --topic orders.new orders/ --idempotency-key '{sha256}'
 
       xmllint --format order.xml | restante publish acme - --content-type application/xml
+
+      restante publish --topic prices.ask question.xml --wait 30 --require any
     """
+    required = _requirement(require, wait)
     chosen = files.listed(paths)
     if not chosen:
         raise ConfigurationError("there is no file in these folders")
@@ -101,7 +128,7 @@ async def publish(  # noqa: PLR0913, PLR0917  # one parameter for each flag
         )
 
     failed = 0
-    listed = []
+    published: list[tuple[Path, Published]] = []
     with output.progress("publishing", len(chosen)) as bar:
         for batch in files.batches(chosen, _BATCH, _BATCH_BYTES):
             results = await _publish(client, [publication(*file) for file in batch])
@@ -110,25 +137,21 @@ async def publish(  # noqa: PLR0913, PLR0917  # one parameter for each flag
                     failed += 1
                     complain(f"{path}: {result.detail}")
                     continue
-                places = ", ".join(f"{place.queue} {place.seq}" for place in result.deliveries)
-                entry = {
-                    "file": str(path),
-                    "id": result.id,
-                    "deliveries": result.deliveries,
-                    "replayed": result.replayed,
-                }
-                if json:
-                    listed.append(entry)
-                else:
+                published.append((path, result))
+                if not json:
+                    places = ", ".join(f"{place.queue} {place.seq}" for place in result.deliveries)
                     again = " (published before)" if result.replayed else ""
                     where = places or "no queue is subscribed"
                     output.line(bar, f"{result.id}  {where}  {len(content):,} B  {path}{again}")
             bar.advance(bar.task_ids[0], len(batch))
+    awaited = {} if wait is None else await _wait(client, published, wait, required)
     if json:
-        output.emit(listed)
+        output.emit([_entry(path, result, awaited.get(result.id)) for path, result in published])
     if failed:
         complain(f"{failed} of {len(chosen)} were not published")
-        raise typer.Exit(1)
+    unmet = [path for path, result in published if not _tell(path, awaited.get(result.id), json)]
+    if failed or unmet:
+        raise typer.Exit(EXIT_FAILED)
 
 
 async def _publish(client: Client, publications: Sequence[Publication]) -> list[PublishResult]:
@@ -139,6 +162,67 @@ async def _publish(client: Client, publications: Sequence[Publication]) -> list[
     except InvalidInput as error:
         # This one cannot be taken; the others may.
         return [error]
+
+
+async def _wait(
+    client: Client, published: Sequence[tuple[Path, Published]], seconds: float, required: str
+) -> dict[str, NotificationStatus]:
+    """What each has come to, by its id, once all of them have, or when the time is up."""
+    now = asyncio.get_running_loop().time
+    until = now() + seconds
+    found: dict[str, NotificationStatus] = {}
+    with output.progress("waiting", len(published)) as bar:
+        for _, one in published:
+
+            async def look(held: float, id: str = one.id) -> NotificationStatus:
+                return await client.notification(id, wait_seconds=held, require=required)
+
+            try:
+                found[one.id] = await wait_for(
+                    look, lambda status: status.result is not Result.PENDING, max(until - now(), 0)
+                )
+            except (asyncio.CancelledError, RestanteError):
+                output.note(f"It stays published: see `restante status {one.id}`.")
+                raise
+            bar.advance(bar.task_ids[0])
+    return found
+
+
+def _tell(path: Path, status: NotificationStatus | None, json: bool) -> bool:
+    """What one that was waited for has come to; whether as many have signed as are required."""
+    if status is None:
+        return True
+    if not json:
+        print(f"\n{output.safe(str(path))}: {status.result.value}")
+        tell_deliveries(status.deliveries)
+    if status.result is Result.MET:
+        return True
+    complain(f"{path}: {_UNMET[status.result]}")
+    return False
+
+
+def _entry(path: Path, result: Published, status: NotificationStatus | None) -> dict[str, object]:
+    entry = {
+        "file": str(path),
+        "id": result.id,
+        "deliveries": result.deliveries,
+        "replayed": result.replayed,
+    }
+    if status is not None:
+        entry |= {"result": status.result, "deliveries": status.deliveries}
+    return entry
+
+
+def _requirement(require: str | None, wait: float | None) -> str:
+    if require is None:
+        return "all"
+    if wait is None:
+        raise ConfigurationError("--require takes --wait SECONDS")
+    try:
+        Requirement.parse(require)
+    except Malformed as error:
+        raise ConfigurationError(f"--require: {error}") from error
+    return require
 
 
 def _key(pattern: str | None, path: Path, content: bytes) -> str:

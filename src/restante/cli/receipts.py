@@ -12,10 +12,12 @@ from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.queues import Name
 from restante.cli.remote import Client, remote
 from restante.cli.signing_keys import read_pem
-from restante.wire.messages import bytes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from restante.client import Receipt
+    from restante.wire.messages import DeliveryOut
 
 app = typer.Typer(help="Receipts: the ledger of each queue.")
 
@@ -102,7 +104,7 @@ async def show(
             ("leased", output.clock(found.leased_at)),
             ("body", f"{found.body_bytes:,} B, SHA-256 {found.body_sha256}"),
             ("reason", found.reason),
-            ("reply", _reply(found)),
+            ("reply", output.content(found.reply, found.reply_base64, found.reply_content_type)),
             *_signature(found),
             ("digest", found.digest),
         ]
@@ -189,20 +191,28 @@ async def status(
         ]
     )
     print()
+    tell_deliveries(found.deliveries)
+
+
+def tell_deliveries(deliveries: Iterable[DeliveryOut]) -> None:
+    """What has become of a notification in each of its queues."""
+    columns = ["queue", "seq>", "state", "attempt>", "outcome", "settled", "by", "receipt"]
     output.table(
-        ["queue", "seq>", "state", "attempt>", "settled", "by", "receipt", "reason or reply"],
+        [*columns, "reason or reply"],
         [
             (
-                delivery.queue,
-                delivery.seq,
-                delivery.state,
-                delivery.attempt,
-                output.clock(delivery.settled_at or "-"),
-                delivery.client or "-",
-                delivery.receipt or "-",
-                delivery.reason or _short(delivery.reply or ""),
+                one.queue,
+                one.seq,
+                one.state,
+                one.attempt,
+                one.outcome or "-",
+                output.clock(one.settled_at or "-"),
+                one.client or "-",
+                one.receipt or "-",
+                one.reason
+                or _short(output.content(one.reply, one.reply_base64, one.reply_content_type)),
             )
-            for delivery in found.deliveries
+            for one in deliveries
         ],
         empty="It went to no queue.",
     )
@@ -216,15 +226,6 @@ def _signature(receipt: Receipt) -> list[tuple[str, str]]:
         ("signing key", receipt.signature_key),
         ("signature", receipt.signature),
     ]
-
-
-def _reply(receipt: Receipt) -> str:
-    reply = bytes_of("reply", receipt.reply, receipt.reply_base64)
-    if reply is None:
-        return ""
-    if receipt.reply is None:
-        return f"{receipt.reply_content_type}, {len(reply):,} B, not text (see --json)"
-    return receipt.reply
 
 
 def _short(text: str) -> str:

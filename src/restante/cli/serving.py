@@ -5,443 +5,71 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING
 
 import typer
 
+from restante.cli import flags
 from restante.config import FILE_NAME, Config, load
 
 if TYPE_CHECKING:
     from restante.app import Started
 
-_TLS: Final = "TLS and proxies"
-_LIMITS: Final = "Limits and intervals"
-_WEBHOOKS: Final = "Webhooks"
-_LEDGER: Final = "Ledger"
-_NODES: Final = "Many nodes"
-_ALERTS: Final = "Alerts"
-_OPENID: Final = "Signing in by OpenID Connect"
-_TRACING: Final = "Traces"
-
 
 def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help=f"Settings in TOML; else RESTANTE_CONFIG, else {FILE_NAME} here if there is one.",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where everything is kept.  [default: ./restante-data]"),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="postgresql://USER@HOST/DATABASE, for many nodes.  [default: a file in DIR]",
-            show_default=False,
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    waker: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="What wakes other nodes: redis://, rediss://, nats:// or postgresql://.  [default: the store]",
-            show_default=False,
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where to serve; port 0 takes a free one.  [default: 127.0.0.1:7070]",
-        ),
-    ] = None,
-    admin_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where /healthz, /readyz and /metrics are.  [default: 127.0.0.1:7071]",
-        ),
-    ] = None,
-    grpc_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where to serve gRPC; port 0 takes a free one.  [default: nowhere]",
-            show_default=False,
-        ),
-    ] = None,
-    grpc_admin_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where gRPC's health and reflection are.  [default: nowhere]",
-            show_default=False,
-        ),
-    ] = None,
-    tls_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Speak https: the certificate with its chain, in PEM. SIGHUP reads it again.",
-            rich_help_panel=_TLS,
-        ),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The certificate's key, in PEM.", rich_help_panel=_TLS),
-    ] = None,
-    tls_client_authority: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Clients may show certificates that are signed by one of these, in PEM.",
-            rich_help_panel=_TLS,
-        ),
-    ] = None,
-    tls_client_required: Annotated[
-        bool | None,
-        typer.Option(
-            "--tls-client-required",
-            help="Let nobody in who shows none.",
-            rich_help_panel=_TLS,
-        ),
-    ] = None,
-    trusted_proxies: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NETWORKS",
-            help="Whose X-Forwarded-* and Client-Cert headers are believed; with commas between.",
-            rich_help_panel=_TLS,
-        ),
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error.  [default: info]")
-    ] = None,
-    log_format: Annotated[
-        str | None, typer.Option(help="console or json.  [default: console]")
-    ] = None,
-    idempotency_retention_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How long an idempotency key is remembered.  [default: 604800]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    idempotency_keys_per_principal: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How many requests with keys are remembered of one principal.  [default: 100000]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    unknown_requests: Annotated[
-        str | None,
-        typer.Option(
-            help="The repeat of a request in which a server crashed: refuse or run_again.  [default: refuse]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    act_retention_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How long it is kept who did what.  [default: 31536000, a year]",
-            show_default=False,
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    retention_interval_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How often what is past its retention is deleted.  [default: 60]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    poll_interval_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How often to look for work that nobody told of.  [default: 15]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    reserve_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Disk kept free of new notifications.  [default: 67108864]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    connections_per_principal: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How many connections one client or publisher may keep open.  [default: 1000]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    client_requests_per_second: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How often one client may ask this node; 0: no limit.  [default: 5000]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    node_name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="What this node is called in lists.  [default: the machine's name]",
-            show_default=False,
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    drain_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How long a stop leaves balancers to notice that it is not ready.  [default: 0]",
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
-    shutdown_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How long a stop waits for answers under way.  [default: 10]",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    secrets_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The keys that seal webhooks' secrets.  [default: DIR/secrets.key, made at first start]",
-            rich_help_panel=_WEBHOOKS,
-        ),
-    ] = None,
-    ledger_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The keys that sign heads of the log of receipts.  [default: DIR/ledger.key, made at first start]",
-            rich_help_panel=_LEDGER,
-        ),
-    ] = None,
-    ledger_head_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="How often a head is kept for good, and sent to the three below.  [default: 600]",
-            rich_help_panel=_LEDGER,
-        ),
-    ] = None,
-    ledger_head_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Append heads to this file, best on another machine's disk.",
-            rich_help_panel=_LEDGER,
-        ),
-    ] = None,
-    ledger_head_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="POST heads to this address.", rich_help_panel=_LEDGER),
-    ] = None,
-    ledger_head_queue: Annotated[
-        str | None,
-        typer.Option(metavar="QUEUE", help="Publish heads to this queue.", rich_help_panel=_LEDGER),
-    ] = None,
-    webhook_allow: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CIDR,...",
-            help="Networks that webhooks may go to although they are not the Internet's.",
-            rich_help_panel=_WEBHOOKS,
-        ),
-    ] = None,
-    alert_depth: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Alert where so many wait in a queue; 0: never.  [default: 0]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_oldest_age_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Alert where the oldest has waited so long; 0: never.  [default: 0]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_silence_seconds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Alert where a client has neither asked nor signed for so long; 0: never.  [default: 0]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_dead: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Alert where a queue has so many dead letters; 0: never.  [default: 0]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_error_rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Alert where such a share of the attempts fails, 0.1 for 10 %; 0: never.  [default: 0]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_webhook_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where alerts are posted. RESTANTE_ALERT_WEBHOOK_SECRET signs them.  [default: nowhere]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_mail_to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS,...",
-            help="Whom alerts are mailed to; takes the two below.  [default: nobody]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_mail_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Whom those mails are from.",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    smtp_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The mail server: smtp:// (STARTTLS), smtps:// or smtp+plain://.",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    alert_queue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="QUEUE",
-            help="The queue of yours that alerts are published to.  [default: none]",
-            show_default=False,
-            rich_help_panel=_ALERTS,
-        ),
-    ] = None,
-    openid_issuer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="By whom operators sign in to their page; takes the two below.  [default: nobody]",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_client_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="What this service is called there. RESTANTE_OPENID_CLIENT_SECRET is its secret.",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_page_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where browsers find the page.",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_role_claim: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLAIM",
-            help="The claim that says who may do what.  [default: groups]",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_viewer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VALUE,...",
-            help="Values of it that make a viewer.",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_operator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VALUE,...",
-            help="Values of it that make an operator.",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    openid_admin: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VALUE,...",
-            help="Values of it that make an admin.",
-            show_default=False,
-            rich_help_panel=_OPENID,
-        ),
-    ] = None,
-    tracing_endpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Make traces, and send them there over OTLP/HTTP: http://HOST:4318/v1/traces.  [default: none]",
-            show_default=False,
-            rich_help_panel=_TRACING,
-        ),
-    ] = None,
-    tracing_sample_ratio: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SHARE",
-            help="The share of the traces that begin here that are made, 0 to 1.  [default: 1]",
-            show_default=False,
-            rich_help_panel=_TRACING,
-        ),
-    ] = None,
+    config: flags.Config = None,
+    data: flags.Data = None,
+    store: flags.Store = None,
+    waker: flags.Waker = None,
+    listen: flags.Listen = None,
+    admin_listen: flags.AdminListen = None,
+    grpc_listen: flags.GrpcListen = None,
+    grpc_admin_listen: flags.GrpcAdminListen = None,
+    tls_certificate: flags.TlsCertificate = None,
+    tls_key: flags.TlsKey = None,
+    tls_client_authority: flags.TlsClientAuthority = None,
+    tls_client_required: flags.TlsClientRequired = None,
+    trusted_proxies: flags.TrustedProxies = None,
+    log_level: flags.LogLevel = None,
+    log_format: flags.LogFormat = None,
+    idempotency_retention_seconds: flags.IdempotencyRetentionSeconds = None,
+    idempotency_keys_per_principal: flags.IdempotencyKeysPerPrincipal = None,
+    unknown_requests: flags.UnknownRequests = None,
+    act_retention_seconds: flags.ActRetentionSeconds = None,
+    retention_interval_seconds: flags.RetentionIntervalSeconds = None,
+    poll_interval_seconds: flags.PollIntervalSeconds = None,
+    reserve_bytes: flags.ReserveBytes = None,
+    connections_per_principal: flags.ConnectionsPerPrincipal = None,
+    client_requests_per_second: flags.ClientRequestsPerSecond = None,
+    node_name: flags.NodeName = None,
+    drain_seconds: flags.DrainSeconds = None,
+    shutdown_seconds: flags.ShutdownSeconds = None,
+    secrets_key_file: flags.SecretsKeyFile = None,
+    ledger_key_file: flags.LedgerKeyFile = None,
+    ledger_head_seconds: flags.LedgerHeadSeconds = None,
+    ledger_head_file: flags.LedgerHeadFile = None,
+    ledger_head_url: flags.LedgerHeadUrl = None,
+    ledger_head_queue: flags.LedgerHeadQueue = None,
+    webhook_allow: flags.WebhookAllow = None,
+    alert_depth: flags.AlertDepth = None,
+    alert_oldest_age_seconds: flags.AlertOldestAgeSeconds = None,
+    alert_silence_seconds: flags.AlertSilenceSeconds = None,
+    alert_dead: flags.AlertDead = None,
+    alert_error_rate: flags.AlertErrorRate = None,
+    alert_webhook_url: flags.AlertWebhookUrl = None,
+    alert_mail_to: flags.AlertMailTo = None,
+    alert_mail_from: flags.AlertMailFrom = None,
+    smtp_url: flags.SmtpUrl = None,
+    alert_queue: flags.AlertQueue = None,
+    openid_issuer: flags.OpenidIssuer = None,
+    openid_client_id: flags.OpenidClientId = None,
+    openid_page_url: flags.OpenidPageUrl = None,
+    openid_role_claim: flags.OpenidRoleClaim = None,
+    openid_viewer: flags.OpenidViewer = None,
+    openid_operator: flags.OpenidOperator = None,
+    openid_admin: flags.OpenidAdmin = None,
+    tracing_endpoint: flags.TracingEndpoint = None,
+    tracing_sample_ratio: flags.TracingSampleRatio = None,
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 

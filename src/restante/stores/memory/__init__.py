@@ -30,6 +30,7 @@ from restante.stores.memory.administration import Administration
 from restante.stores.memory.answers import Answers
 from restante.stores.memory.deliveries import Deliveries
 from restante.stores.memory.tables import Tables
+from restante.stores.memory.writes import Writes
 
 DURABLE: Final = False
 """For the conformance suite: what is written is not there when the store is opened again."""
@@ -51,11 +52,12 @@ class MemoryStore:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         tables = self._tables = Tables(clock)
-        self._deliveries = Deliveries(tables, jitter)
+        deliveries = Deliveries(tables)
+        self._writes = Writes(tables, deliveries, jitter)
         self._administration = Administration(
             tables,
-            self._deliveries.unpark,
-            self._deliveries.open_key,
+            deliveries.unpark,
+            deliveries.open_key,
             idempotency_retention_seconds,
         )
         self._answers = Answers(tables)
@@ -105,34 +107,34 @@ class MemoryStore:
         return self._done(self._administration.configure, changes)
 
     def append(self, drafts: Sequence[Draft]) -> asyncio.Future[list[Appended | RestanteError]]:
-        return self._done(self._deliveries.append, drafts)
+        return self._done(self._writes.append, drafts)
 
     def lease(self, request: LeaseRequest) -> asyncio.Future[Leased]:
-        return self._done(self._deliveries.lease, request)
+        return self._done(self._writes.lease, request)
 
     def extend(self, ref: LeaseRef, lease_seconds: float) -> asyncio.Future[Settled]:
-        return self._done(self._deliveries.extend, ref, lease_seconds)
+        return self._done(self._writes.extend, ref, lease_seconds)
 
     def settle(
         self, settlements: Sequence[Settlement]
     ) -> asyncio.Future[list[Settled | RestanteError]]:
-        return self._done(self._deliveries.settle, settlements)
+        return self._done(self._writes.settle, settlements)
 
     def overdue(self, limit: int) -> asyncio.Future[dict[str, int]]:
-        return self._done(self._deliveries.overdue, limit)
+        return self._done(self._writes.overdue, limit)
 
     def next_due(self) -> asyncio.Future[float | None]:
-        return self._done(self._deliveries.next_due)
+        return self._done(self._writes.next_due)
 
     def redrive(
         self, queue: str, selection: Selection, actor: Actor, limit: int
     ) -> asyncio.Future[tuple[int, dict[str, int]]]:
-        return self._done(self._deliveries.redrive, queue, selection, actor, limit)
+        return self._done(self._writes.redrive, queue, selection, actor, limit)
 
     def discard(
         self, queue: str, selection: Selection, actor: Actor, limit: int, reason: str
     ) -> asyncio.Future[tuple[int, dict[str, int]]]:
-        return self._done(self._deliveries.discard, queue, selection, actor, limit, reason)
+        return self._done(self._writes.discard, queue, selection, actor, limit, reason)
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = self._done(self._answers.answer, query)

@@ -1,0 +1,104 @@
+"""The commands about what others do, as processes: signatures, groups, operations, requests, heads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.e2e.conftest import Mailbox
+from tests.e2e.test_cli import ENVIRONMENT, restante
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def shop(mailbox: Mailbox, tmp_path: Path) -> Run:
+    """Commands with the publisher's key, in an empty folder."""
+    access = {"RESTANTE_URL": mailbox.service.url, "RESTANTE_KEY": mailbox.publisher_key}
+    return lambda *arguments, stdin=b"": restante(*arguments, cwd=tmp_path, stdin=stdin, **access)
+
+
+def test_publishing_waits_for_the_reply(mailbox: Mailbox, tmp_path: Path) -> None:
+    (tmp_path / "question.xml").write_bytes(b"<price-of/>")
+    waiting = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "restante", "publish", mailbox.name, "question.xml"),
+            *("--wait", "60", "--json"),
+        ],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        env=ENVIRONMENT
+        | {"RESTANTE_URL": mailbox.service.url, "RESTANTE_KEY": mailbox.publisher_key},
+    )
+    with waiting:
+        try:
+            (got,) = mailbox.receive(wait=30)
+            acked = mailbox.client.post(f"/v1/leases/{got['lease']}/ack", content=b"<price/>")
+            assert acked.status_code == 200, acked.text
+            told, _ = waiting.communicate(timeout=60)
+        finally:
+            waiting.kill()
+    assert waiting.returncode == 0
+    (shown,) = json.loads(told)
+    (delivery,) = shown["deliveries"]
+    assert (shown["id"], shown["result"]) == (got["id"], "met")
+    assert (delivery["outcome"], delivery["reply"]) == ("acked", "<price/>")
+    assert delivery["receipt"] == acked.json()["receipt"]
+
+
+def test_who_is_refused_the_signature_fails(mailbox: Mailbox, shop: Run) -> None:
+    key = f"question-{mailbox.name}"
+    publish = ("publish", mailbox.name, "-", "--idempotency-key", key)
+    assert shop(*publish, stdin=b"<a/>").returncode == 0
+    (got,) = mailbox.receive()
+    assert mailbox.settle(got["lease"], "reject", reason="no such article").status_code == 200
+    told = shop(*publish, "--wait", "30", stdin=b"<a/>")
+    assert told.returncode == 1
+    assert "(published before)" in told.stdout
+    assert "no such article" in told.stdout
+    assert "not as many can sign any more" in told.stderr
+    request = json.loads(shop("request", key, "--json").stdout)
+    assert (request["state"], request["notification"]) == ("done", got["id"])
+    missing = shop("request", "never-sent")
+    assert missing.returncode == 1
+    assert "no request with this key" in missing.stderr
+
+
+def test_a_group_and_an_operation_are_followed_to_their_ends(mailbox: Mailbox, shop: Run) -> None:
+    members = [{"queue": mailbox.name, "body": "<charge/>"}]
+    asked = mailbox.publisher.post("/v1/groups", json={"members": members, "timeout_seconds": 60})
+    group = asked.json()["id"]
+    assert "pending" in shop("group", "show", group).stdout
+    assert shop("group", "show", group, "--wait", "0").returncode == 1
+    (got,) = mailbox.receive()
+    assert mailbox.settle(got["lease"], "ack").status_code == 200
+    ended = shop("group", "show", group, "--wait", "30", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["state"] == "complete"
+    assert group in shop("group", "list").stdout
+
+    made = mailbox.publisher.post("/v1/operations", json={"title": "a report"}).json()["id"]
+    assert made in shop("operations", "list").stdout
+    cancelled = shop("operations", "cancel", made)
+    assert cancelled.stdout == f"{made} cancelled\n"
+    waited = shop("operations", "show", made, "--wait", "30")
+    assert waited.returncode == 1
+    assert "cancelled" in waited.stdout
+    assert made not in shop("operations", "list").stdout
+
+
+def test_heads_are_kept_and_checked_with(mailbox: Mailbox, shop: Run, tmp_path: Path) -> None:
+    mailbox.publish()
+    (receipt, *_) = mailbox.receipts()
+    proof = mailbox.client.get(f"/v1/receipts/{receipt['id']}/proof", params={"wait": 10})
+    assert proof.status_code == 200, proof.text
+    assert shop("ledger", "heads", "--out", "heads.txt").returncode == 0
+    kept = (tmp_path / "heads.txt").read_text()
+    assert shop("ledger", "head", "--out", "heads.txt").returncode == 0
+    both = (tmp_path / "heads.txt").read_text()
+    assert both.startswith(kept)
+    assert len(both) > len(kept) > 0

@@ -1,0 +1,40 @@
+"""``restante ledger head`` and ``heads``: what they keep, and that they never take away what was kept."""
+
+import httpx
+from tests.unit.cli.conftest import reply
+
+from restante.cli.ledger import _notes
+
+
+def head(size):
+    return f"restante/bc19bcd8\n{size}\nroot=\n2026-01-31T12:00:00.000Z\n\n\u2014 restante/bc19bcd8 sig\n"
+
+
+def test_a_head_is_kept_behind_those_that_were_kept_before(program, tmp_path):
+    heads = iter([head(3), head(5)])
+    program.answer = lambda _: httpx.Response(200, text=next(heads))
+    for _ in range(2):
+        told = program.remote("ledger", "head", "--out", "heads.txt")
+        assert (told.exit_code, told.stdout) == (0, ""), told.output
+    assert list(_notes(tmp_path / "heads.txt")) == [head(3), head(5)]
+
+
+def test_all_heads_are_kept_page_by_page(program, tmp_path):
+    pages = iter([{"heads": [head(3), head(5)], "next": 5}, {"heads": [head(8)], "next": None}] * 2)
+    program.answer = lambda _: reply(next(pages))
+    told = program.remote("ledger", "heads", "--after", "2", "-o", "heads.txt")
+    assert (told.exit_code, told.stdout) == (0, ""), told.output
+    assert list(_notes(tmp_path / "heads.txt")) == [head(3), head(5), head(8)]
+    assert [dict(one.url.params) for one in program.asked] == [
+        {"after": "2", "limit": "1000"},
+        {"after": "5", "limit": "1000"},
+    ]
+    shown = program.remote("ledger", "heads").stdout
+    assert shown == (tmp_path / "heads.txt").read_text()
+
+
+def test_a_place_where_nothing_can_be_written(program, tmp_path):
+    program.answer = lambda _: httpx.Response(200, text=head(3))
+    told = program.remote("ledger", "head", "--out", str(tmp_path))
+    assert told.exit_code == 2
+    assert "cannot write" in told.stderr
