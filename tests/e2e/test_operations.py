@@ -12,14 +12,13 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes
 from tests.e2e.sockets import opened, received
 from tests.e2e.test_asyncapi import MESSAGES, validator
 
 from restante.client import Client
 from restante.errors import OperationChanged, OperationEnded, OperationNotFound
 from restante.operation import OperationState
-from restante.testing.servers.postgresql import PostgresqlServer
 from restante.wire.operation_messages import SUBPROTOCOL
 
 SECONDS: Final = 40.0
@@ -271,19 +270,8 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
+    with two_nodes(tmp_path) as nodes:
+        yield nodes
 
 
 async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:
