@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -20,6 +21,8 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 from tests.certificates import Issued
 from tests.e2e.windows import FLAGS, Window, window_of
+
+from restante.testing.servers.postgresql import PostgresqlServer
 
 ADMIN_KEY = "admin-key-of-the-end-to-end-tests"
 _names = itertools.count(1)
@@ -175,6 +178,30 @@ class Mailbox:
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["receipts"]
         return found
+
+
+@contextlib.contextmanager
+def two_nodes(folder: Path) -> Iterator[tuple[Service, Service]]:
+    """Two processes on one PostgreSQL."""
+    with PostgresqlServer() as database:
+        url = database.create_database()
+        services = []
+        for name in ("one", "two"):
+            service = Service(folder / name / "data", "--store", url)
+            service.data.mkdir(parents=True)
+            service.start()
+            services.append(service)
+        yield services[0], services[1]
+        for service in services:
+            if service.running:
+                assert service.end(signal.SIGTERM) == 0, service.log()
+
+
+async def until_waited_for(service: Service, count: int) -> None:
+    """As many wait on the server, by its own figures."""
+    async with asyncio.timeout(40), httpx.AsyncClient(base_url=service.admin_url) as admin:
+        while f"restante_waiters {float(count)}\n" not in (await admin.get("/metrics")).text:
+            pass
 
 
 def raw_post(path: str, key: str, body: bytes = b"") -> bytes:

@@ -42,8 +42,10 @@ class Pair:
         ]
         return {"members": members, "timeout_seconds": timeout_seconds}
 
-    def ask(self, **headers: str) -> dict[str, Any]:
-        answer = self.b.publisher.post("/v1/groups", json=self.asked(), headers=headers)
+    def ask(self, timeout_seconds: float = 60, key: str | None = None) -> dict[str, Any]:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        asked = self.asked(timeout_seconds)
+        answer = self.b.publisher.post("/v1/groups", json=asked, headers=headers)
         assert answer.status_code == 202, answer.text
         assert answer.headers["location"] == f"/v1/groups/{answer.json()['id']}"
         found: dict[str, Any] = answer.json()
@@ -119,6 +121,67 @@ async def test_a_compensation_that_fails_is_a_dead_letter(server: Service, pair:
     assert [one["reason"] for one in dead] == ["cannot be undone"]
 
 
+async def test_one_expires(server: Service, pair: Pair) -> None:
+    """B signs in time and C does not come for it, which C finds nothing of later."""
+    group = pair.ask(timeout_seconds=3)
+    sign(pair.b)
+    ended = await until_ended(server, group["id"])
+    assert [one["state"] for one in ended["members"]] == ["acked", "expired"]
+    assert ended["reason"] in ("the time is up", f"{pair.c.name} expired")
+    assert sign(pair.b)["body"] == "<undo-b/>"
+    assert pair.c.receive() == []
+
+
+async def test_one_is_discarded_while_the_other_is_out(server: Service, pair: Pair) -> None:
+    group = pair.ask()
+    (out,) = pair.b.receive(max=1, wait=20)
+    sign(pair.c, "reject", reason="out of stock")
+    path = f"/v1/groups/{group['id']}"
+    failed = pair.b.publisher.get(path, params={"wait": 20}).json()
+    assert failed["state"] == "compensating"
+    path = f"/v1/queues/{pair.c.name}/dead/discard"
+    assert pair.c.admin.post(path, json={"all": True}).json()["done"] == 1
+    assert pair.b.settle(out["lease"], "ack").status_code == 200
+    ended = await until_ended(server, group["id"])
+    assert [one["state"] for one in ended["members"]] == ["acked", "discarded"]
+    told = (ended["state"], ended["reason"])
+    assert told == ("compensated", f"{pair.c.name} dead: out of stock")
+    assert sign(pair.b)["body"] == "<undo-b/>"
+
+
+async def test_a_dead_one_is_redriven_after_the_end(own_server: Service, own_pair: Pair) -> None:
+    """It is done after all, long after B was told to undo its part, and a crash: it is undone as well."""
+    group = own_pair.ask()
+    sign(own_pair.b)
+    sign(own_pair.c, "reject", reason="closed")
+    ended = await until_ended(own_server, group["id"])
+    assert ended["state"] == "compensated"
+    assert own_server.end(signal.SIGKILL) == -signal.SIGKILL
+    own_server.start()
+    path = f"/v1/queues/{own_pair.c.name}/dead/redrive"
+    assert own_pair.c.admin.post(path, json={"all": True}).json()["done"] == 1
+    done = sign(own_pair.c)
+    undo = sign(own_pair.c)
+    assert (undo["body"], undo["attributes"]["compensates"]) == ("<undo-c/>", done["id"])
+    assert sign(own_pair.b)["body"] == "<undo-b/>"
+    async with own_server.async_caller(ADMIN_KEY) as caller, asyncio.timeout(40):
+        seen = ended
+        # It is published first, and shown in the group then.
+        while seen["members"][1]["compensation"] is None:
+            seen = (await caller.get(f"/v1/groups/{group['id']}")).json()
+    assert (seen["state"], seen["ended_at"]) == ("compensated", ended["ended_at"])
+    assert [one["state"] for one in seen["members"]] == ["acked", "acked"]
+    assert seen["members"][1]["compensation"] == undo["id"]
+
+
+def test_a_member_has_no_collapse_key(pair: Pair) -> None:
+    """Nothing supersedes one."""
+    asked = pair.asked()
+    asked["members"][0]["collapse_key"] = "k"
+    answer = pair.b.publisher.post("/v1/groups", json=asked)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
 @pytest.mark.parametrize(
     ("changed", "status", "code"),
     [
@@ -147,11 +210,11 @@ def test_publishers_alone(pair: Pair) -> None:
 
 
 async def test_a_group_outlives_a_killed_server(own_server: Service, own_pair: Pair) -> None:
-    group = own_pair.ask(**{"Idempotency-Key": "k"})
+    group = own_pair.ask(key="k")
     sign(own_pair.b)
     assert own_server.end(signal.SIGKILL) == -signal.SIGKILL
     own_server.start()
-    assert own_pair.ask(**{"Idempotency-Key": "k"})["id"] == group["id"]
+    assert own_pair.ask(key="k")["id"] == group["id"]
     sign(own_pair.c, "reject", reason="no")
     assert (await until_ended(own_server, group["id"]))["state"] == "compensated"
     assert sign(own_pair.b)["body"] == "<undo-b/>"

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes, until_waited_for
 from tests.e2e.sockets import opened, received
 from tests.e2e.test_asyncapi import MESSAGES, validator
+from websockets.exceptions import ConnectionClosedError
 
 from restante.client import Client
 from restante.errors import OperationChanged, OperationEnded, OperationNotFound
 from restante.operation import OperationState
-from restante.testing.servers.postgresql import PostgresqlServer
 from restante.wire.operation_messages import SUBPROTOCOL
 
 SECONDS: Final = 40.0
@@ -233,6 +233,50 @@ async def test_nobody_ends_it_in_its_time_though_killed(own_server: Service, box
     assert (end["id"], end["error"]["code"]) == (id, "timed_out")
 
 
+async def test_who_follows_goes_on_after_a_killed_server(own_server: Service, box: Mailbox) -> None:
+    """By events, on the WebSocket and by long polls: what they have missed is told first, and then the end."""
+    made = make(box)
+    id, path = made["id"], f"/v1/operations/{made['id']}"
+    watch = json.dumps({"type": "watch", "ids": [id]})
+    async with (
+        own_server.async_caller(box.key) as caller,
+        opened(own_server, SOCKET, box.key, SUBPROTOCOL) as socket,
+        contextlib.aclosing(events(caller, id)) as stream,
+    ):
+        await socket.send(watch)
+        assert (await received(socket))["operation"] == made
+        assert (await anext(stream))["data"] == made
+        waiting = asyncio.create_task(caller.get(path, params={"wait": 60, "after": 1}))
+        await until_waited_for(own_server, 3)
+        own_server.end(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            await anext(stream)
+        with pytest.raises(httpx.TransportError):
+            await waiting
+        with pytest.raises(ConnectionClosedError):
+            await socket.recv()
+    own_server.start()
+    running = move(box, id, state="running")
+    async with (
+        own_server.async_caller(box.key) as caller,
+        opened(own_server, SOCKET, box.key, SUBPROTOCOL) as socket,
+        contextlib.aclosing(events(caller, id, last="1")) as stream,
+        asyncio.timeout(SECONDS),
+    ):
+        await socket.send(watch)
+        assert (await received(socket))["operation"] == running
+        missed = await anext(stream)
+        assert (missed["id"], missed["data"]) == ("2", running)
+        assert (await caller.get(path, params={"wait": 60, "after": 1})).json() == running
+        waiting = asyncio.create_task(caller.get(path, params={"wait": 60}))
+        await until_waited_for(own_server, 3)
+        ended = move(box, id, state="succeeded", result="<r/>")
+        assert (await received(socket))["operation"] == ended
+        last = await anext(stream)
+        assert (last["id"], last["data"]) == ("3", ended)
+        assert (await waiting).json() == ended
+
+
 async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
     async with (
         Client(server.url, mailbox.publisher_key) as shop,
@@ -271,19 +315,8 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
+    with two_nodes(tmp_path) as nodes:
+        yield nodes
 
 
 async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:
@@ -336,6 +369,40 @@ async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:
                 f"/v1/queues/{box.name}/receipts", params={"outcome": "published", "limit": 1_000}
             )
             assert len(receipts.json()["receipts"]) == 11
+
+
+async def test_events_on_any_node(nodes: tuple[Service, Service]) -> None:
+    """Moved on on one and followed on the other, where those go on who have followed it on the one, which is killed."""
+    one, two = nodes
+    box = Mailbox(one)
+    with contextlib.closing(box):
+        id = make(box)["id"]
+        async with (
+            asyncio.timeout(SECONDS),
+            two.async_caller(box.publisher_key) as caller,
+            contextlib.aclosing(events(caller, id)) as stream,
+        ):
+            assert (await anext(stream))["id"] == "1"
+            running = move(box, id, state="running")
+            second = await anext(stream)
+            assert (second["id"], second["data"]) == ("2", running)
+            async with (
+                one.async_caller(box.key) as another,
+                contextlib.aclosing(events(another, id)) as lost,
+            ):
+                assert (await anext(lost))["id"] == "2"
+                one.end(signal.SIGKILL)
+                with pytest.raises(httpx.TransportError):
+                    await anext(lost)
+            missed = (await caller.patch(f"/v1/operations/{id}", json={"progress": 0.5})).json()
+            assert (await anext(stream))["data"] == missed
+            async with contextlib.aclosing(events(caller, id, last="2")) as back:
+                assert (await anext(back))["data"] == missed
+                asked = {"state": "succeeded"}
+                ended = (await caller.patch(f"/v1/operations/{id}", json=asked)).json()
+                for following in (stream, back):
+                    assert (await anext(following))["data"] == ended
+                    assert [one async for one in following] == []
 
 
 def test_the_admin_key_may_all(server: Service, mailbox: Mailbox) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import httpx
@@ -51,9 +52,12 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def serving(box: Mailbox) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """The program and a caller of it; it is killed in the end."""
-    command = [sys.executable, "-c", PROGRAM, box.service.url, box.publisher_key, box.name]
+def serving(
+    box: Mailbox, worker: str = "one"
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The program, as this worker of its service, and a caller of it; it is killed in the end."""
+    runner = f"{box.name}-{worker}"
+    command = [sys.executable, "-c", PROGRAM, box.service.url, box.publisher_key, runner]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -89,6 +93,26 @@ def test_killed_with_one_answer_kept_and_one_under_way(
             kept = caller.get(done)
             assert (kept.status_code, kept.text, kept.headers["x-pages"]) == (201, "done", "7")
             told = caller.get(hanging)
+            assert (told.status_code, told.json()["error"]["code"]) == (500, "interrupted")
+
+
+@pytest.mark.timeout(90)
+def test_asked_at_another_worker(server: Service, mailbox: Mailbox) -> None:
+    """Which of the service's processes a caller comes to again is all the same, also when the one has crashed."""
+    with serving(mailbox, "two") as (_, two), ThreadPoolExecutor(1) as threads:
+        with serving(mailbox, "one") as (_, one):
+            done, hanging = begun(one, "done"), begun(one, "hang")
+            assert two.get(done).status_code == 202
+            asking = threads.submit(two.get, done, params={"wait": 30})
+            assert one.post("/go").text == "done"
+            answer = asking.result()
+            assert (answer.status_code, answer.text) == (201, "done")
+            assert answer.headers["x-pages"] == "7"
+        kept = two.get(done)
+        assert (kept.status_code, kept.text) == (201, "done")
+        assert two.get(hanging).status_code == 202, "nobody knows what has become of it yet"
+        with serving(mailbox, "one"):
+            told = two.get(hanging, params={"wait": 30})
             assert (told.status_code, told.json()["error"]["code"]) == (500, "interrupted")
 
 

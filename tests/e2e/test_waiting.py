@@ -13,15 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes, until_waited_for
 
 from restante.client import Client
 from restante.model import Publication
 from restante.outcomes import Result
-from restante.testing.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.timeout(120)
-SECONDS = 40.0
 
 
 def path_of(box: Mailbox) -> str:
@@ -174,13 +172,6 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
         assert (status.result, status.deliveries[0].reason) == (Result.FAILED, "closed")
 
 
-async def until_waited_for(service: Service, count: int) -> None:
-    """As many wait on the server, by its own figures."""
-    async with asyncio.timeout(SECONDS), httpx.AsyncClient(base_url=service.admin_url) as admin:
-        while f"restante_waiters {float(count)}\n" not in (await admin.get("/metrics")).text:
-            pass
-
-
 async def test_who_hangs_up_is_forgotten(own_server: Service, box: Mailbox) -> None:
     async with own_server.async_caller(box.publisher_key) as publisher:
         headers = {"Prefer": "wait=60"}
@@ -226,19 +217,8 @@ async def test_a_stop_answers_who_waits(own_server: Service, box: Mailbox) -> No
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
+    with two_nodes(tmp_path) as nodes:
+        yield nodes
 
 
 async def test_from_any_node(nodes: tuple[Service, Service]) -> None:

@@ -5,6 +5,9 @@ PENDING ---- every required member has acked ----> COMPLETE
    | a required one has failed, or the time is up
    v
 COMPENSATING ---- every member is over, those that acked were sent their compensation ----> COMPENSATED
+
+A dead member that has something to undo may be redriven until it expires, and ack then: a COMPENSATED group is closed,
+and what is kept of it dropped, when that cannot be any more.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from restante.outcomes import FAILED, OVER
 
 MEMBERS: Final = 20
 TIMEOUT_SECONDS_MAXIMUM: Final = 7 * 86_400
+LATE_MS: Final = 60_000
+"""Members expire when the group's time is up, and so much later at the most: by what publishing them took."""
 
 
 class GroupState(enum.StrEnum):
@@ -27,10 +32,6 @@ class GroupState(enum.StrEnum):
     COMPLETE = "complete"
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
-
-    @property
-    def ended(self) -> bool:
-        return self in (GroupState.COMPLETE, GroupState.COMPENSATED)
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +62,17 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             and not self.uncompensated
         )
 
+    @property
+    def redrivable(self) -> bool:
+        """Whether it may still come to ack, and would have to be compensated then."""
+        return self.state is State.DEAD and self.compensation_type is not None
+
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """``published`` is set once its members are. ``reason`` says what it failed of.
 
-    ``body_bytes`` is how much is kept of bodies until it has ended.
+    ``body_bytes`` is how much is kept of bodies until it is closed: it has ended, and none of its members can ack
+    any more that would have to be compensated.
     """
 
     id: str
@@ -77,6 +84,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     published: bool = False
     reason: str = ""
     ended_at_ms: int | None = None
+    closed: bool = False
     body_bytes: int = 0
 
     @property
@@ -99,7 +107,9 @@ def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
         required = [member for member in members if member.required]
         failed = next((member for member in required if member.state in FAILED), None)
         if all(member.state is State.ACKED for member in required):
-            return msgspec.structs.replace(group, state=GroupState.COMPLETE, ended_at_ms=now_ms)
+            return msgspec.structs.replace(
+                group, state=GroupState.COMPLETE, ended_at_ms=now_ms, closed=True
+            )
         if failed is not None:
             why = f": {failed.reason}" if failed.reason else ""
             reason = f"{failed.queue} {failed.state.label}{why}"
@@ -108,10 +118,14 @@ def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
             group = msgspec.structs.replace(
                 group, state=GroupState.COMPENSATING, reason="the time is up"
             )
-    if group.state is GroupState.COMPENSATING and all(
-        member.state in OVER and not member.to_compensate for member in members
-    ):
-        return msgspec.structs.replace(group, state=GroupState.COMPENSATED, ended_at_ms=now_ms)
+    over = all(member.state in OVER and not member.to_compensate for member in members)
+    if group.state is GroupState.COMPENSATING and over:
+        group = msgspec.structs.replace(group, state=GroupState.COMPENSATED, ended_at_ms=now_ms)
+    if group.state is GroupState.COMPENSATED and over:
+        late = now_ms >= group.until_ms + LATE_MS
+        return msgspec.structs.replace(
+            group, closed=late or not any(member.redrivable for member in members)
+        )
     return group
 
 

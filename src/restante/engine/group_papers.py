@@ -1,4 +1,4 @@
-"""The papers of groups: the open ones and those that ended, their bodies, and the idempotency keys that made them."""
+"""The papers of groups: the open ones and the closed, their bodies, and the idempotency keys that made them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class GroupPapers:
         return await self.any(asked.id)
 
     async def open(self) -> list[Kept]:
-        """All that have not ended, the oldest first."""
+        """All that are not closed, the oldest first."""
         found: list[Kept] = []
         after = _OPEN
         while True:
@@ -88,7 +88,7 @@ class GroupPapers:
             after = papers[-1].key
 
     async def past(self, after: str, limit: int) -> list[Group]:
-        """Those that ended, the newest first: beyond the id ``after``, where that is not empty."""
+        """Those that are closed, the newest first: beyond the id ``after``, where that is not empty."""
         papers = await self._store.browse(
             Papers(
                 Kind.GROUP,
@@ -101,12 +101,12 @@ class GroupPapers:
         return [_decode(paper.content) for paper in papers]
 
     async def find(self, id: str) -> Kept | None:
-        """One that has not ended."""
+        """One that is not closed."""
         paper = await self._store.browse(PaperOf(Kind.GROUP, f"{_OPEN}{id}"))
         return None if paper is None else Kept(_decode(paper.content), paper.version)
 
     async def any(self, id: str) -> Group | None:
-        """One that may have ended."""
+        """One that may be closed."""
         kept = await self.find(id)
         if kept is not None:
             return kept.group
@@ -114,17 +114,17 @@ class GroupPapers:
         return None if paper is None else _decode(paper.content)
 
     async def body(self, key: str) -> bytes:
-        """``PaperChanged`` where it is no more, because the group has ended."""
+        """``PaperChanged`` where it is no more, because the group is closed."""
         paper = await self._store.browse(PaperOf(Kind.GROUP_BODY, key))
         if paper is None:
-            raise PaperChanged("the group has ended")
+            raise PaperChanged("the group is closed")
         return paper.content
 
     async def put(self, kept: Kept, group: Group) -> Kept:
         """Write the group down in the place of what was read; ``PaperChanged`` where that is no more."""
         key, version = f"{_OPEN}{group.id}", kept.version + 1
         changes: list[Change] = [PutPaper(self._paper(group, key, version))]
-        if group.state.ended:
+        if group.closed:
             changes += [
                 DropPaper(Kind.GROUP, key),
                 PutPaper(self._paper(group, f"{_PAST}{group.id}", 0)),
@@ -136,7 +136,7 @@ class GroupPapers:
 
     def _paper(self, group: Group, key: str, version: int) -> Paper:
         expires = None
-        if group.state.ended:
+        if group.closed:
             expires = self._clock.wall_ms() + GROUP_RETENTION_SECONDS * 1_000
         content = _encode(group)
         return Paper(

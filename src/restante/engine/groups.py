@@ -6,7 +6,8 @@ written down, in the place of the version that was read, before it is acted on. 
 any time, after a crash too: a step done twice is done once. Every node watches every open group, by an entry in memory.
 
 Members expire when the group's time is up. One that was leased then may still ack: the group is watched until every
-member is over, and what acks late is compensated as well.
+member is over, and what acks late is compensated as well. So is a dead one that is redriven before it expires, which
+is why a group is watched until no such one can ack any more: it is closed then.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ class Groups:
         raise GroupNotFound(f"there is no group {id[:100]} here")
 
     async def page(self, actor: Actor, after: str = "", limit: int = 100) -> GroupPage:
-        """Those that are open, all on the first page, then those that ended among ``limit``; the newest first."""
+        """Those that are not closed, all on the first page, then the closed among ``limit``; the newest first."""
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
         first = [] if after else [kept.group for kept in reversed(await self._papers.open())]
         past = await self._papers.past(after, limit)
@@ -305,7 +306,7 @@ class Groups:
             await self._clock.wait(_AGAIN_SECONDS)
 
     async def _carry(self, id: str, waiter: Waiter) -> None:
-        """See the group to its end. ``PaperChanged`` where somebody else has gone on with it meanwhile."""
+        """See to the group until it is closed. ``PaperChanged`` where somebody else has gone on with it meanwhile."""
         while (kept := await self._papers.find(id)) is not None:
             # It may have been another node that has gone on with it: nobody here has heard of that.
             self._tell(kept.group)
@@ -317,9 +318,9 @@ class Groups:
             after = step(group, seen, self._clock.wall_ms())
             if after != group:
                 kept = await self._put(kept, after)
-            if after.state.ended:
+            if after.closed:
                 break
-            if after.state is GroupState.COMPENSATING and any(
+            if after.state is not GroupState.PENDING and any(
                 member.to_compensate for member in after.members
             ):
                 await self._compensate(kept)

@@ -155,6 +155,10 @@ class Watches:
         self._watched: dict[str, _Watched] = {}
         self._alarm: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        """How many wait for operations, or follow them."""
+        return len(self._all)
+
     def watch(self, key_id: str) -> Watch:
         """For somebody who came with that key, to be entered."""
         return Watch(self, key_id)

@@ -115,7 +115,7 @@ def look(broker: Broker, version: str) -> Look:
         ready=broker.ready,
         available=broker.store.available,
         connections=len(broker.attachments),
-        waiters=len(broker.waiting),
+        waiters=len(broker.waiting) + len(broker.operations.watches),
         log_receipts=broker.log.size,
         log_failing=broker.log.failing,
         total=monitor.total(),

@@ -4,7 +4,7 @@ from tests.unit.engine.house import OPERATOR, SHOP, turns
 
 from restante.engine.group_request import Payload, Wanted
 from restante.engine.settling import Settle
-from restante.model import Actor, Role, Verb
+from restante.model import Actor, Role, Selection, Verb
 from restante.papers import Kind
 from restante.queries import Papers, Receipts
 from restante.wire.receipts import decode_entry
@@ -47,6 +47,20 @@ async def settle(broker, queue, verb=Verb.ACK, **fields):
     ).results()
     await turns()
     return delivery
+
+
+async def redrive(broker, queue):
+    """An operator has the dead letters of the queue delivered again."""
+    done, _ = await broker.store.redrive(queue, Selection(), OPERATOR, 10)
+    assert done
+    await turns()
+
+
+async def discard(broker, queue):
+    """An operator throws them away."""
+    done, _ = await broker.store.discard(queue, Selection(), OPERATOR, 10, "")
+    assert done
+    await turns()
 
 
 async def handed_out(broker, queue):

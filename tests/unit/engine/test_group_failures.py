@@ -7,6 +7,7 @@ from tests.unit.engine.group_house import (
     BOTH,
     OTHER,
     ask,
+    discard,
     handed_out,
     left_over,
     member,
@@ -54,6 +55,7 @@ async def test_a_compensation_that_is_refused_for_good_holds_up_no_other(broker,
     clock.advance(60)
     await turns()
     assert await handed_out(broker, "bob") == [b"<undo-bob/>"]
+    await discard(broker, "carl")
     assert await left_over(broker) == 0
 
 

@@ -7,6 +7,7 @@ from tests.unit.engine.group_house import (
     BOTH,
     OTHER,
     ask,
+    discard,
     handed_out,
     left_over,
     member,
@@ -59,6 +60,7 @@ async def test_one_rejects_and_who_acked_is_compensated(broker):
     assert delivery.attributes == {"group": id, "compensates": first.id}
     assert group.members[1].compensation == ""
     assert await handed_out(broker, "bob") == []
+    await discard(broker, "bob")
     assert await left_over(broker) == 0
 
 
@@ -231,6 +233,7 @@ async def test_another_broker_goes_on_where_one_died(store, clock, monkeypatch, 
         assert await stands(two, id) == ("compensated", ["acked", "dead"])
         assert await handed_out(two, "acme") == [b"<undo-acme/>"]
         assert await handed_out(two, "bob") == []
+        await discard(two, "bob")
         assert await left_over(two) == 0
 
 

@@ -172,12 +172,14 @@ async def test_who_waits_is_answered_by_the_change_itself(broker, clock):
     first = asyncio.create_task(broker.operations.wait(id, ACME, after=1, seconds=30))
     end = asyncio.create_task(broker.operations.wait(id, ACME, after=None, seconds=30))
     await turns()
+    assert len(broker.operations.watches) == 2
     await broker.operations.move(id, RUNNING, SHOP)
     assert (await first).operation.state is OperationState.RUNNING
     await turns()
     assert not end.done()
     await broker.operations.move(id, FAILED, SHOP)
     assert (await end).operation.failure == FAILED.failure
+    assert len(broker.operations.watches) == 0
     again = await broker.operations.wait(id, ACME, after=3, seconds=30)
     assert again.version == 3, "nothing more comes of one that has ended"
 
