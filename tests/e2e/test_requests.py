@@ -92,6 +92,39 @@ def test_each_call_takes_a_key_or_says_why_not(mailbox: Mailbox) -> None:
         assert box.admin.get("/v1/requests/batch", params=asked).status_code == 400
 
 
+@pytest.mark.parametrize("made", ["group", "operation"])
+async def test_of_a_group_and_an_operation_it_is_told_which(
+    server: Service, mailbox: Mailbox, made: str
+) -> None:
+    box = mailbox
+    members = [{"queue": box.name, "body": "<a/>"}]
+    asked: dict[str, Any] = {"group": {"timeout_seconds": 60, "members": members}, "operation": {}}
+    answers = [post(box.publisher, f"/v1/{made}s", f"a/{made}", **asked[made]) for _ in range(2)]
+    assert [one.headers.get(REPLAYED) for one in answers] == [None, "true"]
+    first, again = [one.json() for one in answers]
+    assert first == again
+    principal = f"publisher/for-{box.name}"
+    async with (
+        Client(server.url, box.publisher_key) as publisher,
+        Client(server.url, ADMIN_KEY) as admin,
+        Client(server.url, box.key) as client,
+    ):
+        for told in (
+            await publisher.request(f"a/{made}"),
+            await admin.request(f"a/{made}", principal=principal),
+        ):
+            assert (told.state, getattr(told, made), told.notification) == (
+                "done",
+                first["id"],
+                None,
+            )
+        for stranger in (admin, client):
+            with pytest.raises(RequestNotFound):
+                await stranger.request(f"a/{made}")
+        with pytest.raises(RequestNotFound):
+            await publisher.request(f"b/{made}")
+
+
 async def test_with_the_sdk(server: Service) -> None:
     async with Client(server.url, ADMIN_KEY) as client:
         first = await client.add_client("by-sdk", idempotency_key="sdk-1")
