@@ -93,3 +93,11 @@ class Head:
         if not low <= int(text) <= high:
             raise OutOfBounds(name, text, low, high)
         return int(text)
+
+
+def path_of(scope: Scope) -> str:
+    """The path below where the application is mounted."""
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    # Mounted below a path of somebody else's application.
+    return path[len(root) :] if root and path.startswith(root) else path
