@@ -123,7 +123,7 @@ class IdempotencyMiddleware:
 
     async def find(self, principal: str, key: str) -> Record:
         """Whether a principal's request with this key arrived, and what came of it. ``RequestNotFound``."""
-        return await self._opened().requests.find(principal, key)
+        return await self._opened().requests.find(principal, key, private=True)
 
     async def __call__(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
         if scope["type"] == "lifespan":
@@ -173,6 +173,7 @@ class IdempotencyMiddleware:
                         request.header(b"content-type") or "",
                         hashlib.sha256(body).digest(),
                     ),
+                    private=True,
                 ),
                 run,
                 wait_seconds=self._wait_seconds,

@@ -104,6 +104,7 @@ async def test_a_caller_is_told_what_came_of_its_request(app, tmp_path):
         assert answer.headers["cache-control"] == "no-store"
         told = answer.json()
         assert (told["key"], told["state"], told["status"]) == ("a/key ?", "done", 201)
+        assert told["since"] < told["expires_at"]
         assert (told["method"], told["path"], told["body"]) == ("POST", "/orders", "call 1")
         app.gate.clear()
         app.entered.clear()
