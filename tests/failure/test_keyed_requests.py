@@ -63,6 +63,15 @@ async def kills(data: Path) -> None:
     # The first had not begun, and the last was answered.
     assert (seen[0], seen[-1]) == ("run", "replayed")
     assert "unknown" in seen
+    # By the operator's word they are run again: what had been done says so.
+    again = ("--unknown-requests", "run_again")
+    async with serving(data, arguments=again) as server, caller(server) as http:
+        for number in (number for number, one in enumerate(seen, 1) if one == "unknown"):
+            before = await made(http, number)
+            answer = await ask(http, number)
+            assert answer.status_code == (201 if before == (0, 0) else 409)
+            assert "idempotency-replayed" not in answer.headers
+            assert await made(http, number) == (1, 1)
     print(f"\n{seen}")
 
 
