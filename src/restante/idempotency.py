@@ -87,7 +87,8 @@ class Reply(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request with a key. ``secret`` says that its answer shows what nobody may read in the store.
 
-    ``who`` is the principal: the same key of another is another request.
+    ``who`` is the principal: the same key of another is another request. ``private`` says that it may be a credential,
+    which no log is to show.
     """
 
     who: str
@@ -96,6 +97,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     fingerprint: bytes
     secret: bool = False
+    private: bool = False
 
     @property
     def place(self) -> str:
@@ -103,10 +105,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return f"{_digest(self.who.encode())[:32]}/{_digest(self.key.encode('utf-8', 'replace'))}"
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a request. ``run`` is the process that has it, by the id that it drew at its start.
 
     ``reply`` is None until it is done, and for an answer that was not kept; where it is ``sealed``, its body is.
+    ``expires_at_ms``, when it is forgotten, its paper says.
     """
 
     method: str
@@ -119,6 +122,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     reply: Reply | None = None
     sealed: bool = False
+    expires_at_ms: int | None = None
 
 
 def begun(asked: Asked, run: str, now_ms: int) -> Record:

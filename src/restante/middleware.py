@@ -24,8 +24,8 @@ from restante.engine.requests import (
     Ran,
 )
 from restante.errors import InvalidHeader, Malformed, PrincipalRequired, RestanteError
-from restante.http.answers import problem
-from restante.http.head import Scope
+from restante.http.answers import envelope, problem
+from restante.http.head import Scope, path_of
 from restante.http.once import Replay
 from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
 from restante.idempotency import (
@@ -40,6 +40,7 @@ from restante.idempotency import (
     key_of_header,
 )
 from restante.model import check_bounds
+from restante.wire.request_messages import told
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +65,8 @@ class IdempotencyMiddleware:
     have ``max_body_bytes``. A second one at the same time is told 409 after up to ``wait_seconds`` (0 to 60). What
     ``policy`` says is done with the repeat of one in which a process crashed or the application failed (a status of
     500 or above, other than 501, 503 and 507). The application is not told when the client hangs up: what was begun
-    goes on to its end.
+    goes on to its end. A GET of ``requests_path``/{key}, such as ``/v1/requests``, is answered with what came of the
+    caller's request with that key, as Restante's own is; without one nobody is told.
     """
 
     def __init__(  # noqa: PLR0913  # one for each setting
@@ -80,6 +82,7 @@ class IdempotencyMiddleware:
         principal: Callable[[Scope], str] = by_authorization,
         methods: Collection[str] = ("POST", "PATCH"),
         required: bool = False,
+        requests_path: str | None = None,
     ) -> None:
         check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
         self._app = app
@@ -92,6 +95,7 @@ class IdempotencyMiddleware:
         self._principal = principal
         self._methods = frozenset(methods)
         self._required = required
+        self._requests_prefix = None if requests_path is None else f"{requests_path.rstrip('/')}/"
         self._stack = contextlib.AsyncExitStack()
         self._broker: Broker | None = None
         self._after: set[asyncio.Task[None]] = set()
@@ -119,13 +123,15 @@ class IdempotencyMiddleware:
 
     async def find(self, principal: str, key: str) -> Record:
         """Whether a principal's request with this key arrived, and what came of it. ``RequestNotFound``."""
-        return await self._opened().requests.find(principal, key)
+        return await self._opened().requests.find(principal, key, private=True)
 
     async def __call__(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "http" and scope["method"] in self._methods:
             await self._http(scope, receive, send)
+        elif self._asks(scope):
+            await self._tell(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -167,6 +173,7 @@ class IdempotencyMiddleware:
                         request.header(b"content-type") or "",
                         hashlib.sha256(body).digest(),
                     ),
+                    private=True,
                 ),
                 run,
                 wait_seconds=self._wait_seconds,
@@ -179,6 +186,27 @@ class IdempotencyMiddleware:
             await problem(error, as_xml=False).send(send)
         else:
             await run.end(given)
+
+    def _asks(self, scope: Scope) -> bool:
+        """Whether it is a GET of what came of a request."""
+        return (
+            self._requests_prefix is not None
+            and scope["type"] == "http"
+            and scope["method"] == "GET"
+            and path_of(scope).startswith(self._requests_prefix)
+        )
+
+    async def _tell(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
+        request = Request(scope, receive)
+        key = path_of(scope).removeprefix(self._requests_prefix or "")
+        try:
+            record = await self.find(self._principal(scope), key)
+            answer = envelope(request, told(key, record, for_xml=request.wants_xml), "request")
+        except InvalidHeader as error:
+            answer = problem(Malformed(error.detail), as_xml=request.wants_xml)
+        except RestanteError as error:
+            answer = problem(error, as_xml=request.wants_xml)
+        await answer.send(send)
 
     def _opened(self) -> Broker:
         if self._broker is None:

@@ -210,6 +210,11 @@ class Actor(msgspec.Struct, frozen=True):
     until_ms: int | None = None
     agent: str = ""
 
+    @property
+    def principal(self) -> str:
+        """Role and name, such as ``publisher/shop``: all credentials of one share what is its."""
+        return f"{self.role.value}/{self.name}"
+
 
 SYSTEM: Final = Actor("restante", Role.ADMIN, transport="internal")
 

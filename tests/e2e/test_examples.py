@@ -150,6 +150,34 @@ async def test_a_report_that_comes_later(
     assert len(places) == 2
 
 
+async def test_orders_that_count_once(tmp_path: Path) -> None:
+    """The service is killed after an order and in the middle of another: neither is booked twice, and it is told."""
+
+    async def until(program: Program, word: str) -> list[str]:
+        await program.until(lambda _: bool(program.of(word)))
+        return program.of(word)[0]
+
+    def service(port: str, seconds: int) -> Any:
+        settings = {"PORT": port, "FOLDER": str(tmp_path), "SECONDS": str(seconds)}
+        return python("count_once.py", tmp_path, settings)
+
+    async with service("0", 0) as program:
+        _, port = await until(program, "listening")
+        caller_of = {"SERVICE": f"http://127.0.0.1:{port}"}
+        async with python("place_orders.py", tmp_path, caller_of | {"ORDERS": "tea"}) as caller:
+            assert await until(caller, "first") == ["first", "booked", "tea"]
+    orders = {"ORDERS": "tea coffee milk"}
+    async with python("place_orders.py", tmp_path, caller_of | orders) as caller:
+        await until(caller, "away")
+        async with service(port, 3_600) as program:
+            assert await until(program, "booking") == ["booking", "coffee"]
+        async with service(port, 0):
+            assert await until(caller, "unknown") == ["unknown", "coffee", "request_unknown"]
+            assert await until(caller, "first") == ["first", "booked", "milk"]
+    assert caller.of("again") == [["again", "booked", "tea"]]
+    assert (tmp_path / "orders.txt").read_text().split() == ["tea", "coffee", "milk"]
+
+
 async def test_with_curl_as_the_readme_has_it(mailbox: Mailbox, tmp_path: Path) -> None:
     (command,) = re.findall(r"^curl -sN .*$", README.read_text(), re.MULTILINE)
     environment = environment_of(mailbox)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psycopg
 import pytest
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
@@ -106,6 +107,39 @@ def test_each_call_takes_a_key_or_says_why_not(mailbox: Mailbox) -> None:
         assert box.admin.get("/v1/requests/batch", params=asked).status_code == 400
 
 
+@pytest.mark.parametrize("made", ["group", "operation"])
+async def test_of_a_group_and_an_operation_it_is_told_which(
+    server: Service, mailbox: Mailbox, made: str
+) -> None:
+    box = mailbox
+    members = [{"queue": box.name, "body": "<a/>"}]
+    asked: dict[str, Any] = {"group": {"timeout_seconds": 60, "members": members}, "operation": {}}
+    answers = [post(box.publisher, f"/v1/{made}s", f"a/{made}", **asked[made]) for _ in range(2)]
+    assert [one.headers.get(REPLAYED) for one in answers] == [None, "true"]
+    first, again = [one.json() for one in answers]
+    assert first == again
+    principal = f"publisher/for-{box.name}"
+    async with (
+        Client(server.url, box.publisher_key) as publisher,
+        Client(server.url, ADMIN_KEY) as admin,
+        Client(server.url, box.key) as client,
+    ):
+        for told in (
+            await publisher.request(f"a/{made}"),
+            await admin.request(f"a/{made}", principal=principal),
+        ):
+            assert (told.state, getattr(told, made), told.notification) == (
+                "done",
+                first["id"],
+                None,
+            )
+        for stranger in (admin, client):
+            with pytest.raises(RequestNotFound):
+                await stranger.request(f"a/{made}")
+        with pytest.raises(RequestNotFound):
+            await publisher.request(f"b/{made}")
+
+
 async def test_with_the_sdk(server: Service) -> None:
     async with Client(server.url, ADMIN_KEY) as client:
         first = await client.add_client("by-sdk", idempotency_key="sdk-1")
@@ -182,20 +216,54 @@ def test_after_a_crash_in_the_middle_the_policy_decides(own_server: Service, pol
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL of its own."""
+    with PostgresqlServer() as server:
+        yield server.create_database()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, database: str) -> Iterator[tuple[Service, Service]]:
+    """Two processes on it."""
+    services = []
+    for name in ("one", "two"):
+        service = Service(tmp_path / name / "data", "--store", database)
+        service.data.mkdir(parents=True)
+        service.start()
+        services.append(service)
+    yield services[0], services[1]
+    for service in services:
+        if service.running:
+            assert service.end(signal.SIGTERM) == 0, service.log()
+
+
+async def test_a_node_killed_in_the_middle_leaves_word_for_the_other(
+    database: str, nodes: tuple[Service, Service]
+) -> None:
+    """The database holds the work up, so that the node is killed after the request has begun and before its end."""
+    doomed, other = nodes
+    box = Mailbox(other)
+    asked: Any = {"headers": {"idempotency-key": "held-up"}, "json": {"name": "held-up"}}
+    async with doomed.async_caller(ADMIN_KEY) as admin, other.async_caller(ADMIN_KEY) as looking:
+        with psycopg.connect(database) as connection:
+            connection.execute("LOCK TABLE restante.clients IN EXCLUSIVE MODE")
+            first = asyncio.create_task(admin.post("/v1/clients", **asked))
+            while (await looking.get("/v1/requests/held-up")).status_code == 404:
+                assert not first.done()
+            assert doomed.end(signal.SIGKILL) == -signal.SIGKILL
+            with pytest.raises(httpx.TransportError):
+                await first
+            again = await looking.post("/v1/clients", **asked)
+            assert (again.status_code, again.json()["code"]) == (409, "request_in_progress")
+        # Until the node is taken for dead: each round waits a second for a notification that never comes.
+        while (await looking.get("/v1/requests/held-up")).json()["state"] == "in_progress":
+            assert box.receive(wait=1) == []
+        for _ in range(2):
+            again = await looking.post("/v1/clients", **asked)
+            assert (again.status_code, again.json()["code"]) == (409, "request_unknown")
+        answer = await looking.get("/v1/clients", params={"limit": "1000"})
+        assert [client["name"] for client in answer.json()["clients"]].count("held-up") <= 1
+    box.close()
 
 
 async def test_two_nodes_do_each_once(nodes: tuple[Service, Service]) -> None:

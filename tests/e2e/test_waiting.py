@@ -133,11 +133,18 @@ def test_a_longer_wait_is_cut_and_said_so(mailbox: Mailbox) -> None:
     # Nobody has to sign, and so nothing is waited for.
     assert (answer.status_code, answer.json()["result"]) == (200, "met")
     assert answer.headers["preference-applied"] == "wait=60"
-    other = mailbox.publisher.post(
-        path_of(mailbox), content=b"<a/>", headers={"Prefer": "return=minimal"}
+    for prefer in ("return=minimal", "waitress=1, wait-for-it", 'foo="a, wait=3"'):
+        other = mailbox.publisher.post(
+            path_of(mailbox), content=b"<a/>", headers={"Prefer": prefer}
+        )
+        assert other.status_code == 201
+        assert "preference-applied" not in other.headers
+    both = mailbox.publisher.post(
+        "/v1/topics/nobody.listens/notifications",
+        content=b"<a/>",
+        headers=[("Prefer", "return=minimal"), ("Prefer", "wait=3")],
     )
-    assert other.status_code == 201
-    assert "preference-applied" not in other.headers
+    assert both.headers["preference-applied"] == "wait=3"
 
 
 async def test_in_xml(server: Service, mailbox: Mailbox) -> None:

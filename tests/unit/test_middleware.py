@@ -88,6 +88,51 @@ async def test_a_repeat_is_given_the_first_answer_also_after_a_restart(app, tmp_
     assert (app.calls, app.bodies) == (1, [b"<order/>"])
 
 
+async def ask(middleware, path, **headers):
+    async with caller(middleware) as http:
+        return await http.get(path, headers={"authorization": WHO} | headers)
+
+
+async def test_a_caller_is_told_what_came_of_its_request(app, tmp_path):
+    url = f"sqlite:///{tmp_path}/requests"
+    async with restante.IdempotencyMiddleware(
+        app, url, requests_path="/v1/requests/"
+    ) as middleware:
+        await post(middleware, "a/key ?")
+        answer = await ask(middleware, "/v1/requests/a%2Fkey%20%3F")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.headers["cache-control"] == "no-store"
+        told = answer.json()
+        assert (told["key"], told["state"], told["status"]) == ("a/key ?", "done", 201)
+        assert told["since"] < told["expires_at"]
+        assert (told["method"], told["path"], told["body"]) == ("POST", "/orders", "call 1")
+        app.gate.clear()
+        app.entered.clear()
+        first = asyncio.create_task(post(middleware, "k2"))
+        await app.entered.wait()
+        assert (await ask(middleware, "/v1/requests/k2")).json()["state"] == "in_progress"
+        app.gate.set()
+        app.error = RuntimeError("it broke")
+        await first
+        told = (await ask(middleware, "/v1/requests/k2")).json()
+        assert (told["state"], "status" in told) == ("unknown", False)
+        for path, headers, status, code in (
+            ("/v1/requests/k3", {}, 404, "request_not_found"),
+            ("/v1/requests/k2", {"authorization": "Bearer b"}, 404, "request_not_found"),
+            ("/v1/requests/" + "x" * 256, {}, 400, "malformed"),
+        ):
+            refused = await ask(middleware, path, **headers)
+            assert (refused.status_code, refused.json()["code"]) == (status, code)
+            assert refused.headers["content-type"] == "application/problem+json"
+        async with caller(middleware) as http:
+            refused = await http.get("/v1/requests/k2")
+            assert (refused.status_code, refused.json()["code"]) == (400, "principal_required")
+    assert app.calls == 2
+    app.error = None
+    async with restante.IdempotencyMiddleware(app, url) as middleware:
+        assert (await ask(middleware, "/v1/requests/k2")).text == "call 3"
+
+
 async def test_what_has_no_key_goes_through_unless_it_must_have_one(app):
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
         for _ in range(2):

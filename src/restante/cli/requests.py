@@ -40,7 +40,10 @@ async def request(
             ("asked", " ".join(filter(None, (found.method, found.path)))),
             ("since", output.clock(found.since)),
             ("ended", output.clock(found.ended_at or "")),
+            ("forgotten", output.clock(found.expires_at or "")),
             ("notification", found.notification),
+            ("group", found.group),
+            ("operation", found.operation),
             ("status", found.status),
             ("answer", output.content(found.body, found.body_base64, found.content_type)),
         ]

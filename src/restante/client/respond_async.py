@@ -22,6 +22,7 @@ import msgspec
 from restante.client.client import Client
 from restante.errors import NotFound, OperationEnded, RestanteError
 from restante.operation import RESULT_BYTES, TIMEOUT_SECONDS, OperationState
+from restante.wire.preferences import preferences_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -327,11 +328,7 @@ class RespondAsync:
 def _preferred_wait(scope: Scope) -> float | None:
     """For how many seconds the caller would rather wait first; None: it does not prefer an early answer at all."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer"]
-    preferences: dict[str, str] = {}
-    for part in ",".join(lines).split(","):
-        name, _, value = part.partition(";")[0].partition("=")
-        # Of one that is repeated the first counts (RFC 7240, section 2).
-        preferences.setdefault(name.strip().lower(), value.strip(' \t"'))
+    preferences = preferences_of(lines)
     if "respond-async" not in preferences:
         return None
     return _seconds(preferences.get("wait", "0"))

@@ -295,7 +295,7 @@ class Broker:
             target = f"{publication.queue}\n{publication.topic}\n{publication.content_type}\n"
             fingerprint = hashlib.sha256(target.encode() + digest).digest()
             idempotency = Idempotency(
-                publishers_name(f"{actor.role.value}/{actor.name}"),
+                publishers_name(actor.principal),
                 publication.idempotency_key,
                 fingerprint,
             )

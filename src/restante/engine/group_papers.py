@@ -74,6 +74,11 @@ class GroupPapers:
             raise IdempotencyKeyReused("the key was used for another group")
         return await self.any(asked.id)
 
+    async def made_with(self, name: str) -> Group | None:
+        """What this idempotency key has made, whatever it was."""
+        paper = await self._store.browse(PaperOf(Kind.GROUP_KEY, name))
+        return None if paper is None else await self.any(_decode_asked(paper.content).id)
+
     async def open(self) -> list[Kept]:
         """All that are not closed, the oldest first."""
         found: list[Kept] = []

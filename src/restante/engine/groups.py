@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from restante import auth
+from restante.admission import check_text
 from restante.changes import Change
 from restante.engine.group import (
     MEMBERS,
@@ -84,6 +85,13 @@ class GroupPage(NamedTuple):
     next: str | None
 
 
+class Asked(NamedTuple):
+    """A group, and whether an earlier request with the same key asked for it."""
+
+    group: Group
+    replayed: bool
+
+
 class Groups:
     """The groups of a store, which this node watches with all others."""
 
@@ -106,7 +114,7 @@ class Groups:
         timeout_seconds: float,
         actor: Actor,
         idempotency_key: str = "",
-    ) -> Group:
+    ) -> Asked:
         """Publish a group of 1 to ``MEMBERS``, one at least required. Its bodies are of ``BODY_BYTES`` at most each.
 
         Raises what publishing each of them would, ``IdempotencyKeyReused``, and ``TooManyGroups``.
@@ -120,11 +128,12 @@ class Groups:
         check_bounds("length of body", max(lengths), 0, BODY_BYTES)
         name = fingerprint = ""
         if idempotency_key:
-            name = hashlib.sha256(f"{actor.name}\n{idempotency_key}".encode()).hexdigest()
+            check_text("idempotency key", idempotency_key)
+            name = _name_of(actor.principal, idempotency_key)
             fingerprint = fingerprint_of(wanted, timeout_seconds)
             earlier = await self._papers.asked(name, fingerprint)
             if earlier is not None:
-                return earlier
+                return Asked(earlier, True)
         now = self._clock.wall_ms()
         group = Group(
             id=new_id(now),
@@ -159,8 +168,8 @@ class Groups:
             earlier = await self._papers.asked(name, fingerprint) if name else None
             if earlier is None:
                 raise
-            return earlier
-        return group
+            return Asked(earlier, True)
+        return Asked(group, False)
 
     def _write(self, group: Group, changes: list[Change]) -> asyncio.Future[None]:
         """Begun when this returns, its share taken; once it is there it is begun, whether or not the caller stays."""
@@ -232,6 +241,10 @@ class Groups:
             if found is not None and _may_see(actor, found):
                 return found
         raise GroupNotFound(f"there is no group {id[:100]} here")
+
+    async def made_with(self, principal: str, idempotency_key: str) -> Group | None:
+        """What a principal's idempotency key has made, for as long as it is kept."""
+        return await self._papers.made_with(_name_of(principal, idempotency_key))
 
     async def page(self, actor: Actor, after: str = "", limit: int = 100) -> GroupPage:
         """Those that are not closed, all on the first page, then the closed among ``limit``; the newest first."""
@@ -460,7 +473,12 @@ def _refused(member: Member, error: RestanteError) -> Member:
 
 
 def _may_see(actor: Actor, group: Group) -> bool:
-    return actor.role is Role.ADMIN or actor.name == group.asked_by.name
+    return actor.role is Role.ADMIN or actor.principal == group.asked_by.principal
+
+
+def _name_of(principal: str, idempotency_key: str) -> str:
+    """What stands for a principal's key in the store."""
+    return hashlib.sha256(f"{principal}\n{idempotency_key}".encode()).hexdigest()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -61,6 +61,13 @@ _PUT_OFF_MS: Final = 60_000
 _encode = msgspec.json.Encoder().encode
 
 
+class Made(NamedTuple):
+    """An operation, and whether an earlier request with the same key made it."""
+
+    kept: Kept
+    replayed: bool
+
+
 class Operations:
     """The operations of a store, and who waits for them on this node."""
 
@@ -74,7 +81,7 @@ class Operations:
 
     # -- making and moving on -------------------------------------------------------------------
 
-    async def make(self, asked: Asked, actor: Actor, idempotency_key: str = "") -> Kept:
+    async def make(self, asked: Asked, actor: Actor, idempotency_key: str = "") -> Made:
         """A new operation, queued; for the same key and wish of the same principal the one that was made for it.
 
         Raises ``Forbidden`` for clients, ``ClientNotFound``, ``QueueNotFound``, ``TooManyOperations``,
@@ -85,10 +92,11 @@ class Operations:
         id, digest = new_id(now), b""
         if idempotency_key:
             check_text("idempotency key", idempotency_key)
-            id, digest = _id_of(actor, idempotency_key), hashlib.sha256(_encode(asked)).digest()
+            id = _id_of(actor.principal, idempotency_key)
+            digest = hashlib.sha256(_encode(asked)).digest()
             if (kept := await self._find(id)) is not None:
                 return _replayed(kept, digest)
-        owner = _owner(actor)
+        owner = actor.principal
         await self._check_room(owner)
         operation = Operation(
             id=id,
@@ -108,7 +116,7 @@ class Operations:
             return _replayed(kept, digest)
         self._count(owner, 1)
         self.hurry()
-        return Kept(operation, 1)
+        return Made(Kept(operation, 1), False)
 
     async def move(self, id: str, move: Move, actor: Actor, version: int | None = None) -> Kept:
         """Move it on; where ``version`` is given, from that one only, else ``OperationChanged``.
@@ -175,6 +183,11 @@ class Operations:
                 return kept
         raise OperationNotFound(f"there is no operation {id[:100]} here")
 
+    async def made_with(self, principal: str, idempotency_key: str) -> Operation | None:
+        """What a principal's idempotency key has made, for as long as it is kept."""
+        kept = await self._find(_id_of(principal, idempotency_key))
+        return None if kept is None else kept.operation
+
     async def page(
         self, actor: Actor, runner: str = "", after: str = "", limit: int = 100
     ) -> list[Kept]:
@@ -182,7 +195,7 @@ class Operations:
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
         if runner:
             check_name("runner", runner)
-        place = f"{_owner(actor)}/{runner}/"
+        place = f"{actor.principal}/{runner}/"
         papers = await self._store.browse(
             Papers(
                 Kind.OPERATION_OPEN,
@@ -348,7 +361,7 @@ class Operations:
         now = Kept(operation, kept.version + 1)
         self.watches.tell(now)
         if operation.state.ended:
-            self._count(_owner(operation.asked_by), -1)
+            self._count(operation.asked_by.principal, -1)
             self.hurry()
         return now
 
@@ -361,23 +374,19 @@ def _may_see(actor: Actor, operation: Operation) -> bool:
         return True
     if actor.role is Role.CLIENT:
         return actor.name == operation.asked.client
-    return _owner(actor) == _owner(operation.asked_by)
+    return actor.principal == operation.asked_by.principal
 
 
-def _owner(actor: Actor) -> str:
-    return f"{actor.role.value}/{actor.name}"
-
-
-def _id_of(actor: Actor, idempotency_key: str) -> str:
+def _id_of(principal: str, idempotency_key: str) -> str:
     """As hard to guess as the key is."""
-    name = f"operation\n{_owner(actor)}\n{idempotency_key}".encode()
+    name = f"operation\n{principal}\n{idempotency_key}".encode()
     return str(uuid.UUID(bytes=hashlib.sha256(name).digest()[:16], version=5))
 
 
-def _replayed(kept: Kept, asked_sha256: bytes) -> Kept:
+def _replayed(kept: Kept, asked_sha256: bytes) -> Made:
     if kept.operation.asked_sha256 != asked_sha256:
         raise IdempotencyKeyReused("this idempotency key was used for another operation")
-    return kept
+    return Made(kept, True)
 
 
 def _paper(operation: Operation, version: int) -> PutPaper:
@@ -393,7 +402,7 @@ def _paper(operation: Operation, version: int) -> PutPaper:
 
 
 def _open(operation: Operation) -> PutPaper:
-    key = f"{_owner(operation.asked_by)}/{operation.asked.runner}/{operation.id}"
+    key = f"{operation.asked_by.principal}/{operation.asked.runner}/{operation.id}"
     return PutPaper(
         Paper(kind=Kind.OPERATION_OPEN, key=key, content=b"", expires_at_ms=operation.gone_at_ms)
     )

@@ -63,6 +63,8 @@ COUNT_SECONDS: Final = 60.0
 WAIT_SECONDS_MAXIMUM: Final = 60.0
 LOOK_SECONDS: Final = 1.0
 """How often it is looked what became of requests that other nodes run, however many wait and for whatever."""
+_UNKNOWN_REQUESTS: Final = 10_000
+"""Of so many it is known that they were told of before."""
 _CLOSE_SECONDS: Final = 10.0
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
@@ -130,6 +132,9 @@ class Requests:
         self._running: dict[str, _Running] = {}
         self._open: Counter[str] = Counter()
         self._counts: dict[str, _Count] = {}
+        self._unknown: dict[str, int] = {}
+        self.unknown = 0
+        """How many this node has found of which nobody knows what came, each once."""
         self._looked_for: set[str] = set()
         self._next_look: asyncio.Task[dict[str, int]] | None = None
         self._looks: set[asyncio.Task[dict[str, int]]] = set()
@@ -175,6 +180,8 @@ class Requests:
                 policy=self._policy,
             ):
                 case Verdict.RUN:
+                    if kept.record is not None and kept.record.state is not State.FREE:
+                        self._found_unknown(asked, kept.record)
                     try:
                         return await asyncio.shield(self._begin(asked, kept, run))
                     except PaperChanged:
@@ -185,6 +192,7 @@ class Requests:
                     # What ran it may have written down what came of it, and ended, since this looked.
                     again = await self._find(asked.place)
                     if again == kept:
+                        self._found_unknown(asked, kept.record)
                         raise _unknown(kept.record)
                     kept = again
                 case Verdict.WAIT:
@@ -192,14 +200,21 @@ class Requests:
                         raise _in_progress(kept.record)
                     kept = await self._look(asked.place, kept)
 
-    async def find(self, who: str, key: str) -> Record:
-        """What became of a principal's request. ``RequestNotFound``: none arrived, or it did nothing."""
-        asked = Asked(who=who, key=check_key(key), method="", path="", fingerprint=b"")
+    async def find(self, who: str, key: str, *, private: bool = False) -> Record:
+        """What became of a principal's request. ``RequestNotFound``: none arrived, or it did nothing.
+
+        ``private`` as of ``Asked``.
+        """
+        asked = Asked(
+            who=who, key=check_key(key), method="", path="", fingerprint=b"", private=private
+        )
         record = (await self._find(asked.place)).record
         if record is None or record.state is State.FREE:
             raise RequestNotFound("no request with this key is known")
         if record.state is State.IN_PROGRESS and not self._is_running(asked.place, record):
-            return msgspec.structs.replace(record, state=State.UNKNOWN)
+            record = msgspec.structs.replace(record, state=State.UNKNOWN)
+        if record.state is State.UNKNOWN:
+            self._found_unknown(asked, record)
         return record
 
     # -- looking --------------------------------------------------------------------------------
@@ -208,8 +223,26 @@ class Requests:
         paper = await self._broker.store.browse(PaperOf(Kind.REQUEST, place))
         if paper is None:
             return _Kept(None, 0)
-        expired = (paper.expires_at_ms or 0) <= self._clock.wall_ms()
-        return _Kept(None if expired else _decode(paper.content), paper.version)
+        if (paper.expires_at_ms or 0) <= self._clock.wall_ms():
+            return _Kept(None, paper.version)
+        record = msgspec.structs.replace(_decode(paper.content), expires_at_ms=paper.expires_at_ms)
+        return _Kept(record, paper.version)
+
+    def _found_unknown(self, asked: Asked, record: Record | None) -> None:
+        """Have the operator learn of it, the first time that it is found."""
+        if record is None or self._unknown.get(asked.place) == record.since_ms:
+            return
+        if len(self._unknown) >= _UNKNOWN_REQUESTS:
+            del self._unknown[next(iter(self._unknown))]
+        self._unknown[asked.place] = record.since_ms
+        self.unknown += 1
+        principal = None if asked.private else asked.who
+        _log.warning(
+            "request.unknown",
+            principal=principal,
+            path=record.path,
+            since=times.to_text(record.since_ms),
+        )
 
     async def _look(self, place: str, kept: _Kept) -> _Kept:
         """As ``_find``, a moment later: one look for all who wait, for whatever, and another at what has changed."""
@@ -306,6 +339,7 @@ class Requests:
             ran = await run()
         except Exception:
             await self._end(asked.place, record, version, State.UNKNOWN)
+            self._found_unknown(asked, record)
             raise
         if ran.fate is Fate.KEEP:
             reply = ran.reply.to_keep if ran.whole and ran.reply.may_be_kept else None
@@ -316,6 +350,8 @@ class Requests:
             )
         state = {Fate.KEEP: State.DONE, Fate.FREE: State.FREE, Fate.UNKNOWN: State.UNKNOWN}
         await self._end(asked.place, record, version, state[ran.fate])
+        if ran.fate is Fate.UNKNOWN:
+            self._found_unknown(asked, record)
         if ran.fate is Fate.FREE:
             count.number -= 1
         return Given(ran.reply, False)

@@ -12,7 +12,7 @@ from restante.engine.requests import Requests
 from restante.errors import MethodNotAllowed, NotFound, RestanteError, UpgradeRequired
 from restante.http.answers import problem
 from restante.http.authentication import Authenticator
-from restante.http.head import Scope
+from restante.http.head import Scope, path_of
 from restante.http.once import Once, Replied, answer_once, key_of
 from restante.http.proxies import TrustedProxies
 from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
@@ -190,7 +190,7 @@ class Api:
         await answer.send(send)
 
     async def _answer(self, request: Request) -> Sendable:
-        route, request.parameters = self.routes.find(request.method, _path(request.scope))
+        route, request.parameters = self.routes.find(request.method, path_of(request.scope))
         if route.transport is not None and self._authenticator is not None:
             request.actor = await self._authenticator.authenticate(
                 request, route.transport, by_cookie=route.by_cookie
@@ -206,7 +206,7 @@ class Api:
     async def _websocket(self, socket: Socket) -> None:
         try:
             try:
-                route, socket.parameters = self.routes.find_socket(_path(socket.scope))
+                route, socket.parameters = self.routes.find_socket(path_of(socket.scope))
                 if self._authenticator is not None:
                     socket.actor = await self._authenticator.authenticate(socket, route.transport)
                 await route.handler(socket)
@@ -228,13 +228,6 @@ def _last(send: SendMessage) -> SendMessage:
         await send(message)
 
     return closing
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    root = scope.get("root_path")
-    # Mounted below a path of somebody else's application.
-    return path[len(root) :] if root and path.startswith(root) else path
 
 
 async def _lifespan(receive: ReceiveMessage, send: SendMessage) -> None:

@@ -36,6 +36,10 @@ class Head:
                 return value.decode("latin-1")
         return None
 
+    def lines(self, name: bytes) -> list[str]:
+        """All headers of that lower-case name, as Latin-1 text."""
+        return [value.decode("latin-1") for key, value in self.headers if key == name]
+
     def trace_context(self) -> dict[str, str]:
         """The W3C trace context that came with it, as attributes; empty where there is none."""
         return context_of(
@@ -93,3 +97,11 @@ class Head:
         if not low <= int(text) <= high:
             raise OutOfBounds(name, text, low, high)
         return int(text)
+
+
+def path_of(scope: Scope) -> str:
+    """The path below where the application is mounted."""
+    path: str = scope["path"]
+    root = scope.get("root_path")
+    # Mounted below a path of somebody else's application.
+    return path[len(root) :] if root and path.startswith(root) else path

@@ -23,7 +23,6 @@ from restante.idempotency import (
     fingerprint_of,
     key_of_header,
 )
-from restante.model import Actor
 
 _log = structlog.get_logger(__name__)
 
@@ -64,11 +63,6 @@ class Replay:
         await send({"type": "http.response.body", "body": reply.body})
 
 
-def who_of(actor: Actor) -> str:
-    """The principal whose keys an actor uses: all of its credentials share them."""
-    return f"{actor.role.value}/{actor.name}"
-
-
 def key_of(request: Request, once: Once) -> str | None:
     """The key that the request is to be remembered by, if any. ``InvalidHeader``, also where none may be given."""
     value = request.header(HEADER)
@@ -90,7 +84,7 @@ async def answer_once(
     """Have the handler answer, unless a request with that key was answered before. Raises what ``once`` does."""
     body = await request.hold(JSON_BYTES)
     asked = Asked(
-        who=who_of(request.actor),
+        who=request.actor.principal,
         key=key,
         method=request.method,
         path=request.path,

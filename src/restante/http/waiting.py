@@ -14,9 +14,10 @@ from restante.outcomes import ALL, Requirement
 from restante.queries import DeliveryRecord
 from restante.wire.messages import DeliveryOut, text_of
 from restante.wire.messages import bytes_of as bytes_in
+from restante.wire.preferences import preferences_of
 from restante.wire.receipts import decode_entry, receipt_id
 
-_WAIT: Final = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?', re.ASCII | re.IGNORECASE)
+_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Wanted(NamedTuple):
@@ -38,17 +39,12 @@ def wanted_of(request: Request) -> Wanted | None:
     required = request.header(b"restante-require")
     # Also where nothing is waited for: what cannot be read is a mistake.
     requirement = ALL if required is None else Requirement.parse(required)
-    prefer = request.header(b"prefer")
-    if prefer is None:
+    wait = preferences_of(request.lines(b"prefer")).get("wait")
+    if wait is None:
         return None
-    for one in prefer.split(","):
-        name, *_ = one.partition(";")
-        if match := _WAIT.fullmatch(name.strip()):
-            seconds = min(int(match[1]), WAIT_SECONDS_MAXIMUM)
-            return Wanted(seconds, requirement)
-        if name.strip().lower().startswith("wait"):
-            raise InvalidHeader(f"prefer has wait=seconds, a whole number, not {name[:40]!r}")
-    return None
+    if not _SECONDS.fullmatch(wait):
+        raise InvalidHeader(f"prefer has wait=seconds, a whole number, not {wait[:40]!r}")
+    return Wanted(min(int(wait), WAIT_SECONDS_MAXIMUM), requirement)
 
 
 def to_delivery(record: DeliveryRecord, *, for_xml: bool) -> DeliveryOut:

@@ -16,7 +16,7 @@ from restante.http.api import Routes
 from restante.http.once import Once
 from restante.http.request import Request
 from restante.http.waiting import wanted_of
-from restante.idempotency import key_of_header
+from restante.idempotency import REPLAYED, key_of_header
 from restante.model import Role
 from restante.wire import times
 from restante.wire.group_messages import (
@@ -59,7 +59,9 @@ class GroupCalls:
         wait_seconds = 0 if wanted is None else wanted.wait_seconds
         # A place first: what there is none for is refused before it is published.
         with self._waiting.enter(request.actor, wait_seconds) as waiter:
-            group = await self._groups.ask(members, asked.timeout_seconds, request.actor, key)
+            group, replayed = await self._groups.ask(
+                members, asked.timeout_seconds, request.actor, key
+            )
             if wait_seconds:
                 group = await self._groups.outcome(
                     waiter, group.id, request.actor, wait_seconds, hangup=request
@@ -67,6 +69,8 @@ class GroupCalls:
         headers: tuple[Header, ...] = ((b"location", f"/v1/groups/{group.id}".encode()),)
         if wanted is not None:
             headers = (*headers, wanted.applied())
+        if replayed:
+            headers = (*headers, REPLAYED)
         status = 202 if group.state is GroupState.PENDING else 200
         return envelope(request, _group(group), "group", status, headers)
 

@@ -97,6 +97,7 @@ class Look(NamedTuple):
     waiters: int
     log_receipts: int
     log_failing: bool
+    requests_unknown: int
     total: Total
     limits: Limits
     views: Collection[QueueView]
@@ -118,6 +119,7 @@ def look(broker: Broker, version: str) -> Look:
         waiters=len(broker.waiting) + len(broker.operations.watches),
         log_receipts=broker.log.size,
         log_failing=broker.log.failing,
+        requests_unknown=broker.requests.unknown,
         total=monitor.total(),
         limits=broker.alerts.limits,
         views=list(monitor.views()),
@@ -174,6 +176,12 @@ class Figures(Collector):
         yield _gauge(
             "restante_log_failing", "Whether this node could not seal receipts", seen.log_failing
         )
+        unknown = CounterMetricFamily(
+            "restante_requests_unknown",
+            "Requests with an idempotency key of which this node found that nobody knows what came",
+        )
+        unknown.add_metric((), seen.requests_unknown)
+        yield unknown
 
     def _of_all_queues(self) -> Iterator[Metric]:
         total = self._seen.total

@@ -17,7 +17,7 @@ from restante.http.api import Routes
 from restante.http.events import HEADERS, HEARTBEAT, HEARTBEAT_SECONDS, RETRY_MS, data_of, drain
 from restante.http.once import Once
 from restante.http.request import Request, SendMessage
-from restante.idempotency import key_of_header
+from restante.idempotency import REPLAYED, key_of_header
 from restante.model import Role
 from restante.operation import Asked
 from restante.wire.operation_messages import (
@@ -65,9 +65,12 @@ class OperationCalls:
         )
         header = request.header(b"idempotency-key")
         key = "" if header is None else key_of_header(header)
-        kept = await self._operations.make(wanted, request.actor, key)
+        kept, replayed = await self._operations.make(wanted, request.actor, key)
         place = f"/v1/operations/{kept.operation.id}".encode()
-        return _answer(request, kept, 201, ((b"location", place),))
+        headers: tuple[Header, ...] = ((b"location", place),)
+        if replayed:
+            headers = (*headers, REPLAYED)
+        return _answer(request, kept, 201, headers)
 
     async def list(self, request: Request) -> Answer:
         limit = request.integer("limit", PAGE, 1, PAGE)

@@ -17,7 +17,7 @@ from restante.http.once import Once
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.http.waiting import to_delivery, wanted_of
-from restante.idempotency import key_of_header
+from restante.idempotency import REPLAYED, key_of_header
 from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
 from restante.outcomes import Result
 from restante.tracecontext import with_context
@@ -31,7 +31,6 @@ from restante.wire.messages import (
 )
 
 _BATCH: Final = msgspec.json.Decoder(PublishBatch)
-_REPLAYED: Final[tuple[Header, ...]] = ((b"idempotency-replayed", b"true"),)
 _LARGEST_BODY: Final = 16_777_216
 _ATTRIBUTE: Final = "restante-attribute-"
 
@@ -197,4 +196,4 @@ def _published(request: Request, appended: Appended) -> Answer:
 
 
 def _replayed(appended: Appended) -> tuple[Header, ...]:
-    return _REPLAYED if appended.replayed else ()
+    return (REPLAYED,) if appended.replayed else ()

@@ -7,12 +7,11 @@ from restante.engine.broker import Broker
 from restante.errors import Malformed, RequestNotFound
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
-from restante.http.once import who_of
 from restante.http.request import Request
 from restante.idempotency import publishers_name
 from restante.model import Role, check_name
 from restante.queries import NotificationById, PublishedWith
-from restante.wire.request_messages import RequestOut, told, told_of_publication
+from restante.wire.request_messages import RequestOut, told, told_of_made
 
 
 def add_routes(routes: Routes, broker: Broker) -> None:
@@ -24,27 +23,35 @@ def add_routes(routes: Routes, broker: Broker) -> None:
         try:
             message = told(key, await broker.requests.find(who, key), for_xml=request.wants_xml)
         except RequestNotFound:
-            published = await _published(broker, who, key)
-            if published is None:
+            made = await _made(broker, who, key)
+            if made is None:
                 raise
-            message = published
+            message = made
         return envelope(request, message, "request")
 
     routes.add("GET", "/v1/requests/{key...}", get)
 
 
-async def _published(broker: Broker, who: str, key: str) -> RequestOut | None:
-    """What a publication with the key made: its key is kept with the notification."""
+async def _made(broker: Broker, who: str, key: str) -> RequestOut | None:
+    """What a publication, a group or an operation with the key made: its key is kept with that."""
     id = await broker.store.browse(PublishedWith(publishers_name(who), key))
     record = None if id is None else await broker.store.browse(NotificationById(id))
-    return None if record is None else told_of_publication(key, record)
+    if record is not None:
+        return told_of_made(key, record.published_at_ms, notification=record.id)
+    group = await broker.groups.made_with(who, key)
+    if group is not None:
+        return told_of_made(key, group.asked_at_ms, group=group.id)
+    operation = await broker.operations.made_with(who, key)
+    if operation is not None:
+        return told_of_made(key, operation.made_at_ms, operation=operation.id)
+    return None
 
 
 def _who(request: Request) -> str:
     """Whose request it is: the caller's, or, for an administrator, the one's who is named as ``role/name``."""
     asked = request.query.get("principal")
     if asked is None:
-        return who_of(request.actor)
+        return request.actor.principal
     auth.require(request.actor, Role.ADMIN)
     role, _, name = asked.partition("/")
     if role not in tuple(Role):

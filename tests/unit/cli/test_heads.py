@@ -4,10 +4,13 @@ import httpx
 from tests.unit.cli.conftest import reply
 
 from restante.cli.ledger import _notes
+from restante.wire.checkpoints import SignerKey, TreeHead, to_note
+
+KEY = SignerKey("restante/bc19bcd8", b"\x01" * 32)
 
 
 def head(size):
-    return f"restante/bc19bcd8\n{size}\nroot=\n2026-01-31T12:00:00.000Z\n\n\u2014 restante/bc19bcd8 sig\n"
+    return to_note("restante/bc19bcd8", TreeHead(size, bytes(32), size), [KEY])
 
 
 def test_a_head_is_kept_behind_those_that_were_kept_before(program, tmp_path):

@@ -237,8 +237,8 @@ async def test_one_that_is_ready_in_time_is_answered_as_ever(
 async def test_only_where_it_is_preferred_and_meant(slow: Slow, restante_client: Client) -> None:
     slow.go.set()
     async with served(slow, restante_client) as caller:
-        for path, headers in (("/reports/sales", {}), ("/reports/sales", {"prefer": "wait=0"})):
-            answer = await caller.post(path, content=b"May", headers=headers)
+        for headers in ({}, {"prefer": "wait=0"}, {"prefer": 'foo="a, respond-async"'}):
+            answer = await caller.post("/reports/sales", content=b"May", headers=headers)
             assert answer.status_code == 201
         assert (await caller.get("/fast", headers=ASYNC)).content == b"fast"
         large = await caller.post("/reports/sales", content=bytes(2_000_000), headers=ASYNC)

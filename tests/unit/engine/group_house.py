@@ -23,7 +23,7 @@ BOTH = (member("acme"), member("bob"))
 
 
 async def ask(broker, wanted=BOTH, timeout_seconds=60, actor=SHOP, key=""):
-    group = await broker.groups.ask(wanted, timeout_seconds, actor, key)
+    group = (await broker.groups.ask(wanted, timeout_seconds, actor, key)).group
     await turns()
     return group.id
 

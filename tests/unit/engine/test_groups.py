@@ -27,13 +27,14 @@ from restante.errors import (
     Forbidden,
     GroupNotFound,
     IdempotencyKeyReused,
+    InvalidHeader,
     Malformed,
     OutOfBounds,
     QueueNotFound,
     StoreUnavailable,
     TooManyGroups,
 )
-from restante.model import Verb
+from restante.model import Actor, Role, Verb
 
 
 async def test_all_sign(broker):
@@ -139,6 +140,23 @@ async def test_asked_for_twice_under_one_key(broker):
     twice = await asyncio.gather(ask(broker, key="n"), ask(broker, key="n"))
     assert twice[0] == twice[1]
     assert len(await handed_out(broker, "acme")) == 3
+    for key in ("x" * 256, "a\nb"):
+        with pytest.raises(InvalidHeader):
+            await ask(broker, key=key)
+
+
+async def test_an_administrator_of_the_same_name_is_another_principal(broker):
+    admin = Actor(SHOP.name, Role.ADMIN, "k-admin")
+    asked = await broker.groups.ask(BOTH, 60, admin, "k")
+    own = await broker.groups.ask(BOTH, 60, SHOP, "k")
+    assert (asked.replayed, own.replayed) == (False, False)
+    assert own.group.id != asked.group.id
+    assert (await broker.groups.ask(BOTH, 60, SHOP, "k")) == (own.group, True)
+    with pytest.raises(GroupNotFound):
+        await broker.groups.group(asked.group.id, SHOP)
+    assert [group.id for group in (await broker.groups.page(SHOP)).groups] == [own.group.id]
+    assert await broker.groups.made_with(SHOP.principal, "k") == own.group
+    assert await broker.groups.made_with(OTHER.principal, "k") is None
 
 
 async def test_who_may(broker):

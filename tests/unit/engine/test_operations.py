@@ -37,7 +37,7 @@ FOR_ACME = Asked(title="a report", client="acme", queue="acme")
 
 
 async def make(broker, asked=FOR_ACME, actor=SHOP, key=""):
-    return await broker.operations.make(asked, actor, key)
+    return (await broker.operations.make(asked, actor, key)).kept
 
 
 async def collected(broker, queue="acme"):
@@ -127,7 +127,12 @@ async def test_a_key_makes_one_operation_however_often(broker, store, monkeypatc
     assert await make(broker, key="order-7") == moved
     with pytest.raises(IdempotencyKeyReused):
         await make(broker, Asked(title="another"), key="order-7")
-    assert (await make(broker, key="order-7", actor=OTHER)).operation.id != made[0].operation.id
+    for actor in (OTHER, Actor(SHOP.name, Role.ADMIN, "k-admin")):
+        another = await broker.operations.make(FOR_ACME, actor, "order-7")
+        assert not another.replayed
+        assert another.kept.operation.id != made[0].operation.id
+    assert await broker.operations.made_with(SHOP.principal, "order-7") == moved.operation
+    assert await broker.operations.made_with(ACME.principal, "order-7") is None
 
 
 async def test_from_a_given_version_only(broker):

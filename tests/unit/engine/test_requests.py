@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from tests.unit.engine.house import turns
 
 from restante.engine import requests
@@ -62,6 +63,7 @@ async def test_a_repeat_is_given_the_first_answer(broker):
     assert again.replayed
     record = await broker.requests.find(WHO, "k1")
     assert (record.state, record.status, record.reply) == (State.DONE, 201, work.reply)
+    assert record.expires_at_ms == broker.clock.wall_ms() + round(RETENTION_SECONDS * 1_000)
 
 
 async def test_neither_key_nor_principal_can_be_read_in_the_store(broker):
@@ -158,6 +160,39 @@ async def test_of_what_failed_inside_nobody_knows(broker):
     with pytest.raises(RequestUnknown):
         await broker.requests.once(asked(), Work())
     assert (await broker.requests.find(WHO, "k1")).state is State.UNKNOWN
+
+
+async def test_of_an_unknown_one_the_operator_learns_once(store, clock, monkeypatch):
+    monkeypatch.setattr(requests, "_UNKNOWN_REQUESTS", 2)
+
+    def unknowns(logs):
+        return [
+            (one["principal"], one["path"]) for one in logs if one["event"] == "request.unknown"
+        ]
+
+    lost = Work(Reply(500), Fate.UNKNOWN)
+    async with Broker(store, clock) as broker:
+        with capture_logs() as logs:
+            await broker.requests.once(asked(), lost)
+            await broker.requests.once(asked(who="Bearer t0ken", private=True), lost)
+            await broker.requests.once(asked("fine"), Work())
+            for _ in range(2):
+                with pytest.raises(RequestUnknown):
+                    await broker.requests.once(asked(), Work())
+                await broker.requests.find(WHO, "k1")
+        assert unknowns(logs) == [(WHO, "/x"), (None, "/x")]
+        assert broker.requests.unknown == 2
+    # Another run of the process, which finds it when somebody looks; by its policy it is run again, and lost again.
+    async with Broker(store, clock, unknown_requests=Policy.RUN_AGAIN) as broker:
+        with capture_logs() as logs:
+            await broker.requests.find("Bearer t0ken", "k1", private=True)
+            await broker.requests.once(asked(), Work())
+            clock.advance(1)
+            for key in ("k2", "k3", "k4"):
+                await broker.requests.once(asked(key), lost)
+        assert unknowns(logs) == [(None, "/x"), *[(WHO, "/x")] * 4]
+        assert broker.requests.unknown == 5
+        assert "t0ken" not in str(logs)
 
 
 async def test_nothing_is_run_that_could_not_be_written_down(broker, monkeypatch):

@@ -165,7 +165,7 @@ async def test_a_websocket_is_held_back_and_loses_nothing(broker, clock, key):
 
 async def test_each_operation_that_is_read_counts(broker, clock, key, monkeypatch):
     """What is named again or watched already is neither read nor counted."""
-    made = [await broker.operations.make(Asked(client="acme"), SHOP) for _ in range(3)]
+    made = [(await broker.operations.make(Asked(client="acme"), SHOP)).kept for _ in range(3)]
     ids = [kept.operation.id for kept in made]
     read = []
     find = broker.operations.find

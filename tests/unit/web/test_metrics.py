@@ -9,6 +9,8 @@ from tests.unit.engine.house import ACME, SHOP, letter, settings, turns
 from restante.app import build_admin_api
 from restante.changes import PutQueue, PutWebhook
 from restante.engine.settling import Settle
+from restante.errors import RequestUnknown
+from restante.idempotency import Asked
 from restante.metering import ACK_BOUNDS_SECONDS
 from restante.model import Queue, Verb
 from restante.webhooks import Webhook
@@ -91,6 +93,21 @@ async def test_what_happened_is_counted_in_all_and_by_queue(admin, broker, clock
     assert told["restante_queue_deliveries", queue("acme"), ("state", "ready")] == 0
     assert told["restante_queue_deliveries", queue("bob"), ("state", "ready")] == 1
     assert told["restante_queues",] == 2
+
+
+async def test_requests_that_nobody_knows_of_are_counted(admin, broker):
+    asked = Asked(who="admin/op", key="k", method="POST", path="/x", fingerprint=b"")
+
+    async def failing():
+        raise RuntimeError("it broke")
+
+    assert (await scrape(admin))[("restante_requests_unknown_total",)] == 0
+    with pytest.raises(RuntimeError):
+        await broker.requests.once(asked, failing)
+    for _ in range(2):
+        with pytest.raises(RequestUnknown):
+            await broker.requests.once(asked, failing)
+    assert (await scrape(admin))[("restante_requests_unknown_total",)] == 1
 
 
 async def test_ages_go_on_while_the_store_is_away(admin, broker, clock, monkeypatch):
