@@ -65,7 +65,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """``published`` is set once its members are. ``reason`` says what it failed of.
 
-    ``body_bytes`` is how much is kept of bodies until it has ended.
+    ``body_bytes`` is how much is kept of bodies until it has ended. Times are the wall clock's, for people;
+    ``ahead_ms`` is how far the store's timeline was ahead of it when the group was asked for.
     """
 
     id: str
@@ -78,10 +79,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     ended_at_ms: int | None = None
     body_bytes: int = 0
+    ahead_ms: int = 0
 
     @property
     def until_ms(self) -> int:
         return self.asked_at_ms + int(self.timeout_seconds * 1_000)
+
+    @property
+    def due_ms(self) -> int:
+        """When its time is up, on the store's timeline."""
+        return self.until_ms + self.ahead_ms
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -91,8 +98,11 @@ class Seen(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
-    """The group after a look at its members (None: nothing is known of it any more, or it was refused)."""
+def step(group: Group, seen: Sequence[Seen | None], timeline_ms: int, now_ms: int) -> Group:
+    """The group after a look at its members (None: nothing is known of it any more, or it was refused).
+
+    ``timeline_ms`` is the store's, ``now_ms`` the wall clock's.
+    """
     members = tuple(_seen(member, one) for member, one in zip(group.members, seen, strict=True))
     group = msgspec.structs.replace(group, members=members)
     if group.state is GroupState.PENDING:
@@ -104,7 +114,7 @@ def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
             why = f": {failed.reason}" if failed.reason else ""
             reason = f"{failed.queue} {failed.state.label}{why}"
             group = msgspec.structs.replace(group, state=GroupState.COMPENSATING, reason=reason)
-        elif now_ms >= group.until_ms:
+        elif timeline_ms >= group.due_ms:
             group = msgspec.structs.replace(
                 group, state=GroupState.COMPENSATING, reason="the time is up"
             )

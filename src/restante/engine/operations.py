@@ -107,7 +107,9 @@ class Operations:
             changed_at_ms=now,
         )
         try:
-            await self._configure(_paper(operation, 1), _open(operation), _due(operation.due_ms, id))
+            await self._configure(
+                _paper(operation, 1), _open(operation), _due(operation.due_ms, id)
+            )
         except PaperChanged:
             # The same was asked for twice at once.
             if (kept := await self._find(id)) is None:
@@ -403,9 +405,7 @@ def _replayed(kept: Kept, asked_sha256: bytes) -> Kept:
 
 def _paper(operation: Operation, version: int) -> PutPaper:
     content = _encode(operation)
-    return PutPaper(
-        Paper(kind=Kind.OPERATION, key=operation.id, content=content, version=version)
-    )
+    return PutPaper(Paper(kind=Kind.OPERATION, key=operation.id, content=content, version=version))
 
 
 def _open(operation: Operation) -> PutPaper:

@@ -381,7 +381,9 @@ async def test_a_crash_before_or_after_the_telling_has_it_told_once(
                 configure = store.configure
 
                 def only_the_end(changes):
-                    if any(isinstance(c, PutPaper) and c.paper.kind is Kind.OPERATION for c in changes):
+                    if any(
+                        isinstance(c, PutPaper) and c.paper.kind is Kind.OPERATION for c in changes
+                    ):
                         return configure(changes)
                     raise StoreUnavailable("gone")
 
@@ -431,9 +433,7 @@ async def test_a_store_that_is_away_is_asked_again(broker, store, clock, monkeyp
     assert len(await collected(broker)) == 1
 
 
-async def test_a_queue_is_told_however_long_that_cannot_be_done(
-    broker, store, clock, monkeypatch
-):
+async def test_a_queue_is_told_however_long_that_cannot_be_done(broker, store, clock, monkeypatch):
     id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
     with monkeypatch.context() as patch:
 
