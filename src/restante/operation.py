@@ -81,7 +81,7 @@ class Failure(msgspec.Struct, frozen=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """``progress`` is 0 to 1. ``asked_sha256`` is of what was asked for under an idempotency key; empty without one.
 
-    Times are the wall clock's, for people; ``ahead_ms`` is how far the store's timeline was ahead of it at the beginning.
+    Times are the wall clock's, for people; ``ahead_ms`` is how far the store's timeline was ahead of it at first.
     """
 
     id: str
