@@ -357,18 +357,18 @@ async def _hashed(page: UnsealedPage) -> list[bytes]:
     return await asyncio.to_thread(lambda: list(map(leaf_hash, entries)))
 
 
-def _size_of(head: Paper) -> int:
-    try:
-        return int(head.key)
-    except ValueError as error:
-        raise LogDamaged(f"paper {head.kind}/{head.key} is not of a size") from error
-
-
 def _decoded(decode: Callable[[bytes], T], paper: Paper) -> T:
     try:
         return decode(paper.content)
     except (msgspec.DecodeError, ValueError) as error:
         raise LogDamaged(f"paper {paper.kind}/{paper.key} is not what was written") from error
+
+
+def _size_of(head: Paper) -> int:
+    try:
+        return int(head.key)
+    except ValueError as error:
+        raise LogDamaged(f"paper {head.kind}/{head.key} is not of a size") from error
 
 
 def _paper(kind: Kind, key: str, content: bytes, version: int = 0) -> Paper:
