@@ -46,7 +46,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     ``client`` (empty: nobody) may look at it, and ``queue`` (empty: none) is told of its end. ``runner`` names what
     works on it, so that it can find its own again. It has to end within ``timeout_seconds`` (1 to
-    ``TIMEOUT_SECONDS_MAXIMUM``), and is kept for ``keep_seconds`` after that (60 to ``KEEP_SECONDS_MAXIMUM``).
+    ``TIMEOUT_SECONDS_MAXIMUM``), and is kept for ``keep_seconds`` after that (60 to ``KEEP_SECONDS_MAXIMUM``),
+    and after its queue was told.
     """
 
     title: str = ""
@@ -78,7 +79,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """``progress`` is 0 to 1. ``asked_sha256`` is of what was asked for under an idempotency key; empty without one."""
+    """``progress`` is 0 to 1. ``asked_sha256`` is of what was asked for under an idempotency key; empty without one.
+
+    Times are the wall clock's, for people; ``ahead_ms`` is how far the store's timeline was ahead of it at first.
+    """
 
     id: str
     asked: Asked
@@ -86,6 +90,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     asked_sha256: bytes = b""
     made_at_ms: int
     ends_by_ms: int
+    ahead_ms: int = 0
     changed_at_ms: int
     state: OperationState = OperationState.QUEUED
     progress: float = 0.0
@@ -94,10 +99,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
     @property
-    def gone_at_ms(self) -> int:
-        """When it need be kept no longer; of an open one, when it would be, did it end at its last moment."""
-        ended = self.changed_at_ms if self.state.ended else self.ends_by_ms
-        return ended + int(self.asked.keep_seconds * 1_000)
+    def due_ms(self) -> int:
+        """When its time is up, on the store's timeline."""
+        return self.ends_by_ms + self.ahead_ms
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

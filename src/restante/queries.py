@@ -139,6 +139,13 @@ class SeqPage(msgspec.Struct, frozen=True):
     next: int | None
 
 
+class Now(Query[int], frozen=True):
+    """Where the store's timeline stands, in milliseconds: by it deadlines are told that outlive the process.
+
+    It runs near the wall clock, and no wall clock that jumps moves it, nor does a node whose own is wrong.
+    """
+
+
 class QueueByName(Query[Queue | None], frozen=True):
     name: str
 

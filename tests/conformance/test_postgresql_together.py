@@ -10,6 +10,7 @@ from tests.conformance.databases import Node, fake_clocks, new_database, nodes
 from restante.changes import PutQueue
 from restante.errors import LeaseLost
 from restante.model import Appended, Queue, Settings
+from restante.queries import Now
 from restante.testing.conformance import store_scenarios
 from restante.testing.servers.pgbouncer import Pgbouncer
 
@@ -189,8 +190,10 @@ async def test_the_clock_of_the_database_jumps(postgresql, jump):
         await two.lease(1, seconds=60)
         await one.publish(deliver_after_seconds=30)
         await asyncio.gather(one.overdue(), two.overdue())
+        now_ms = await one.store.browse(Now())
         for clock in clocks:
             clock.jump_wall(jump)
+        assert [await node.store.browse(Now()) for node in (two, one)] == [now_ms] * 2
         swept = await asyncio.gather(
             *(node.overdue() for node in (one, two)),
             one.lease(1, seconds=30),

@@ -20,7 +20,10 @@ class ProofOperations:
     _wire: Wire
 
     async def proof(self, receipt: str, *, wait_seconds: int = 2) -> bytes:
-        """The proof (JSON) that a receipt, ``<queue>~<number>``, is in the log. ``ReceiptNotSealed``."""
+        """The proof (JSON) that a receipt, ``<queue>~<number>``, is in the log.
+
+        Raises ``ReceiptNotSealed`` and ``TooManyWaiters``.
+        """
         path = f"/v1/receipts/{quote(receipt, safe='')}/proof?wait={wait_seconds}"
         return (await self._wire.send("GET", path, repeatable=True)).content
 

@@ -26,6 +26,7 @@ from restante.engine.jobs import Jobs
 from restante.engine.monitor import Monitor
 from restante.engine.nodes import Membership
 from restante.engine.operations import Operations
+from restante.engine.proof_waits import ProofWaits
 from restante.engine.publishing import Publishing
 from restante.engine.rates import CLIENT_REQUESTS_PER_SECOND, Rates
 from restante.engine.receipt_log import HEAD_SECONDS, ReceiptLog
@@ -124,6 +125,7 @@ class Broker:
             store, clock, self.membership.id, log_keys, ledger_head_seconds, ledger_heads
         )
         self.waiting = Waiting(self)
+        self.proofs = ProofWaits(self)
         self.groups = Groups(self)
         self.operations = Operations(self)
         self.requests = Requests(
@@ -153,6 +155,7 @@ class Broker:
             self.operations.watches.look(),
             self.monitor.watch(),
             self.log.live(),
+            self.proofs.look(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)

@@ -72,7 +72,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """``published`` is set once its members are. ``reason`` says what it failed of.
 
     ``body_bytes`` is how much is kept of bodies until it is closed: it has ended, and none of its members can ack
-    any more that would have to be compensated.
+    any more that would have to be compensated. Times are the wall clock's, for people; ``ahead_ms`` is how far the
+    store's timeline was ahead of it when the group was asked for.
     """
 
     id: str
@@ -86,10 +87,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_ms: int | None = None
     closed: bool = False
     body_bytes: int = 0
+    ahead_ms: int = 0
 
     @property
     def until_ms(self) -> int:
         return self.asked_at_ms + int(self.timeout_seconds * 1_000)
+
+    @property
+    def due_ms(self) -> int:
+        """When its time is up, on the store's timeline."""
+        return self.until_ms + self.ahead_ms
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -99,8 +106,11 @@ class Seen(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
-    """The group after a look at its members (None: nothing is known of it any more, or it was refused)."""
+def step(group: Group, seen: Sequence[Seen | None], timeline_ms: int, now_ms: int) -> Group:
+    """The group after a look at its members (None: nothing is known of it any more, or it was refused).
+
+    ``timeline_ms`` is the store's, ``now_ms`` the wall clock's.
+    """
     members = tuple(_seen(member, one) for member, one in zip(group.members, seen, strict=True))
     group = msgspec.structs.replace(group, members=members)
     if group.state is GroupState.PENDING:
@@ -114,7 +124,7 @@ def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
             why = f": {failed.reason}" if failed.reason else ""
             reason = f"{failed.queue} {failed.state.label}{why}"
             group = msgspec.structs.replace(group, state=GroupState.COMPENSATING, reason=reason)
-        elif now_ms >= group.until_ms:
+        elif timeline_ms >= group.due_ms:
             group = msgspec.structs.replace(
                 group, state=GroupState.COMPENSATING, reason="the time is up"
             )
@@ -122,7 +132,7 @@ def step(group: Group, seen: Sequence[Seen | None], now_ms: int) -> Group:
     if group.state is GroupState.COMPENSATING and over:
         group = msgspec.structs.replace(group, state=GroupState.COMPENSATED, ended_at_ms=now_ms)
     if group.state is GroupState.COMPENSATED and over:
-        late = now_ms >= group.until_ms + LATE_MS
+        late = timeline_ms >= group.due_ms + LATE_MS
         return msgspec.structs.replace(
             group, closed=late or not any(member.redrivable for member in members)
         )

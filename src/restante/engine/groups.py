@@ -62,7 +62,7 @@ from restante.model import (
     check_bounds,
 )
 from restante.papers import CONTENT_BYTES
-from restante.queries import NotificationById
+from restante.queries import NotificationById, Now
 from restante.wire.receipts import decode_entry
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Groups:
             earlier = await self._papers.asked(name, fingerprint)
             if earlier is not None:
                 return Asked(earlier, True)
+        timeline_ms = await self._store.browse(Now())
         now = self._clock.wall_ms()
         group = Group(
             id=new_id(now),
@@ -150,6 +151,7 @@ class Groups:
                 for one in wanted
             ),
             body_bytes=sum(lengths),
+            ahead_ms=timeline_ms - now,
         )
         changes = [self._papers.new(group)]
         for index, one in enumerate(wanted):
@@ -328,7 +330,8 @@ class Groups:
             group = kept.group
             waiter.look(tuple(m.notification for m in group.members if m.notification))
             seen = [await self._seen(member) for member in group.members]
-            after = step(group, seen, self._clock.wall_ms())
+            timeline_ms = await self._store.browse(Now())
+            after = step(group, seen, timeline_ms, self._clock.wall_ms())
             if after != group:
                 kept = await self._put(kept, after)
             if after.closed:
@@ -339,7 +342,7 @@ class Groups:
                 await self._compensate(kept)
                 continue
             waiter.found(1, 1, len(after.members))
-            left = (after.until_ms - self._clock.wall_ms()) / 1_000
+            left = (after.due_ms - timeline_ms) / 1_000
             await waiter.wait(left if after.state is GroupState.PENDING else _LATE_SECONDS)
         self._broker.waiting.tell(id)
 
@@ -362,7 +365,7 @@ class Groups:
         drafts: list[Draft] = []
         places: list[int] = []
         members = list(group.members)
-        left = (group.until_ms - self._clock.wall_ms()) / 1_000
+        left = (group.due_ms - await self._store.browse(Now())) / 1_000
         for index, member in enumerate(members):
             key = body_keys(group.id, index)[0]
             if found := await self._earlier(group, key):

@@ -1,9 +1,11 @@
 """Operations: kept as papers, moved on by their makers, and their ends told to queues, each exactly once.
 
 What is to be seen to and when stands in papers of its own (``OPERATION_DUE``), written together with the operation:
-while it is open, the moment by which it has to end; once it has ended, that its queue is to be told. Whichever node
-comes first does it. The queue is told under an idempotency key of the operation, and what says that it is to be told
-goes only after that: a crash in between has it told again, and the store knows it for the same.
+while it is open, the moment by which it has to end; once it has ended, that its queue is to be told; after that, when
+it is to be forgotten. Whichever node comes first does it. The queue is told under an idempotency key of the operation,
+and what says that it is to be told goes only after that: a crash in between has it told again, and the store knows it
+for the same. All these moments are on the store's timeline: no wall clock that is set wrong ends an operation, or has
+it forgotten.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from restante.errors import (
     OperationChanged,
     OperationNotFound,
     PaperChanged,
+    RestanteError,
     ShuttingDown,
     StoreError,
     TooManyOperations,
@@ -43,7 +46,7 @@ from restante.model import (
 )
 from restante.operation import Asked, Move, Operation, moved, timed_out
 from restante.papers import Kind, Paper
-from restante.queries import ClientByName, PaperOf, Papers
+from restante.queries import ClientByName, Now, PaperOf, Papers
 from restante.wire.operation_messages import told
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ _LOOK_SECONDS: Final = 2.0
 _AT_ONCE: Final = 100
 """So many are seen to at a time."""
 _PUT_OFF_MS: Final = 60_000
+_TOLD: Final = b"told"
+"""Stands in what is due of an operation whose end nobody has to be told of any more: only to be forgotten."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -88,8 +93,7 @@ class Operations:
         ``IdempotencyKeyReused``, and as ``Asked.check`` does.
         """
         await self._check(asked, actor)
-        now = self._clock.wall_ms()
-        id, digest = new_id(now), b""
+        id, digest = new_id(self._clock.wall_ms()), b""
         if idempotency_key:
             check_text("idempotency key", idempotency_key)
             id = _id_of(actor.principal, idempotency_key)
@@ -98,6 +102,8 @@ class Operations:
                 return _replayed(kept, digest)
         owner = actor.principal
         await self._check_room(owner)
+        timeline_ms = await self._store.browse(Now())
+        now = self._clock.wall_ms()
         operation = Operation(
             id=id,
             asked=asked,
@@ -105,10 +111,13 @@ class Operations:
             asked_sha256=digest,
             made_at_ms=now,
             ends_by_ms=now + int(asked.timeout_seconds * 1_000),
+            ahead_ms=timeline_ms - now,
             changed_at_ms=now,
         )
         try:
-            await self._configure(_paper(operation, 1), _open(operation), _deadline(operation))
+            await self._configure(
+                _paper(operation, 1), _open(operation), _due(operation.due_ms, id)
+            )
         except PaperChanged:
             # The same was asked for twice at once.
             if (kept := await self._find(id)) is None:
@@ -280,9 +289,9 @@ class Operations:
         """See to what is due; in how many seconds to look again, None: not before somebody says so."""
         try:
             papers = await self._store.browse(Papers(Kind.OPERATION_DUE, limit=_AT_ONCE))
-            now = self._clock.wall_ms()
+            now = await self._store.browse(Now()) if papers else 0
             due = [paper for paper in papers if _when(paper) <= now]
-            seen_to = [self._see_to_one(paper) for paper in due]
+            seen_to = [self._see_to_one(paper, now) for paper in due]
             # Each to its end: nothing is left behind that the next look would do beside it.
             for outcome in await asyncio.gather(*seen_to, return_exceptions=True):
                 if outcome is not None:
@@ -299,29 +308,34 @@ class Operations:
         looks += [(_when(paper) - now) / 1_000 for paper in papers[:1]]
         return min(looks, default=None)
 
-    async def _see_to_one(self, paper: Paper) -> None:
+    async def _see_to_one(self, paper: Paper, now_ms: int) -> None:
         id = paper.key.partition("/")[2]
+        seen_to = DropPaper(Kind.OPERATION_DUE, paper.key)
         try:
             kept = await self._find(id)
-            if kept is not None and not kept.operation.state.ended:
-                now = self._clock.wall_ms()
-                await self._put(kept, moved(kept.operation, timed_out(kept.operation), now))
-                return
-            if kept is not None and kept.operation.asked.queue:
-                await self._tell(kept)
-            await self._configure(DropPaper(Kind.OPERATION_DUE, paper.key))
+            ended = kept is not None and kept.operation.state.ended
+            if kept is None or (paper.content == _TOLD and not ended):
+                await self._configure(seen_to)  # Forgotten by another node, and maybe made anew.
+            elif not ended:
+                wall_ms = self._clock.wall_ms()
+                await self._put(kept, moved(kept.operation, timed_out(kept.operation), wall_ms))
+            elif paper.content == _TOLD:
+                await self._configure(DropPaper(Kind.OPERATION, id), seen_to)
+            else:
+                if kept.operation.asked.queue:
+                    await self._tell(kept)
+                gone_ms = now_ms + int(kept.operation.asked.keep_seconds * 1_000)
+                await self._configure(seen_to, _due(gone_ms, id, _TOLD))
         except PaperChanged:
             return  # It has been moved on this very moment.
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 (logged, and tried again by and by)
-            _log.exception("operation.not_told", operation=id)
-            later = f"{self._clock.wall_ms() + _PUT_OFF_MS:013d}/{id}"
-            put_off = msgspec.structs.replace(paper, key=later, version=0)
-            await self._configure(DropPaper(Kind.OPERATION_DUE, paper.key), PutPaper(put_off))
+            _log.exception("operation.failed", operation=id)
+            await self._configure(seen_to, _due(now_ms + _PUT_OFF_MS, id, paper.content))
 
     async def _tell(self, kept: Kept) -> None:
-        """Have its end in the queue, once for all."""
+        """Have its end in the queue, once for all; given up where that is refused, as it would be the next time."""
         operation = kept.operation
         publication = Publication(
             body=told(operation, kept.version),
@@ -342,6 +356,16 @@ class Operations:
         except IdempotencyKeyReused:
             # Told before, when the queue took bodies of another size.
             _log.debug("operation.told_before", operation=operation.id)
+        except StoreError:
+            raise
+        except RestanteError as error:
+            _log.error(
+                "operation.not_told",
+                operation=operation.id,
+                queue=operation.asked.queue,
+                code=error.code,
+                error=error.detail,
+            )
 
     # -- the papers -----------------------------------------------------------------------------
 
@@ -354,9 +378,8 @@ class Operations:
         changes: list[Change] = [_paper(operation, kept.version + 1)]
         if operation.state.ended:
             changes.append(DropPaper(Kind.OPERATION_OPEN, _open(operation).paper.key))
-            changes.append(DropPaper(Kind.OPERATION_DUE, _deadline(operation).paper.key))
-            if operation.asked.queue:
-                changes.append(_due(operation, 0))
+            changes.append(DropPaper(Kind.OPERATION_DUE, _due_key(operation.due_ms, operation.id)))
+            changes.append(_due(0, operation.id))
         await self._configure(*changes)
         now = Kept(operation, kept.version + 1)
         self.watches.tell(now)
@@ -390,34 +413,22 @@ def _replayed(kept: Kept, asked_sha256: bytes) -> Made:
 
 
 def _paper(operation: Operation, version: int) -> PutPaper:
-    return PutPaper(
-        Paper(
-            kind=Kind.OPERATION,
-            key=operation.id,
-            content=_encode(operation),
-            version=version,
-            expires_at_ms=operation.gone_at_ms,
-        )
-    )
+    content = _encode(operation)
+    return PutPaper(Paper(kind=Kind.OPERATION, key=operation.id, content=content, version=version))
 
 
 def _open(operation: Operation) -> PutPaper:
     key = f"{operation.asked_by.principal}/{operation.asked.runner}/{operation.id}"
-    return PutPaper(
-        Paper(kind=Kind.OPERATION_OPEN, key=key, content=b"", expires_at_ms=operation.gone_at_ms)
-    )
+    return PutPaper(Paper(kind=Kind.OPERATION_OPEN, key=key, content=b""))
 
 
-def _deadline(operation: Operation) -> PutPaper:
-    return _due(operation, operation.ends_by_ms)
+def _due(at_ms: int, id: str, content: bytes = b"") -> PutPaper:
+    """What has the operation seen to at that time on the store's timeline."""
+    return PutPaper(Paper(kind=Kind.OPERATION_DUE, key=_due_key(at_ms, id), content=content))
 
 
-def _due(operation: Operation, at_ms: int) -> PutPaper:
-    """What has the operation seen to at that time."""
-    key = f"{at_ms:013d}/{operation.id}"
-    return PutPaper(
-        Paper(kind=Kind.OPERATION_DUE, key=key, content=b"", expires_at_ms=operation.gone_at_ms)
-    )
+def _due_key(at_ms: int, id: str) -> str:
+    return f"{at_ms:013d}/{id}"
 
 
 def _when(paper: Paper) -> int:

@@ -308,30 +308,26 @@ class ReceiptLog:
         papers = await self._store.browse(Papers(Kind.LOG_KEY, limit=1_000))
         return [_decoded(decode_key, paper) for paper in papers]
 
-    async def heads(self, after: int | None, limit: int) -> list[str]:
-        """Heads that are kept, of logs larger than ``after`` (None: all), rising."""
+    async def heads(self, after: int | None, limit: int) -> list[tuple[int, str]]:
+        """Heads that are kept, of logs larger than ``after`` (None: all), rising, each behind the log's size.
+
+        What stands in one is not looked into. ``LogDamaged`` for one that is not kept by a size.
+        """
         key = "" if after is None else head_key(after)
         papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
-        return [paper.content.decode(errors="replace") for paper in papers]
+        return [(_size_of(paper), paper.content.decode(errors="replace")) for paper in papers]
 
     async def place(self, queue: str, number: int) -> int | None:
         """Where in the log the receipt is; None: not sealed yet, or not there."""
         seals = await self._store.browse(Seals(queue, number, limit=1))
         return seals[0].place_of(number) if seals else None
 
-    async def proof(self, queue: str, number: int, wait_seconds: float = 0) -> bytes:
-        """The proof that the receipt is in the log (``wire/proofs.py``). ``ReceiptNotFound``, ``ReceiptNotSealed``.
-
-        One that was only just written is waited for.
-        """
+    async def proof(self, queue: str, number: int) -> bytes:
+        """The proof that the receipt is in the log (``wire/proofs.py``). ``ReceiptNotFound``, ``ReceiptNotSealed``."""
         receipt = await self._store.browse(ReceiptByNumber(queue, number))
         if receipt is None:
             raise ReceiptNotFound(f"there is no receipt {queue[:128]}~{number}")
         place = await self.place(queue, number)
-        until = self._clock.monotonic() + wait_seconds
-        while place is None and (left := until - self._clock.monotonic()) > 0:
-            await self._sealed(left)
-            place = await self.place(queue, number)
         if place is None:
             raise ReceiptNotSealed(f"receipt {queue}~{number} is not in the log yet")
         state = await self.state()
@@ -345,18 +341,12 @@ class ReceiptLog:
         check_bounds("from", old, 1, new)
         return await self._computed(functools.partial(consistency, old, new))
 
-    async def _sealed(self, seconds: float) -> None:
-        """Return when this node has sealed something, another may have, or that time is over."""
+    def sealed(self) -> asyncio.Future[None]:
+        """Resolves when this node has sealed something from now on."""
         news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(news)
-        cancel = self._clock.call_later(
-            min(seconds, SEAL_SECONDS), lambda: None if news.done() else news.set_result(None)
-        )
-        try:
-            await news
-        finally:
-            cancel()
-            self._waiting.discard(news)
+        news.add_done_callback(self._waiting.discard)
+        return news
 
     async def _computed(self, compute: Callable[[ReadTile], T]) -> T:
         tiles = await self._tiles(compute)
@@ -406,6 +396,13 @@ def _decoded(decode: Callable[[bytes], T], paper: Paper) -> T:
         return decode(paper.content)
     except (msgspec.DecodeError, ValueError) as error:
         raise LogDamaged(f"paper {paper.kind}/{paper.key} is not what was written") from error
+
+
+def _size_of(head: Paper) -> int:
+    try:
+        return int(head.key)
+    except ValueError as error:
+        raise LogDamaged(f"paper {head.kind}/{head.key} is not of a size") from error
 
 
 def _paper(kind: Kind, key: str, content: bytes, version: int = 0) -> Paper:

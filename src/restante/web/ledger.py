@@ -44,6 +44,8 @@ class Ledger:
     def __init__(self, broker: Broker) -> None:
         self._directory = broker.directory
         self._log = broker.log
+        self._proofs = broker.proofs
+        self._waiting = broker.waiting
         self._export = LogExport(broker.store, broker.clock, broker.log)
 
     async def proof(self, request: Request) -> Answer:
@@ -54,7 +56,10 @@ class Ledger:
         except QueueNotFound as error:
             raise ReceiptNotFound(f"there is no receipt {text} here") from error
         wait = request.integer("wait", WAIT_SECONDS, 0, WAIT_MAXIMUM)
-        proof = await self._log.proof(name, number, wait)
+        with self._waiting.enter(request.actor, wait) as waiter:
+            proof = await self._proofs.proof(
+                waiter, name, number, request.actor, wait, hangup=request
+            )
         return envelope(request, msgspec.Raw(proof), "proof")
 
     async def head(self, request: Request) -> Answer:
@@ -67,8 +72,8 @@ class Ledger:
         limit = request.integer("limit", PAGE, 1, PAGE_MAXIMUM)
         begin = request.integer("after", -1, 0, 2**62)
         found = await self._log.heads(None if begin < 0 else begin, limit)
-        after = int(found[-1].split("\n", 2)[1]) if len(found) == limit else None
-        return envelope(request, HeadList(heads=found, next=after), "heads")
+        after = found[-1][0] if len(found) == limit else None
+        return envelope(request, HeadList(heads=[head for _, head in found], next=after), "heads")
 
     async def keys(self, request: Request) -> Answer:
         auth.require(request.actor, *_ANYBODY)

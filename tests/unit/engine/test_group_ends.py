@@ -48,10 +48,10 @@ def group(*members, state=GroupState.PENDING):
 @pytest.mark.parametrize("state", sorted(FAILED))
 def test_whichever_way_a_required_one_fails_the_group_has_failed_of_it(state):
     asked = group(("acme", True), ("bob", True))
-    after = step(asked, [Seen(State.READY), Seen(state, "why")], 1)
+    after = step(asked, [Seen(State.READY), Seen(state, "why")], 1, 1)
     assert (after.state, after.reason) == (GroupState.COMPENSATING, f"bob {state.label}: why")
     assert after.ended_at_ms is None
-    after = step(after, [Seen(State.EXPIRED), Seen(state, "why")], 2)
+    after = step(after, [Seen(State.EXPIRED), Seen(state, "why")], 2, 2)
     assert (after.state, after.ended_at_ms) == (GroupState.COMPENSATED, 2)
     assert after.closed is (state is not State.DEAD)
 
@@ -59,21 +59,21 @@ def test_whichever_way_a_required_one_fails_the_group_has_failed_of_it(state):
 @pytest.mark.parametrize("state", sorted(FAILED))
 def test_whichever_way_another_fails_the_group_goes_on(state):
     asked = group(("acme", True), ("bob", False))
-    after = step(asked, [Seen(State.LEASED), Seen(state)], 1)
+    after = step(asked, [Seen(State.LEASED), Seen(state)], 1, 1)
     assert after.state is GroupState.PENDING
-    after = step(after, [Seen(State.ACKED), Seen(state)], 2)
+    after = step(after, [Seen(State.ACKED), Seen(state)], 2, 2)
     assert (after.state, after.closed) == (GroupState.COMPLETE, True)
 
 
 def test_of_what_nothing_is_known_any_more_it_has_failed():
-    after = step(group(("acme", True)), [None], 1)
+    after = step(group(("acme", True)), [None], 1, 1)
     assert (after.state, after.reason) == ("compensated", "acme discarded: no longer kept")
 
 
 def test_a_dead_one_keeps_it_open_until_it_must_have_expired():
     asked = group(("acme", True))
     for now, closed in ((1, False), (10_000 + LATE_MS - 1, False), (10_000 + LATE_MS, True)):
-        asked = step(asked, [Seen(State.DEAD)], now)
+        asked = step(asked, [Seen(State.DEAD)], now, now)
         assert (asked.state, asked.ended_at_ms, asked.closed) == ("compensated", 1, closed)
 
 

@@ -31,6 +31,7 @@ from restante.errors import (
 from restante.model import Client, Queue, Verb
 from restante.papers import Kind
 from restante.queries import Papers
+from restante.testing.clock import FakeClock
 
 # -- what cannot be had -------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ async def test_what_is_published_late_has_what_is_left_of_its_time(store, clock,
         with monkeypatch.context() as patch:
             refusing(patch, store, "append", lambda _: StoreUnavailable("gone"))
             id = await ask(one, timeout_seconds=10)
+    clock.jump_wall(2 * 86_400)
     clock.advance(7)
     async with Broker(store, clock) as two:
         await turns()
@@ -155,6 +157,21 @@ async def test_what_is_published_late_has_what_is_left_of_its_time(store, clock,
 
 
 # -- two nodes ----------------------------------------------------------------------------------
+
+
+async def test_a_node_with_a_wrong_clock_ends_no_group_of_the_others(store, clock):
+    async with Broker(store, clock) as one:
+        id = await ask(one)
+        async with Broker(store, FakeClock(clock.wall_ms() + 2 * 86_400_000)) as two:
+            await turns()
+            of_the_other = await ask(two)
+            assert await stands(two, id) == ("pending", ["ready", "ready"])
+        await one.groups._take_up()
+        await turns()
+        clock.advance(60)
+        await turns()
+        for each in (id, of_the_other):
+            assert await stands(one, each) == ("compensated", ["expired", "expired"])
 
 
 async def waited_for_on_another(one, two, id):

@@ -87,6 +87,21 @@ async def test_the_time_is_up(broker, clock):
     assert await handed_out(broker, "acme") == [b"<undo-acme/>"]
 
 
+@pytest.mark.parametrize("days", [2, -2])
+async def test_a_wall_clock_that_jumps_ends_no_group_and_keeps_none_open(broker, clock, days):
+    id = await ask(broker, timeout_seconds=10)
+    clock.jump_wall(days * 86_400)
+    await settle(broker, "acme")
+    assert await stands(broker, id) == ("pending", ["acked", "ready"])
+    clock.advance(9)
+    await turns()
+    assert (await stands(broker, id))[0] == "pending"
+    clock.advance(1)
+    await turns()
+    assert (await stands(broker, id))[0] == "compensated"
+    assert (await broker.groups.group(id, SHOP)).ended_at_ms == clock.wall_ms()
+
+
 async def test_what_is_leased_when_the_time_is_up_may_still_ack(broker, clock):
     id = await ask(broker, timeout_seconds=10)
     await settle(broker, "acme")

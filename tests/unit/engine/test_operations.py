@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, turns
 
 from restante.changes import PutPaper
@@ -28,9 +29,11 @@ from restante.model import Actor, Role
 from restante.operation import Asked, Failure, Move, OperationState, Result
 from restante.papers import Kind
 from restante.queries import Papers
+from restante.testing.clock import FakeClock
 
 OTHER = Actor("other", Role.PUBLISHER, "k-other")
 RUNNING = Move(state=OperationState.RUNNING)
+KINDS = (Kind.OPERATION, Kind.OPERATION_OPEN, Kind.OPERATION_DUE)
 DONE = Move(state=OperationState.SUCCEEDED, result=Result(b"<report/>", "application/xml"))
 FAILED = Move(state=OperationState.FAILED, failure=Failure("no_paper", "the printer is empty"))
 FOR_ACME = Asked(title="a report", client="acme", queue="acme")
@@ -67,8 +70,7 @@ async def test_from_its_beginning_to_its_end(broker, clock):
     assert (told["id"], told["version"], told["state"]) == (id, 3, "succeeded")
     assert (told["result"], told["result_content_type"]) == ("<report/>", "application/xml")
     assert await broker.operations.page(SHOP) == []
-    for kind in (Kind.OPERATION_OPEN, Kind.OPERATION_DUE):
-        assert await papers(broker, kind) == []
+    assert await papers(broker, Kind.OPERATION_OPEN) == []
 
 
 async def test_an_end_told_again_changes_nothing_and_another_is_refused(broker):
@@ -315,16 +317,63 @@ async def test_what_nobody_ends_in_its_time_fails_and_is_told(broker, clock):
         await broker.operations.move(id, DONE, SHOP)
 
 
-async def test_it_is_kept_for_its_time_after_the_end(broker, store, clock):
-    id = (await make(broker, Asked(client="acme", keep_seconds=60))).operation.id
+@pytest.mark.parametrize("queue", ["", "acme"])
+async def test_it_is_kept_for_its_time_after_the_end(broker, store, clock, queue):
+    asked = Asked(client="acme", queue=queue, keep_seconds=60)
+    id = (await make(broker, asked)).operation.id
     await broker.operations.move(id, DONE, SHOP)
+    await turns()
     clock.advance(59)
-    await store.prune(100)
+    await turns()
     await broker.operations.find(id, ACME)
-    clock.advance(2)
-    await store.prune(100)
+    clock.advance(1)
+    await turns()
     with pytest.raises(OperationNotFound):
         await broker.operations.find(id, ACME)
+    for kind in KINDS:
+        assert await papers(broker, kind) == []
+
+
+@pytest.mark.parametrize("days", [2, -2])
+async def test_a_wall_clock_that_jumps_ends_nothing_and_keeps_nothing_open(
+    broker, store, clock, days
+):
+    queued = (await make(broker)).operation.id
+    ended = (await make(broker)).operation.id
+    await broker.operations.move(ended, DONE, SHOP)
+    await turns()
+    clock.jump_wall(days * 86_400)
+    broker.operations.hurry()
+    await turns()
+    await store.prune(100)
+    assert (await broker.operations.find(queued, SHOP)).operation.state is OperationState.QUEUED
+    await broker.operations.find(ended, SHOP)
+    later = (await make(broker)).operation
+    assert later.ends_by_ms == clock.wall_ms() + 86_400_000, "what people read is the wall clock"
+    clock.advance(86_399)
+    await turns()
+    assert (await broker.operations.find(queued, SHOP)).operation.state is OperationState.QUEUED
+    clock.advance(1)
+    await turns()
+    for id in (queued, later.id):
+        failure = (await broker.operations.find(id, SHOP)).operation.failure
+        assert failure is not None
+        assert failure.code == "timed_out"
+
+
+async def test_a_node_with_a_wrong_clock_ends_nothing_of_the_others(broker, store, clock):
+    id = (await make(broker)).operation.id
+    wrong = FakeClock(clock.wall_ms() + 2 * 86_400_000)
+    async with Broker(store, wrong) as other:
+        await turns()
+        of_the_other = (await make(other)).operation.id
+    assert (await broker.operations.find(id, SHOP)).operation.state is OperationState.QUEUED
+    broker.operations.hurry()
+    await turns()
+    clock.advance(86_400)
+    await turns()
+    for one in (id, of_the_other):
+        assert (await broker.operations.find(one, SHOP)).operation.state is OperationState.FAILED
 
 
 @pytest.mark.parametrize("told_already", [False, True])
@@ -338,12 +387,14 @@ async def test_a_crash_before_or_after_the_telling_has_it_told_once(
             if told_already:
                 configure = store.configure
 
-                def no_drop(changes):
-                    if any(isinstance(c, PutPaper) for c in changes):
+                def only_the_end(changes):
+                    if any(
+                        isinstance(c, PutPaper) and c.paper.kind is Kind.OPERATION for c in changes
+                    ):
                         return configure(changes)
                     raise StoreUnavailable("gone")
 
-                patch.setattr(store, "configure", no_drop)
+                patch.setattr(store, "configure", only_the_end)
             else:
 
                 def no_append(_):
@@ -352,11 +403,13 @@ async def test_a_crash_before_or_after_the_telling_has_it_told_once(
                 patch.setattr(store, "append", no_append)
             await one.operations.move(id, DONE, SHOP)
             await turns()
-    assert len(await papers(one, Kind.OPERATION_DUE)) == 1
     async with Broker(store, clock) as two:
         await turns()
         assert [told["id"] for told in await collected(two)] == [id]
-        assert await papers(two, Kind.OPERATION_DUE) == []
+        clock.advance(86_400)
+        await turns()
+        for kind in KINDS:
+            assert await papers(two, kind) == []
 
 
 async def test_a_queue_that_takes_little_is_told_without_the_result(broker):
@@ -385,6 +438,59 @@ async def test_a_store_that_is_away_is_asked_again(broker, store, clock, monkeyp
     clock.advance(2)
     await turns()
     assert len(await collected(broker)) == 1
+
+
+async def test_a_queue_is_told_however_long_that_cannot_be_done(broker, store, clock, monkeypatch):
+    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
+    with monkeypatch.context() as patch:
+
+        def away(_):
+            raise StoreUnavailable("away")
+
+        patch.setattr(store, "append", away)
+        await broker.operations.move(id, DONE, SHOP)
+        await turns()
+        clock.advance(3_600)
+        await turns()
+        await store.prune(100)
+    clock.advance(2)
+    await turns()
+    assert [told["id"] for told in await collected(broker)] == [id]
+    clock.advance(59)
+    await turns()
+    assert (await broker.operations.find(id, SHOP)).version == 2, "it is kept after that"
+    clock.advance(1)
+    await turns()
+    with pytest.raises(OperationNotFound):
+        await broker.operations.find(id, SHOP)
+
+
+async def test_what_no_queue_will_ever_take_is_given_up_and_logged(broker, clock):
+    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
+    await settings(broker, max_body_bytes=10)
+    with structlog.testing.capture_logs() as logs:
+        await broker.operations.move(id, DONE, SHOP)
+        await turns()
+    (line,) = [one for one in logs if one["event"] == "operation.not_told"]
+    assert (line["log_level"], line["operation"], line["code"]) == ("error", id, "body_too_large")
+    clock.advance(60)
+    await turns()
+    for kind in KINDS:
+        assert await papers(broker, kind) == []
+
+
+async def test_a_defect_in_telling_is_tried_again_by_and_by(broker, clock, monkeypatch):
+    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
+    with monkeypatch.context() as patch:
+        patch.setattr(broker, "publish", lambda *_: 1 / 0)
+        await broker.operations.move(id, DONE, SHOP)
+        for _ in range(10):
+            await turns()
+            clock.advance(60)
+        await turns()
+    clock.advance(60)
+    await turns()
+    assert [told["id"] for told in await collected(broker)] == [id]
 
 
 async def test_more_than_one_look_can_see_to_are_all_told(broker, clock):

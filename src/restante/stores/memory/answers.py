@@ -70,6 +70,8 @@ class Answers:
                 return self._dead_reasons(asked)
             case query.DeadLetters():
                 return self._dead(asked)
+            case query.Now():
+                return tables.timeline.now_ms()
             case query.LeasedTo():
                 return self._leased_to(asked)
             case query.CountDead(name, selection, scanned):

@@ -28,7 +28,7 @@ from restante.model import (
     Settlement,
 )
 from restante.ports import Clock
-from restante.queries import Answer, LeasedTo, Query
+from restante.queries import Answer, LeasedTo, Now, Query
 from restante.stores.postgresql import administration, papers, retention, server, upkeep
 from restante.stores.postgresql.appending import Append
 from restante.stores.postgresql.clocks import SharedTimeline
@@ -174,6 +174,8 @@ class PostgresqlStore:
         answer: asyncio.Future[Any]
         if isinstance(query, LeasedTo):
             answer = self._committer.submit(Held(query))
+        elif isinstance(query, Now):
+            answer = self._start(self._papers.run(upkeep.now))
         else:
             answer = self._start(self._reader.run(lambda c: Reads(c, self._timeline).answer(query)))
         return answer

@@ -135,6 +135,8 @@ class Reads:
                 return self._dead_reasons(asked)
             case query.DeadLetters():
                 return self._dead(asked)
+            case query.Now():
+                return self._timeline.now_ms()
             case query.LeasedTo():
                 return self._leased_to(asked)
             case query.CountDead():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from restante.errors import LeaseLost
 from restante.model import State
+from restante.queries import Now
 from restante.testing.conformance.stage import Stage, refused, seqs
 
 
@@ -34,6 +35,16 @@ async def next_due_says_when(stage: Stage) -> None:
     assert await stage.store.next_due() == 0
     assert await stage.overdue() == {"acme": 1}
     assert await stage.store.next_due() == 6
+
+
+async def now_runs_evenly_wherever_the_wall_clock_jumps(stage: Stage) -> None:
+    now_ms = await stage.store.browse(Now())
+    assert now_ms == stage.clock.wall_ms()
+    for jump in (2 * 86_400, -3 * 86_400):
+        stage.clock.jump_wall(jump)
+        assert await stage.store.browse(Now()) == now_ms
+    stage.clock.advance(5)
+    assert await stage.store.browse(Now()) == now_ms + 5_000
 
 
 async def overdue_is_done_in_small_steps(stage: Stage) -> None:
