@@ -24,6 +24,7 @@ from restante.wire.proofs import (
     to_json,
 )
 
+pytestmark = pytest.mark.timeout(120)
 PROGRAM = Path(__file__).parents[2] / "examples/node/verify-receipt.mjs"
 ORIGIN = "receipts.example"
 KEY = SignerKey(ORIGIN, b"\x07" * 32)
