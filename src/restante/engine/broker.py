@@ -168,7 +168,6 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
-        await self.log.close()
         await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()

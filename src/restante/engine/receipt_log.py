@@ -17,7 +17,6 @@ import msgspec
 import structlog
 
 from restante.changes import AddSeals, Change, PutPaper
-from restante.engine.head_post import HeadPost, Tell
 from restante.errors import (
     LogDamaged,
     LogEmpty,
@@ -68,7 +67,7 @@ STEP_RECEIPTS: Final = 1_000
 LEFT_TO_ANOTHER_SECONDS: Final = 2.0
 """Whoever has sealed within this time goes on."""
 HEAD_SECONDS: Final = 600.0
-"""How often a head is kept for good and sent to wherever heads go."""
+"""How often a head is kept for good, and sent to wherever heads go (see ``head_post.py``)."""
 _LARGE_BYTES: Final = 1_048_576
 _NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
 T = TypeVar("T")
@@ -104,7 +103,7 @@ class ReceiptLog:
         self._edge: _Edge | None = None
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
-        self._posts: list[HeadPost] = []
+        self._listeners: list[Callable[[], None]] = []
         self.size = 0
         """Receipts in the log, as this node knows."""
         self.failing = False
@@ -115,14 +114,9 @@ class ReceiptLog:
         """Whether this node takes part in sealing."""
         return bool(self._keys.signers)
 
-    def send_heads(self, tell: Tell) -> None:
-        """Have heads that are kept sent there too, by whichever node has sealed them."""
-        self._posts.append(HeadPost(tell))
-
-    async def close(self) -> None:
-        """Send no more heads."""
-        for post in self._posts:
-            await post.close()
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back whenever this node has kept a head."""
+        self._listeners.append(callback)
 
     # -- sealing --------------------------------------------------------------------------------
 
@@ -167,8 +161,8 @@ class ReceiptLog:
             if not waiting.done():
                 waiting.set_result(None)
         if keep:
-            for post in self._posts:
-                post.send(after.state.checkpoint)
+            for callback in self._listeners:
+                callback()
         return more
 
     def _is_to_be_kept(self, state: LogState, *, grows: bool) -> bool:
