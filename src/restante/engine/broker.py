@@ -150,6 +150,7 @@ class Broker:
             self.operations.watches.look(),
             self.monitor.watch(),
             self.log.live(),
+            self.log.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)

@@ -41,9 +41,10 @@ from restante.merkle import (
 from restante.model import check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.queries import LogLag, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
 from restante.receipt_log import (
     STATE_KEY,
+    Lag,
     LogKey,
     LogState,
     Seal,
@@ -68,6 +69,10 @@ LEFT_TO_ANOTHER_SECONDS: Final = 2.0
 """Whoever has sealed within this time goes on."""
 HEAD_SECONDS: Final = 600.0
 """How often a head is kept for good, and sent to wherever heads go (see ``head_post.py``)."""
+WATCH_SECONDS: Final = 10.0
+"""How often it is looked how far the log is behind."""
+TOLD_SECONDS: Final = 60.0
+"""How often it is logged, at most, that nothing can be sealed for one reason."""
 _LARGE_BYTES: Final = 1_048_576
 _NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
 T = TypeVar("T")
@@ -104,8 +109,16 @@ class ReceiptLog:
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._listeners: list[Callable[[], None]] = []
+        self._failures = 0
+        """How often sealing has failed in a row."""
+        self._told_at: dict[str, float] = {}
+        """When it was logged that sealing failed, by why."""
         self.size = 0
         """Receipts in the log, as this node knows."""
+        self.head_at_ms: int | None = None
+        """When the newest head was signed (wall clock), as this node knows."""
+        self.lag = Lag()
+        """How far the log was behind when it was last looked at."""
         self.failing = False
         """Whether this node could not seal when it last tried."""
 
@@ -127,18 +140,44 @@ class ReceiptLog:
                 if not await self._is_anothers():
                     while await self.step():
                         pass
-                self.failing = False
+                self.failing, self._failures = False, 0
             except ShuttingDown:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
             except (StoreError, LogDamaged) as error:
-                self._edge, self.failing = None, True
-                _log.error("log.not_sealed", code=error.code, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
-                self._edge, self.failing = None, True
-                _log.exception("log.failed")
+                if self._failed(error.code):
+                    failures = self._failures
+                    _log.error(
+                        "log.not_sealed", code=error.code, error=str(error), failures=failures
+                    )
+            except Exception as error:  # noqa: BLE001 (logged; one defect must not end all sealing)
+                if self._failed(type(error).__name__):
+                    _log.exception("log.failed", failures=self._failures)
             await self._clock.wait(SEAL_SECONDS)
+
+    def _failed(self, why: str) -> bool:
+        """Nothing could be sealed. Whether that is to be logged: what fails does so at every try."""
+        self._edge, self.failing = None, True
+        self._failures += 1
+        now = self._clock.monotonic()
+        told_at = self._told_at.get(why)
+        if told_at is not None and now - told_at < TOLD_SECONDS:
+            return False
+        self._told_at[why] = now
+        return True
+
+    async def watch(self) -> None:
+        """Until cancelled: look how far the log is behind, whoever seals."""
+        while self._keys.signers:
+            try:
+                self.lag = await self._store.browse(LogLag())
+            except ShuttingDown:
+                return
+            except StoreError:
+                # What was seen last stands, and grows older.
+                pass
+            await self._clock.wait(WATCH_SECONDS)
 
     async def step(self) -> bool:
         """Seal up to ``STEP_RECEIPTS``; whether there may be more. ``PaperChanged`` where another did meanwhile."""
@@ -156,7 +195,8 @@ class ReceiptLog:
         # The edge is what was written, or nobody knows: not what was to be written.
         self._edge = None
         await self._store.configure(changes)
-        self._edge, self.size = after, after.state.size
+        self._edge = after
+        self._see(after.state)
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -220,9 +260,12 @@ class ReceiptLog:
         if self._edge is not None and self._edge.version != paper.version:
             self._edge = None
         state = _decoded(decode_state, paper)
-        self.size = state.size
+        self._see(state)
         age_ms = self._clock.wall_ms() - state.at_ms
         return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
+
+    def _see(self, state: LogState) -> None:
+        self.size, self.head_at_ms = state.size, state.at_ms
 
     async def _load(self) -> _Edge:
         paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
@@ -239,7 +282,7 @@ class ReceiptLog:
         state = _decoded(decode_state, paper)
         tiles = await self._tiles(functools.partial(root, state.size))
         self._check(state, tiles)
-        self.size = state.size
+        self._see(state)
         return _Edge(state, paper.version, tiles)
 
     def _check(self, state: LogState, tiles: dict[Tile, bytes]) -> None:

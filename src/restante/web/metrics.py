@@ -32,6 +32,7 @@ from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.http.request import Request
 from restante.metering import ACK_BOUNDS_SECONDS, Tally
+from restante.receipt_log import Lag
 from restante.watching import QueueView, Total, WebhookHealth
 from restante.webhooks import Circuit
 
@@ -97,6 +98,8 @@ class Look(NamedTuple):
     waiters: int
     log_receipts: int
     log_failing: bool
+    log_head_at_ms: int | None
+    log_lag: Lag
     total: Total
     limits: Limits
     views: Collection[QueueView]
@@ -118,6 +121,8 @@ def look(broker: Broker, version: str) -> Look:
         waiters=len(broker.waiting),
         log_receipts=broker.log.size,
         log_failing=broker.log.failing,
+        log_head_at_ms=broker.log.head_at_ms,
+        log_lag=broker.log.lag,
         total=monitor.total(),
         limits=broker.alerts.limits,
         views=list(monitor.views()),
@@ -173,6 +178,21 @@ class Figures(Collector):
         )
         yield _gauge(
             "restante_log_failing", "Whether this node could not seal receipts", seen.log_failing
+        )
+        yield _gauge(
+            "restante_log_head_age_seconds",
+            "Since the newest head of the log was signed; 0: there is none",
+            _age_seconds(seen.now_ms, seen.log_head_at_ms),
+        )
+        yield _gauge(
+            "restante_log_unsealed_receipts",
+            "Receipts that are not in the log, counted up to 10,000",
+            seen.log_lag.receipts,
+        )
+        yield _gauge(
+            "restante_log_unsealed_age_seconds",
+            "Age of the oldest receipt that is not in the log; 0: there is none",
+            _age_seconds(seen.now_ms, seen.log_lag.oldest_at_ms),
         )
 
     def _of_all_queues(self) -> Iterator[Metric]:
@@ -277,6 +297,10 @@ class Figures(Collector):
             "Whether the queue's webhook is called",
             ((one, None if one.webhook is None else one.webhook.enabled) for one in views),
         )
+
+
+def _age_seconds(now_ms: int, at_ms: int | None) -> float:
+    return 0.0 if at_ms is None else max(0, now_ms - at_ms) / 1_000
 
 
 def _webhook_state(webhook: WebhookHealth) -> str:

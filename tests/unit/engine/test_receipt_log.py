@@ -5,12 +5,19 @@ import contextlib
 
 import msgspec
 import pytest
+import structlog.testing
 from tests.unit.engine.house import turns
 
 from restante import merkle
 from restante.changes import AddSeals, PutPaper
 from restante.engine.log_export import LogExport
-from restante.engine.receipt_log import SEAL_SECONDS, STEP_RECEIPTS, ReceiptLog
+from restante.engine.receipt_log import (
+    SEAL_SECONDS,
+    STEP_RECEIPTS,
+    TOLD_SECONDS,
+    WATCH_SECONDS,
+    ReceiptLog,
+)
 from restante.errors import (
     LogDamaged,
     LogEmpty,
@@ -24,7 +31,7 @@ from restante.errors import (
 from restante.log_audit import LogAuditor
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf, Receipts, Seals
-from restante.receipt_log import STATE_KEY, decode_state, encode_state, tile_key
+from restante.receipt_log import STATE_KEY, Lag, decode_state, encode_state, tile_key
 from restante.stores.memory import MemoryStore
 from restante.testing.conformance.stage import Stage
 from restante.wire import proofs
@@ -219,6 +226,61 @@ async def test_it_seals_by_itself_and_a_proof_is_waited_for(stage):
     living.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await living
+
+
+async def test_what_fails_at_every_try_is_logged_once_a_minute_and_how_often(stage):
+    await seal_all(log_of(stage))
+    stranger = log_of(stage, NEXT, node="two")
+    await publish(stage)
+    with structlog.testing.capture_logs() as logged:
+        living = asyncio.create_task(stranger.live())
+        await turns()
+        told = [1]
+        for minutes in (1, 2, 3):
+            for _ in range(int(TOLD_SECONDS / SEAL_SECONDS)):
+                assert [line["failures"] for line in logged] == told
+                stage.clock.advance(SEAL_SECONDS)
+                await turns()
+            told.append(int(minutes * TOLD_SECONDS / SEAL_SECONDS) + 1)
+        # Another reason is another matter.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage.store, "browse", lambda query: 1 / 0)
+            stage.clock.advance(SEAL_SECONDS)
+            await turns()
+        living.cancel()
+    assert [line["failures"] for line in logged] == [*told, told[-1] + 1]
+    assert {line["event"] for line in logged[:-1]} == {"log.not_sealed"}
+    assert {line["code"] for line in logged[:-1]} == {"log_damaged"}
+    assert logged[-1]["event"] == "log.failed"
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
+
+
+async def test_it_is_seen_how_far_the_log_is_behind(stage):
+    log = log_of(stage)
+    assert log.head_at_ms is None
+    began = stage.clock.wall_ms()
+    await publish(stage, 3)
+    watching = asyncio.create_task(log.watch())
+    await turns()
+    assert log.lag == Lag(3, began)
+    await seal_all(log)
+    assert log.head_at_ms == began
+    with pytest.MonkeyPatch.context() as patch:
+
+        def away(query):
+            raise StoreUnavailable("gone")
+
+        patch.setattr(stage.store, "browse", away)
+        stage.clock.advance(WATCH_SECONDS)
+        await turns()
+    assert log.lag == Lag(3, began)
+    stage.clock.advance(WATCH_SECONDS)
+    await turns()
+    assert log.lag == Lag()
+    await stage.store.close()
+    stage.clock.advance(WATCH_SECONDS)
+    await watching
 
 
 async def test_many_are_sealed_step_by_step(stage):
