@@ -262,7 +262,11 @@ class ReceiptLog:
         state = _decoded(decode_state, paper)
         self._see(state)
         age_ms = self._clock.wall_ms() - state.at_ms
-        return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
+        if state.node == self._node or not 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000:
+            return False
+        # Now, and not only when it is this node's turn: then nobody is left who can seal.
+        self._signed(state)
+        return True
 
     def _see(self, state: LogState) -> None:
         self.size, self.head_at_ms = state.size, state.at_ms
@@ -287,13 +291,19 @@ class ReceiptLog:
 
     def _check(self, state: LogState, tiles: dict[Tile, bytes]) -> None:
         """What is gone on with is what was signed: whoever can write into the database signs nothing by that."""
+        head = self._signed(state)
         try:
-            head = of_note(state.checkpoint, state.origin, self._keys.trusted)
             found = root(state.size, lambda tile: tiles.get(tile, b""))
-        except (NotSigned, Damaged) as error:
+        except Damaged as error:
             raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
         if head != state.head or found != state.root:
             raise LogDamaged("the head of the log is not what was signed over its hashes")
+
+    def _signed(self, state: LogState) -> TreeHead:
+        try:
+            return of_note(state.checkpoint, state.origin, self._keys.trusted)
+        except NotSigned as error:
+            raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
 
     async def _tell_keys(self) -> None:
         """Have the keys on record before anything is signed with them."""

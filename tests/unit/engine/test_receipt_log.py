@@ -256,6 +256,26 @@ async def test_what_fails_at_every_try_is_logged_once_a_minute_and_how_often(sta
         await living
 
 
+async def test_a_node_with_another_key_says_so_while_others_seal(stage, monkeypatch):
+    monkeypatch.setattr(MemoryStore, "nodes", True)
+    nodes = [log_of(stage), log_of(stage, node="two"), log_of(stage, NEXT, node="three")]
+    await publish(stage)
+    with structlog.testing.capture_logs() as logged:
+        living = [asyncio.create_task(log.live()) for log in nodes]
+        for _ in range(10):
+            await publish(stage)
+            await turns()
+            stage.clock.advance(SEAL_SECONDS)
+        await turns()
+        for task in living:
+            task.cancel()
+        await asyncio.gather(*living, return_exceptions=True)
+    assert [log.failing for log in nodes] == [False, False, True]
+    assert [line["event"] for line in logged] == ["log.not_sealed"]
+    state = await nodes[0].state()
+    assert (state.size, state.node) == (11, "one")
+
+
 async def test_it_is_seen_how_far_the_log_is_behind(stage):
     log = log_of(stage)
     assert log.head_at_ms is None
