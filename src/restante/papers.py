@@ -40,6 +40,8 @@ class Kind(enum.StrEnum):
     """Hashes of that log: ``level/number``."""
     LOG_HEAD = "log_head"
     """Signed heads of it that are kept, by size."""
+    LOG_SENDING = "log_sending"
+    """Which of them a destination took last, and who sends to it: by destination."""
     LOG_KEY = "log_key"
     """The keys that they are signed with, by id."""
     JOB = "job"

@@ -23,7 +23,7 @@ from restante.model import (
     Subscription,
 )
 from restante.papers import Kind, Paper
-from restante.receipt_log import Seal, UnsealedPage
+from restante.receipt_log import Lag, Seal, UnsealedPage
 from restante.webhooks import Webhook
 
 Answer = TypeVar("Answer")
@@ -358,6 +358,16 @@ class Unsealed(Query[UnsealedPage], frozen=True):
     """Receipts that are not in the log, up to ``limit``: of each queue those that come next."""
 
     limit: int = 1_000
+
+
+class LogLag(Query[Lag], frozen=True):
+    """How many receipts are not in the log, counted up to ``limit``, and of when the oldest of them is.
+
+    Of so many queues with such receipts at most, so that it takes no longer than asking for them does.
+    """
+
+    limit: int = 10_000
+    queues: int = 1_000
 
 
 class Seals(Query[list[Seal]], frozen=True):

@@ -48,6 +48,16 @@ class UnsealedPage(msgspec.Struct, frozen=True):
     cursor: int
 
 
+class Lag(msgspec.Struct, frozen=True):
+    """How far the log is behind: so many receipts are not in it, and the oldest of them is of ``oldest_at_ms``.
+
+    None where all are in it.
+    """
+
+    receipts: int = 0
+    oldest_at_ms: int | None = None
+
+
 class LogState(msgspec.Struct, frozen=True, kw_only=True):
     """How far the log has come. ``checkpoint`` is its signed head, ``node`` whoever made it, at ``at_ms`` (wall clock).
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any
 
 from restante.alerting import Alerting, Limits
 from restante.config import Config
 from restante.engine.broker import Broker
+from restante.engine.head_post import HeadPost, Tell
 from restante.engine.notices import NoticePost
 from restante.errors import ConfigurationError
 from restante.mailing import parse_server
@@ -64,13 +67,8 @@ async def telling(broker: Broker, config: Config, agent: str) -> AsyncIterator[N
             )
             for name, sender in senders.items()
         ]
-        jobs = [asyncio.create_task(post.deliver()) for post in posts]
-        try:
+        async with _carrying_out(post.deliver() for post in posts):
             yield
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -99,13 +97,25 @@ def known_heads(config: Config) -> list[str]:
 @contextlib.asynccontextmanager
 async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIterator[None]:
     """Send heads of the log of receipts wherever the configuration says. ``ConfigurationError`` as for ``telling``."""
-    if config.ledger_head_file is not None:
-        broker.log.send_heads(heads.to_file(config.ledger_head_file))
-    if config.ledger_head_queue is not None:
-        broker.log.send_heads(heads.to_queue(config.ledger_head_queue, broker.publish))
-    if config.ledger_head_url is None:
-        yield
-        return
+    async with contextlib.AsyncExitStack() as stack:
+        tells: dict[str, Tell] = {}
+        if (path := config.ledger_head_file) is not None:
+            tells[_place("file", str(path.absolute()))] = heads.to_file(path)
+        if (queue := config.ledger_head_queue) is not None:
+            tells[_place(QUEUE, queue)] = heads.to_queue(queue, broker.publish)
+        if (url := config.ledger_head_url) is not None:
+            tells[_place("url", url)] = await stack.enter_async_context(_posting_heads(url, agent))
+        posts = [
+            HeadPost(broker.store, broker.clock, broker.membership.id, name, tell)
+            for name, tell in tells.items()
+        ]
+        for post in posts:
+            broker.log.listen(post.hurry)
+        async with _carrying_out(post.deliver() for post in posts):
+            yield
+
+
+def _posting_heads(url: str, agent: str) -> contextlib.AbstractAsyncContextManager[Tell]:
     try:
         from restante.senders.webhook import posting_heads
     except ModuleNotFoundError as error:
@@ -114,6 +124,24 @@ async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIter
         raise ConfigurationError(
             "ledger_head_url is set, and aiohttp is not installed: pip install 'restante[webhooks]'"
         ) from error
-    async with posting_heads(config.ledger_head_url, agent) as post:
-        broker.log.send_heads(post)
+    return posting_heads(url, agent)
+
+
+def _place(way: str, target: str) -> str:
+    """The name of a place that heads go to: another target is another place, and is told of the newest head anew.
+
+    The target itself may hold a token.
+    """
+    return f"{way}/{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+
+
+@contextlib.asynccontextmanager
+async def _carrying_out(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Have endless work done meanwhile."""
+    jobs = [asyncio.create_task(one) for one in work]
+    try:
         yield
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)

@@ -172,8 +172,11 @@ def test_a_log_that_cannot_be_written_is_told_of(
     mailbox.publish()
     until(lambda: "RestanteLogFailing" in watch.firing())
     assert watch.value("restante_log_failing") == 1
+    until(lambda: watch.value("restante_log_unsealed_receipts >= 1"))
+    assert (watch.value("restante_log_unsealed_age_seconds") or 0) > 0
     restarted(node, "DROP TRIGGER refusing")
     until(lambda: "RestanteLogFailing" not in watch.firing())
+    until(lambda: watch.value("restante_log_unsealed_receipts") == 0)
 
 
 def restarted(node: Service, statement: str) -> None:

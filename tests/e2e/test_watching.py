@@ -152,8 +152,9 @@ def test_the_doctor_asks_the_process_that_has_the_store(own_server: Service, tmp
     settings.write_text(f'data = "{own_server.data}"\nadmin_listen = "{admin}"\n')
     code, found = doctored(tmp_path, "--config", str(settings), "--url", own_server.url)
     pid = str(own_server.pid)
-    assert [one["level"] for one in found["server"]] == ["ok", "ok"]
+    assert [one["level"] for one in found["server"]] == ["ok", "ok", "ok"]
     assert f"process {pid} is healthy" in found["server"][0]["what"]
+    assert f"process {pid} seals receipts" in found["server"][1]["what"]
     assert pid in found["store"][0]["what"]
     assert all(one["level"] == "ok" for one in found["clock"])
     assert "addresses" not in found
@@ -166,6 +167,7 @@ def test_the_doctor_asks_the_process_that_has_the_store(own_server: Service, tmp
     code, found = doctored(tmp_path, "--config", str(settings), "--url", own_server.url)
     assert (code, found["server"][0]["level"]) == (2, "failure")
     assert "a quick check finds nothing" in found["store"][0]["what"]
+    assert "goes on with the log" in found["ledger key"][0]["what"]
 
 
 def test_the_doctor_says_what_to_do(tmp_path):
@@ -195,6 +197,9 @@ def test_the_doctor_looks_at_a_database_and_wakes_through_it(tmp_path):
         service.start()
         environment = {"RESTANTE_STORE": url, "RESTANTE_SECRETS_KEY_FILE": str(keys)}
         try:
+            with service.caller() as admin:
+                while admin.get("/v1/ledger/head").status_code != 200:
+                    continue  # its first head is about to be signed
             _, found = doctored(tmp_path, "--url", service.url, **environment)
         finally:
             service.end(signal.SIGTERM)
@@ -206,6 +211,10 @@ def test_the_doctor_looks_at_a_database_and_wakes_through_it(tmp_path):
         assert found["standby"][0]["level"] == "warning"
         assert re.search(r"takes \d+\.\d ms", found["waker"][0]["what"])
         assert "none is between" in found["pooler"][0]["what"]
+        assert found["ledger key"][0]["level"] == "failure"
+        environment["RESTANTE_LEDGER_KEY_FILE"] = str(service.data / "ledger.key")
+        _, found = doctored(tmp_path, **environment)
+        assert found["ledger key"][0]["level"] == "ok"
         database.query("ALTER DATABASE " + url.rpartition("/")[2] + " SET synchronous_commit = off")
         code, found = doctored(tmp_path, **environment)
         assert (code, found["durability"][0]["level"]) == (2, "failure")

@@ -156,6 +156,7 @@ class Broker:
             self.monitor.watch(),
             self.log.live(),
             self.proofs.look(),
+            self.log.watch(),
         ]
         if (outbox := self.store.outbox) is not None:
             intake = Intake(outbox, self.directory, self.clock, self.wake, self.sweeper.arm)
@@ -174,7 +175,6 @@ class Broker:
         for task in self._endless:
             task.cancel()
         await asyncio.gather(*self._endless, *self._kept, return_exceptions=True)
-        await self.log.close()
         await self.monitor.close()
         await self.membership.leave()
         await self._open.aclose()

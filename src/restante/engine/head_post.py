@@ -1,4 +1,9 @@
-"""Sending heads of the log to one place: the newest only, one at a time, and never in the way of sealing."""
+"""Sending heads of the log to one place: the newest only, until it was taken, and never in the way of sealing.
+
+What was taken last is kept in the store: so a head that a crash left unsent is sent by the next start, or by another
+node. Whoever sends claims the destination; a claim that its node does not live to end runs out. A head is known to
+have been sent only once that is written down, so one may be sent twice: its second copy says nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +11,133 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 import structlog
+
+from restante.changes import PutPaper
+from restante.engine.sending import CLAIM_SECONDS, ahead_ms, retry_seconds
+from restante.errors import PaperChanged, ShuttingDown, StoreError
+from restante.papers import Kind, Paper
+from restante.ports import Clock, Store
+from restante.queries import PaperOf, Papers
 
 _log = structlog.get_logger(__name__)
 
 SEND_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 15.0
+"""How often to look for a head that another node has kept and not sent."""
+RETRY_SECONDS_MAXIMUM: Final = 300
 Tell = Callable[[str], Awaitable[None]]
-"""Sends a signed head off this machine."""
+"""Sends a signed head off this machine. Whatever it raises: it was not taken."""
+
+
+class Sending(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a destination stands: the head that it took last, and which node sends to it until when.
+
+    ``tries`` have failed since, and ``not_before_ms`` is the time of the next (wall clock).
+    """
+
+    sent: str = ""
+    node: str = ""
+    until_ms: int = 0
+    tries: int = 0
+    not_before_ms: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Sending).decode
 
 
 class HeadPost:
-    """A head that could not be sent is logged: the next one says all that it would have said."""
+    """One endless job, ``deliver``, for one destination, whose name (ASCII) is the same on all nodes and at each start.
 
-    def __init__(self, tell: Tell) -> None:
+    ``node`` names this process among all.
+    """
+
+    def __init__(self, store: Store, clock: Clock, node: str, destination: str, tell: Tell) -> None:
+        self._store = store
+        self._clock = clock
+        self._node = node
+        self._destination = destination
         self._tell = tell
-        self._next: str | None = None
-        self._work: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()
 
-    def send(self, checkpoint: str) -> None:
-        """Have this head sent, once the one that is under way is."""
-        self._next = checkpoint
-        if self._work is None:
-            self._work = asyncio.create_task(self._send())
+    def hurry(self) -> None:
+        """Look at once: a head was kept."""
+        self._told.set()
 
-    async def close(self) -> None:
-        """Send no more."""
-        self._next = None
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+    async def deliver(self) -> None:
+        """Until cancelled: send the newest head where it was not taken yet, then wait until there may be another."""
+        while True:
+            self._told.clear()
+            pause = LOOK_SECONDS
+            try:
+                pause = await self._send_due()
+            except PaperChanged:
+                continue  # another node was faster: look at what it did
+            except ShuttingDown:
+                return
+            except StoreError as error:
+                _log.warning("log.heads_store_error", to=self._destination, error=str(error))
+            except Exception:  # noqa: BLE001 (logged; the next head may be sent)
+                _log.exception("log.heads_failed", to=self._destination)
+            cancel = self._clock.call_later(pause, self._told.set)
+            try:
+                await self._told.wait()
+            finally:
+                cancel()
 
-    async def _send(self) -> None:
+    async def _send_due(self) -> float:
+        """Send what may be sent now; seconds until there may be more."""
+        while True:
+            paper = await self._store.browse(PaperOf(Kind.LOG_SENDING, self._destination))
+            version = 0 if paper is None else paper.version
+            sending = Sending() if paper is None else _decode(paper.content)
+            newest = await self._store.browse(Papers(Kind.LOG_HEAD, limit=1, newest_first=True))
+            if not newest or (head := newest[0].content.decode()) == sending.sent:
+                return LOOK_SECONDS
+            now_ms = self._clock.wall_ms()
+            if sending.node != self._node:
+                if self._store.nodes is None:
+                    # A store that one process owns has no other nodes: this is of one that has ended.
+                    sending = Sending(sent=sending.sent)
+                elif (claimed_ms := ahead_ms(sending.until_ms, now_ms, CLAIM_SECONDS)) > 0:
+                    return min(LOOK_SECONDS, claimed_ms / 1_000)
+            pause_ms = ahead_ms(sending.not_before_ms, now_ms, RETRY_SECONDS_MAXIMUM)
+            if pause_ms > 0:
+                return min(LOOK_SECONDS, pause_ms / 1_000)
+            claim = msgspec.structs.replace(
+                sending,
+                node=self._node,
+                until_ms=now_ms + CLAIM_SECONDS * 1_000,
+                tries=sending.tries + 1,
+            )
+            await self._put(version + 1, claim)
+            why = await self._send(head)
+            await self._put(version + 2, self._after(claim, head, why))
+
+    async def _put(self, version: int, sending: Sending) -> None:
+        paper = Paper(
+            kind=Kind.LOG_SENDING,
+            key=self._destination,
+            content=_encode(sending),
+            version=version,
+        )
+        await asyncio.shield(self._store.configure([PutPaper(paper)]))
+
+    async def _send(self, head: str) -> str | None:
         try:
-            while self._next is not None:
-                checkpoint, self._next = self._next, None
-                try:
-                    async with asyncio.timeout(SEND_SECONDS):
-                        await self._tell(checkpoint)
-                except Exception as error:  # noqa: BLE001 (whatever it is: logged)
-                    why = str(error) or type(error).__name__
-                    _log.warning("log.head_not_sent", error=why)
-        finally:
-            self._work = None
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._tell(head)
+        except Exception as error:  # noqa: BLE001 (whatever it is: logged, and tried again)
+            return str(error) or type(error).__name__
+        return None
+
+    def _after(self, claim: Sending, head: str, why: str | None) -> Sending:
+        """Where the destination stands after a try: free again, for whoever is next."""
+        if why is None:
+            return Sending(sent=head, node=self._node)
+        seconds = retry_seconds(claim.tries, RETRY_SECONDS_MAXIMUM)
+        _log.warning("log.head_not_sent", to=self._destination, error=why, again_in_seconds=seconds)
+        not_before_ms = self._clock.wall_ms() + seconds * 1_000
+        return msgspec.structs.replace(claim, until_ms=0, not_before_ms=not_before_ms)

@@ -18,6 +18,7 @@ from restante.alerting import GIVE_UP_SECONDS, Message, Notice, bundle
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.alerts import Alerts
 from restante.engine.ids import new_id
+from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, ahead_ms, retry_seconds
 from restante.errors import PaperChanged, ShuttingDown, StoreError
 from restante.papers import Kind, Paper
 from restante.ports import AlertSender, Clock, Store
@@ -25,18 +26,13 @@ from restante.queries import PaperOf, Papers
 
 _log = structlog.get_logger(__name__)
 
-CLAIM_SECONDS: Final = 60
-"""How long a node may take that was cut off or has died, before another takes its place."""
 SEND_SECONDS: Final = 45
 LOOK_SECONDS: Final = 15.0
 """How often to look for what nobody on this node raised."""
-RETRY_SECONDS: Final = 5
 RETRY_SECONDS_MAXIMUM: Final = 900
 MESSAGES: Final = 10
 """So many messages go to a destination within a minute, and one with more notices than that makes up a minute."""
 QUIET_SECONDS: Final = 60
-CLOCKS_APART_MS: Final = 300_000
-"""Nodes' clocks are no further apart; what is further ahead was put by a clock that has been set back since."""
 BUNDLED: Final = 5_000
 """So many notices are made into one message, at most."""
 
@@ -110,7 +106,7 @@ class NoticePost:
             sending = Sending() if paper is None else _decode_sending(paper.content)
             now_ms = self._clock.wall_ms()
             # What is further off than it can have been put was put by a clock that has been set back since.
-            claimed_ms = _ahead(sending.until_ms, now_ms, CLAIM_SECONDS)
+            claimed_ms = ahead_ms(sending.until_ms, now_ms, CLAIM_SECONDS)
             # A store that one process owns has no other nodes: the claim is of one that has ended.
             if claimed_ms > 0 and sending.node != self._node and self._store.nodes is not None:
                 return min(LOOK_SECONDS, claimed_ms / 1_000)
@@ -119,7 +115,7 @@ class NoticePost:
                 waiting = await self._waiting()
                 if not waiting:
                     return LOOK_SECONDS
-            pause_ms = _ahead(sending.not_before_ms, now_ms, RETRY_SECONDS_MAXIMUM)
+            pause_ms = ahead_ms(sending.not_before_ms, now_ms, RETRY_SECONDS_MAXIMUM)
             if pause_ms > 0:
                 return min(LOOK_SECONDS, pause_ms / 1_000)
             message = sending.message or bundle(
@@ -168,7 +164,7 @@ class NoticePost:
         if why is None:
             _log.info("notices.sent", to=self._destination, message=message.id, alerts=count)
         elif now_ms - message.made_at_ms < GIVE_UP_SECONDS * 1_000:
-            seconds = min(RETRY_SECONDS_MAXIMUM, RETRY_SECONDS * 2 ** min(claim.tries - 1, 20))
+            seconds = retry_seconds(claim.tries, RETRY_SECONDS_MAXIMUM)
             _log.warning(
                 "notices.not_sent", to=self._destination, reason=why, again_in_seconds=seconds
             )
@@ -187,9 +183,3 @@ def after_message(claim: Sending, notices: int, now_ms: int) -> Sending:
     sent_ms = (*lately, now_ms)
     quiet = notices > MESSAGES or len(sent_ms) >= MESSAGES
     return Sending(sent_ms=sent_ms, not_before_ms=now_ms + QUIET_SECONDS * 1_000 if quiet else 0)
-
-
-def _ahead(at_ms: int, now_ms: int, most_seconds: int) -> int:
-    """How far off a time is; 0 where it is past, or further off than any node's clock can have put it."""
-    ahead_ms = at_ms - now_ms
-    return ahead_ms if 0 < ahead_ms <= most_seconds * 1_000 + CLOCKS_APART_MS else 0

@@ -18,7 +18,6 @@ import msgspec
 import structlog
 
 from restante.changes import AddSeals, Change, PutPaper
-from restante.engine.head_post import HeadPost, Tell
 from restante.errors import (
     LogDamaged,
     LogEmpty,
@@ -43,9 +42,10 @@ from restante.merkle import (
 from restante.model import check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.queries import LogLag, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
 from restante.receipt_log import (
     STATE_KEY,
+    Lag,
     LogKey,
     LogState,
     Seal,
@@ -69,7 +69,11 @@ STEP_RECEIPTS: Final = 1_000
 LEFT_TO_ANOTHER_SECONDS: Final = 2.0
 """Whoever has sealed within this time goes on."""
 HEAD_SECONDS: Final = 600.0
-"""How often a head is kept for good and sent to wherever heads go."""
+"""How often a head is kept for good, and sent to wherever heads go (see ``head_post.py``)."""
+WATCH_SECONDS: Final = 10.0
+"""How often it is looked how far the log is behind."""
+TOLD_SECONDS: Final = 60.0
+"""How often it is logged, at most, that nothing can be sealed for one reason."""
 _LARGE_BYTES: Final = 1_048_576
 _NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
 T = TypeVar("T")
@@ -108,9 +112,17 @@ class ReceiptLog:
         self._known = _newest(heads, keys)
         self._told_keys = False
         self._waiting: set[asyncio.Future[None]] = set()
-        self._posts: list[HeadPost] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._failures = 0
+        """How often sealing has failed in a row."""
+        self._told_at: dict[str, float] = {}
+        """When it was logged that sealing failed, by why."""
         self.size = 0
         """Receipts in the log, as this node knows."""
+        self.head_at_ms: int | None = None
+        """When the newest head was signed (wall clock), as this node knows."""
+        self.lag = Lag()
+        """How far the log was behind when it was last looked at."""
         self.failing = False
         """Whether this node could not seal when it last tried."""
 
@@ -119,14 +131,9 @@ class ReceiptLog:
         """Whether this node takes part in sealing."""
         return bool(self._keys.signers)
 
-    def send_heads(self, tell: Tell) -> None:
-        """Have heads that are kept sent there too, by whichever node has sealed them."""
-        self._posts.append(HeadPost(tell))
-
-    async def close(self) -> None:
-        """Send no more heads."""
-        for post in self._posts:
-            await post.close()
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back whenever this node has kept a head."""
+        self._listeners.append(callback)
 
     # -- sealing --------------------------------------------------------------------------------
 
@@ -137,18 +144,44 @@ class ReceiptLog:
                 if not await self._is_anothers():
                     while await self.step():
                         pass
-                self.failing = False
+                self.failing, self._failures = False, 0
             except ShuttingDown:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
             except (StoreError, LogDamaged) as error:
-                self._edge, self.failing = None, True
-                _log.error("log.not_sealed", code=error.code, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
-                self._edge, self.failing = None, True
-                _log.exception("log.failed")
+                if self._failed(error.code):
+                    failures = self._failures
+                    _log.error(
+                        "log.not_sealed", code=error.code, error=str(error), failures=failures
+                    )
+            except Exception as error:  # noqa: BLE001 (logged; one defect must not end all sealing)
+                if self._failed(type(error).__name__):
+                    _log.exception("log.failed", failures=self._failures)
             await self._clock.wait(SEAL_SECONDS)
+
+    def _failed(self, why: str) -> bool:
+        """Nothing could be sealed. Whether that is to be logged: what fails does so at every try."""
+        self._edge, self.failing = None, True
+        self._failures += 1
+        now = self._clock.monotonic()
+        told_at = self._told_at.get(why)
+        if told_at is not None and now - told_at < TOLD_SECONDS:
+            return False
+        self._told_at[why] = now
+        return True
+
+    async def watch(self) -> None:
+        """Until cancelled: look how far the log is behind, whoever seals."""
+        while self._keys.signers:
+            try:
+                self.lag = await self._store.browse(LogLag())
+            except ShuttingDown:
+                return
+            except StoreError:
+                # What was seen last stands, and grows older.
+                pass
+            await self._clock.wait(WATCH_SECONDS)
 
     async def step(self) -> bool:
         """Seal up to ``STEP_RECEIPTS``; whether there may be more. ``PaperChanged`` where another did meanwhile."""
@@ -166,14 +199,15 @@ class ReceiptLog:
         # The edge is what was written, or nobody knows: not what was to be written.
         self._edge = None
         await self._store.configure(changes)
-        self._edge, self.size = after, after.state.size
+        self._edge = after
+        self._see(after.state)
         self._known[after.state.origin] = after.state.head
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
         if keep:
-            for post in self._posts:
-                post.send(after.state.checkpoint)
+            for callback in self._listeners:
+                callback()
         return more
 
     def _is_to_be_kept(self, state: LogState, *, grows: bool) -> bool:
@@ -231,9 +265,16 @@ class ReceiptLog:
         if self._edge is not None and self._edge.version != paper.version:
             self._edge = None
         state = _decoded(decode_state, paper)
-        self.size = state.size
+        self._see(state)
         age_ms = self._clock.wall_ms() - state.at_ms
-        return state.node != self._node and 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000
+        if state.node == self._node or not 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000:
+            return False
+        # Now, and not only when it is this node's turn: then nobody is left who can seal.
+        self._signed(state)
+        return True
+
+    def _see(self, state: LogState) -> None:
+        self.size, self.head_at_ms = state.size, state.at_ms
 
     async def _load(self) -> _Edge:
         paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
@@ -254,15 +295,15 @@ class ReceiptLog:
         self._check(state, tiles)
         await self._check_known(state)
         self._known[state.origin] = state.head
-        self.size = state.size
+        self._see(state)
         return _Edge(state, paper.version, tiles)
 
     def _check(self, state: LogState, tiles: dict[Tile, bytes]) -> None:
         """What is gone on with is what was signed: whoever can write into the database signs nothing by that."""
+        head = self._signed(state)
         try:
-            head = of_note(state.checkpoint, state.origin, self._keys.trusted)
             found = root(state.size, lambda tile: tiles.get(tile, b""))
-        except (NotSigned, Damaged) as error:
+        except Damaged as error:
             raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
         if head != state.head or found != state.root:
             raise LogDamaged("the head of the log is not what was signed over its hashes")
@@ -280,6 +321,12 @@ class ReceiptLog:
             raise LogDamaged(f"the log cannot be gone on with: {error}") from error
         if found != known.root:
             raise LogDamaged(f"the log is another than at {known.size} receipts")
+
+    def _signed(self, state: LogState) -> TreeHead:
+        try:
+            return of_note(state.checkpoint, state.origin, self._keys.trusted)
+        except NotSigned as error:
+            raise LogDamaged(f"the head of the log cannot be gone on with: {error}") from error
 
     async def _tell_keys(self) -> None:
         """Have the keys on record before anything is signed with them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,7 +32,10 @@ def to_file(path: Path) -> Callable[[str], Awaitable[None]]:
 
 
 def to_queue(queue: str, publish: Publish) -> Callable[[str], Awaitable[None]]:
-    """Publish each head to a queue: kept until whoever keeps heads has signed for it. Raises ``RestanteError``."""
+    """Publish each head to a queue: kept until whoever keeps heads has signed for it. Raises ``RestanteError``.
+
+    One that is sent again is not there twice, as long as idempotency keys are kept.
+    """
 
     async def tell(checkpoint: str) -> None:
         publication = Publication(
@@ -39,6 +43,7 @@ def to_queue(queue: str, publish: Publish) -> Callable[[str], Awaitable[None]]:
             body=checkpoint.encode(),
             content_type=CONTENT_TYPE,
             attributes={"type": TYPE},
+            idempotency_key=hashlib.sha256(checkpoint.encode()).hexdigest(),
         )
         await publish(publication, SYSTEM)
 

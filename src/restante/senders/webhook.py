@@ -81,8 +81,11 @@ async def posting_heads(url: str, agent: str) -> AsyncIterator[Callable[[str], A
                     headers={"content-type": CONTENT_TYPE},
                     allow_redirects=False,
                 ) as response:
+                    # What it says beyond that is not read: it may have no end.
                     if not 200 <= response.status < 300:
                         raise OSError(f"HTTP {response.status}")
+            except TimeoutError:
+                raise OSError(f"timed out after {TIMEOUT_SECONDS:g} s") from None
             except aiohttp.ClientError as error:
                 # Not its text, which may hold the URL, which may hold a token.
                 raise OSError(type(error).__name__) from None

@@ -32,6 +32,7 @@ from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.http.request import Request
 from restante.metering import ACK_BOUNDS_SECONDS, Tally
+from restante.receipt_log import Lag
 from restante.watching import QueueView, Total, WebhookHealth
 from restante.webhooks import Circuit
 
@@ -98,6 +99,8 @@ class Look(NamedTuple):
     log_receipts: int
     log_failing: bool
     requests_unknown: int
+    log_head_at_ms: int | None
+    log_lag: Lag
     total: Total
     limits: Limits
     views: Collection[QueueView]
@@ -120,6 +123,8 @@ def look(broker: Broker, version: str) -> Look:
         log_receipts=broker.log.size,
         log_failing=broker.log.failing,
         requests_unknown=broker.requests.unknown,
+        log_head_at_ms=broker.log.head_at_ms,
+        log_lag=broker.log.lag,
         total=monitor.total(),
         limits=broker.alerts.limits,
         views=list(monitor.views()),
@@ -182,6 +187,21 @@ class Figures(Collector):
         )
         unknown.add_metric((), seen.requests_unknown)
         yield unknown
+        yield _gauge(
+            "restante_log_head_age_seconds",
+            "Since the newest head of the log was signed; 0: there is none",
+            _age_seconds(seen.now_ms, seen.log_head_at_ms),
+        )
+        yield _gauge(
+            "restante_log_unsealed_receipts",
+            "Receipts that are not in the log, counted up to 10,000",
+            seen.log_lag.receipts,
+        )
+        yield _gauge(
+            "restante_log_unsealed_age_seconds",
+            "Age of the oldest receipt that is not in the log; 0: there is none",
+            _age_seconds(seen.now_ms, seen.log_lag.oldest_at_ms),
+        )
 
     def _of_all_queues(self) -> Iterator[Metric]:
         total = self._seen.total
@@ -285,6 +305,10 @@ class Figures(Collector):
             "Whether the queue's webhook is called",
             ((one, None if one.webhook is None else one.webhook.enabled) for one in views),
         )
+
+
+def _age_seconds(now_ms: int, at_ms: int | None) -> float:
+    return 0.0 if at_ms is None else max(0, now_ms - at_ms) / 1_000
 
 
 def _webhook_state(webhook: WebhookHealth) -> str:

@@ -11,12 +11,11 @@ from restante.alerting import GIVE_UP_SECONDS, Alerting, Limits, Rule
 from restante.engine import alerts as judging
 from restante.engine.alerts import Alerts
 from restante.engine.notices import (
-    CLAIM_SECONDS,
     MESSAGES,
     QUIET_SECONDS,
-    RETRY_SECONDS,
     NoticePost,
 )
+from restante.engine.sending import CLAIM_SECONDS, RETRY_SECONDS
 from restante.metering import Tally
 from restante.model import Figures, Queue
 from restante.stores.memory import MemoryStore

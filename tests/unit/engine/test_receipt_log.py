@@ -5,12 +5,19 @@ import contextlib
 
 import msgspec
 import pytest
+import structlog.testing
 from tests.unit.engine.house import turns
 
 from restante import merkle
 from restante.changes import AddSeals, DropPaper, PutPaper
 from restante.engine.log_export import LogExport
-from restante.engine.receipt_log import SEAL_SECONDS, STEP_RECEIPTS, ReceiptLog
+from restante.engine.receipt_log import (
+    SEAL_SECONDS,
+    STEP_RECEIPTS,
+    TOLD_SECONDS,
+    WATCH_SECONDS,
+    ReceiptLog,
+)
 from restante.errors import (
     LogDamaged,
     LogEmpty,
@@ -24,7 +31,7 @@ from restante.errors import (
 from restante.log_audit import LogAuditor
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf, Receipts, Seals
-from restante.receipt_log import STATE_KEY, decode_state, encode_state, tile_key
+from restante.receipt_log import STATE_KEY, Lag, decode_state, encode_state, tile_key
 from restante.stores.memory import MemoryStore
 from restante.testing.conformance.stage import Stage
 from restante.wire import proofs
@@ -221,6 +228,81 @@ async def test_it_seals_by_itself(stage):
         await living
 
 
+async def test_what_fails_at_every_try_is_logged_once_a_minute_and_how_often(stage):
+    await seal_all(log_of(stage))
+    stranger = log_of(stage, NEXT, node="two")
+    await publish(stage)
+    with structlog.testing.capture_logs() as logged:
+        living = asyncio.create_task(stranger.live())
+        await turns()
+        told = [1]
+        for minutes in (1, 2, 3):
+            for _ in range(int(TOLD_SECONDS / SEAL_SECONDS)):
+                assert [line["failures"] for line in logged] == told
+                stage.clock.advance(SEAL_SECONDS)
+                await turns()
+            told.append(int(minutes * TOLD_SECONDS / SEAL_SECONDS) + 1)
+        # Another reason is another matter.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stage.store, "browse", lambda query: 1 / 0)
+            stage.clock.advance(SEAL_SECONDS)
+            await turns()
+        living.cancel()
+    assert [line["failures"] for line in logged] == [*told, told[-1] + 1]
+    assert {line["event"] for line in logged[:-1]} == {"log.not_sealed"}
+    assert {line["code"] for line in logged[:-1]} == {"log_damaged"}
+    assert logged[-1]["event"] == "log.failed"
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
+
+
+async def test_a_node_with_another_key_says_so_while_others_seal(stage, monkeypatch):
+    monkeypatch.setattr(MemoryStore, "nodes", True)
+    nodes = [log_of(stage), log_of(stage, node="two"), log_of(stage, NEXT, node="three")]
+    await publish(stage)
+    with structlog.testing.capture_logs() as logged:
+        living = [asyncio.create_task(log.live()) for log in nodes]
+        for _ in range(10):
+            await publish(stage)
+            await turns()
+            stage.clock.advance(SEAL_SECONDS)
+        await turns()
+        for task in living:
+            task.cancel()
+        await asyncio.gather(*living, return_exceptions=True)
+    assert [log.failing for log in nodes] == [False, False, True]
+    assert [line["event"] for line in logged] == ["log.not_sealed"]
+    state = await nodes[0].state()
+    assert (state.size, state.node) == (11, "one")
+
+
+async def test_it_is_seen_how_far_the_log_is_behind(stage):
+    log = log_of(stage)
+    assert log.head_at_ms is None
+    began = stage.clock.wall_ms()
+    await publish(stage, 3)
+    watching = asyncio.create_task(log.watch())
+    await turns()
+    assert log.lag == Lag(3, began)
+    await seal_all(log)
+    assert log.head_at_ms == began
+    with pytest.MonkeyPatch.context() as patch:
+
+        def away(query):
+            raise StoreUnavailable("gone")
+
+        patch.setattr(stage.store, "browse", away)
+        stage.clock.advance(WATCH_SECONDS)
+        await turns()
+    assert log.lag == Lag(3, began)
+    stage.clock.advance(WATCH_SECONDS)
+    await turns()
+    assert log.lag == Lag()
+    await stage.store.close()
+    stage.clock.advance(WATCH_SECONDS)
+    await watching
+
+
 async def test_many_are_sealed_step_by_step(stage):
     log = log_of(stage)
     await publish(stage, STEP_RECEIPTS + 1)
@@ -230,38 +312,28 @@ async def test_many_are_sealed_step_by_step(stage):
     assert (await log.state()).size == STEP_RECEIPTS + 1
 
 
-async def test_heads_are_kept_and_sent_at_intervals(stage):
+async def test_heads_are_kept_at_intervals_and_told_of(stage):
     told = []
-
-    async def tell(checkpoint):
-        told.append(checkpoint)
-        raise OSError("the other machine is away")
-
-    async def never(checkpoint):
-        await asyncio.get_running_loop().create_future()
-
     log = log_of(stage, head_seconds=60)
-    log.send_heads(tell)
-    log.send_heads(never)
+    log.listen(lambda: told.append(log.size))
     await seal_all(log)
     for seconds in (0, 61, 30, 29, 2, 60):
         stage.clock.advance(seconds)
         await publish(stage)
         await seal_all(log)
-        await turns()
-    assert [int(note.split("\n")[1]) for note in told] == [0, 2, 5, 6]
-    # One that goes nowhere holds nothing up, and what is sealed has a head though nothing more comes.
+    assert told == [0, 2, 5, 6]
+    # What is sealed has a head though nothing more comes.
     await publish(stage)
     await seal_all(log)
     for seconds in (59, 2, 3_600):
         stage.clock.advance(seconds)
         await seal_all(log)
-        await turns()
-    assert [int(note.split("\n")[1]) for note in told] == [0, 2, 5, 6, 7]
-    await log.close()
-    assert await log.heads(None, 10) == list(zip([0, 2, 5, 6, 7], told, strict=True))
-    assert await log.heads(0, 1) == [(2, told[1])]
-    assert (await audit(stage, *told)).findings == []
+    assert told == [0, 2, 5, 6, 7]
+    heads = await log.heads(None, 10)
+    assert [size for size, _ in heads] == told
+    assert [int(note.split("\n")[1]) for _, note in heads] == told
+    assert await log.heads(0, 1) == heads[1:2]
+    assert (await audit(stage, *(note for _, note in heads))).findings == []
 
 
 async def test_a_log_that_somebody_else_has_written_is_not_gone_on_with(stage):

@@ -196,7 +196,7 @@ async def test_what_goes_in_its_time_while_it_is_exported_is_no_deletion(stage, 
 
 
 async def test_a_head_that_one_brings_is_judged_or_found(stage, log, lines):
-    (first, *_) = await log.heads(None, 10)
+    ((_, first), *_) = await log.heads(None, 10)
     other = SignerKey("receipts.example/2", b"\x02" * 32)
     assert judged(lines, first).sound
     told = to_note("receipts.example", TreeHead(500, bytes(32), 0), [other])

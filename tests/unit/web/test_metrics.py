@@ -13,6 +13,7 @@ from restante.errors import RequestUnknown
 from restante.idempotency import Asked
 from restante.metering import ACK_BOUNDS_SECONDS
 from restante.model import Queue, Verb
+from restante.receipt_log import Lag
 from restante.webhooks import Webhook
 
 
@@ -160,6 +161,21 @@ async def test_webhooks_are_counted_by_whether_they_are_called(admin, broker, cl
     assert told["restante_webhooks", ("state", "enabled")] == 1
     assert told["restante_queue_webhook_enabled", queue("acme")] == 1
     assert ("restante_queue_webhook_enabled", queue("bob")) not in told
+
+
+async def test_how_far_the_log_is_behind_is_told_while_nothing_is_sealed(admin, broker, clock):
+    before = await scrape(admin, "?queues=0")
+    log = broker.log
+    log.lag, log.head_at_ms = Lag(7, clock.wall_ms() - 3_000), clock.wall_ms() - 4_500
+    clock.advance(1)
+    told = await scrape(admin, "?queues=0")
+    for name, at_first, behind in (
+        ("unsealed_receipts", 0, 7),
+        ("unsealed_age_seconds", 0, 4),
+        ("head_age_seconds", 0, 5.5),
+    ):
+        assert before[f"restante_log_{name}",] == at_first
+        assert told[f"restante_log_{name}",] == behind
 
 
 async def test_only_the_queues_with_the_most_to_tell_are_told_of(admin, broker, clock):

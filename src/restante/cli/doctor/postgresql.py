@@ -7,11 +7,13 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from restante.cli.doctor import clock
+from restante.cli.doctor import clock, ledger
 from restante.cli.doctor.findings import Case, Finding, carry_out, failure, ok, warning
 from restante.cli.doctor.machine import installed
 from restante.errors import ConfigurationError
 from restante.keyfiles import SECRETS_KEY_FILE, load_keyring
+from restante.papers import Kind
+from restante.receipt_log import STATE_KEY
 from restante.redaction import shown
 from restante.stores.postgresql.connections import Connection, Database, connection_error
 from restante.stores.postgresql.nodes import SECRETS
@@ -40,6 +42,7 @@ SELECT (SELECT convert_from(value, 'UTF8')::int FROM {SCHEMA}.meta WHERE name = 
        (SELECT value FROM {SCHEMA}.meta WHERE name = '{SECRETS}') AS sealed_with,
        (SELECT count(*)::int FROM {SCHEMA}.webhooks) AS webhooks
 """  # noqa: S608 (fixed names)
+_LOG: Final = f"SELECT content FROM {SCHEMA}.papers WHERE kind = $1 AND key = $2"  # noqa: S608 (fixed names)
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +50,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``schema`` is the version of the tables, None where there are none yet; ``replicas`` how many standbys are
     connected and synchronous, None where this user may not know. ``sealed_with`` is the id of the key with which the
-    nodes seal secrets, ``own_keys`` those of this machine's keys.
+    nodes seal secrets, ``own_keys`` those of this machine's keys. ``log`` says how far the log of receipts has come.
     """
 
     url: str
@@ -66,6 +69,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: int = 0
     sealed_with: bytes | None = None
     own_keys: tuple[bytes, ...] = ()
+    log: bytes | None = None
     now: float = 0.0
 
 
@@ -77,8 +81,10 @@ async def examine(case: Case) -> list[Finding]:
     except ConfigurationError as error:
         return [failure(SUBJECT, error.detail, "the server does not start without its store")]
     after = clock.now()
+    key = ledger.examine(case, facts.log)
     return [
         *await carry_out(CHECKS, facts),
+        *([] if key is None else [key]),
         clock.offset("clock", "PostgreSQL's", facts.now, before, after),
     ]
 
@@ -117,6 +123,8 @@ async def _ask(connection: Connection, place: str, own: tuple[bytes, ...]) -> Fa
     pid = found.pop("pid")
     if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.meta"):
         found |= dict(await connection.fetchrow(_STORE) or {})
+    if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", f"{SCHEMA}.papers"):
+        found["log"] = await connection.fetchval(_LOG, Kind.LOG.value, STATE_KEY)
     replicas = await connection.fetchval(
         "SELECT count(*) FILTER (WHERE sync_state IN ('sync', 'quorum'))::int FROM pg_stat_replication"
     )

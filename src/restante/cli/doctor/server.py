@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -14,6 +15,7 @@ from restante.cli.doctor.sqlite import owner
 
 ANSWER_SECONDS: Final = 5.0
 SUBJECT: Final = "server"
+_LOG_FIGURE: Final = re.compile(r"^restante_log_(failing|unsealed_receipts) (\S+)$", re.MULTILINE)
 
 
 async def examine(case: Case) -> list[Finding]:
@@ -25,7 +27,9 @@ async def examine(case: Case) -> list[Finding]:
     context = ssl.create_default_context()
     async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False, verify=context) as caller:
         if holder is not None and case.config.admin_listen.port:
-            findings.append(await health(caller, f"http://{case.config.admin_listen}", holder))
+            admin_url = f"http://{case.config.admin_listen}"
+            findings.append(await health(caller, admin_url, holder))
+            findings += await sealing(caller, admin_url, holder)
         if case.url is not None:
             findings += await public(caller, case.url)
     return findings or [ok(SUBJECT, f"process {holder} serves this data folder")]
@@ -55,6 +59,27 @@ async def health(caller: httpx.AsyncClient, admin_url: str, holder: str) -> Find
             "look into its log; `restante nodes` shows the others",
         )
     return ok(SUBJECT, f"process {holder} is healthy and takes requests")
+
+
+async def sealing(caller: httpx.AsyncClient, admin_url: str, holder: str) -> list[Finding]:
+    """Whether that process seals receipts into the log; nothing where it does not say."""
+    try:
+        answer = await caller.get(f"{admin_url}/metrics", params={"queues": "0"})
+    except httpx.HTTPError:
+        return []  # ``health`` has told of it
+    told = dict(_LOG_FIGURE.findall(answer.text))
+    if "failing" not in told:
+        return []
+    if float(told["failing"]):
+        behind = f"{float(told['unsealed_receipts']):,.0f} are not in the log"
+        return [
+            failure(
+                SUBJECT,
+                f"process {holder} cannot seal receipts: {behind}",
+                "`log.not_sealed` in its log says why; docs/ledger.md, what to do about its key",
+            )
+        ]
+    return [ok(SUBJECT, f"process {holder} seals receipts into the log")]
 
 
 async def public(caller: httpx.AsyncClient, url: str) -> list[Finding]:

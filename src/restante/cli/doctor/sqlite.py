@@ -9,9 +9,12 @@ from typing import Final
 
 import apsw
 
+from restante.cli.doctor import ledger
 from restante.cli.doctor.findings import Case, Finding, failure, ok
 from restante.cli.doctor.machine import installed
 from restante.errors import StoreInUse, StoreRefused
+from restante.papers import Kind
+from restante.receipt_log import STATE_KEY
 from restante.stores.sqlite import check_file
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.stores.sqlite.schema import SAFE_SQLITE
@@ -94,6 +97,27 @@ def count_webhooks(path: Path) -> int:
         return 0
 
 
+def ledger_key(case: Case) -> Finding | None:
+    """Whether the log can be gone on with; a server that runs is asked whether it does."""
+    path = case.config.data / FILE_NAME
+    if not case.on_sqlite or not path.exists() or owner(case.config.data) is not None:
+        return None
+    return ledger.examine(case, log_state(path))
+
+
+def log_state(path: Path) -> bytes | None:
+    """How far the log in the store of that file has come; None: there is none, or it cannot be read."""
+    asked = "SELECT CAST(content AS BLOB) FROM papers WHERE kind = ? AND key = ?"
+    try:
+        with contextlib.closing(
+            apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)
+        ) as connection:
+            content: bytes | None = connection.execute(asked, (Kind.LOG.value, STATE_KEY)).get
+            return content
+    except apsw.Error:
+        return None
+
+
 def owner(folder: Path) -> str | None:
     """The process that has the store open, by its number where it has said so; None: nobody has."""
     try:
@@ -107,4 +131,4 @@ def owner(folder: Path) -> str | None:
     return None
 
 
-CHECKS: Final = (library, whole, webhooks)
+CHECKS: Final = (library, whole, webhooks, ledger_key)

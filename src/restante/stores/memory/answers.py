@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from restante import queries as query
 from restante.model import Delivery, Figures, Outcome, Queue, Selection, State
 from restante.papers import Paper
-from restante.receipt_log import Run, Seal, UnsealedPage
+from restante.receipt_log import Lag, Run, Seal, UnsealedPage
 from restante.stores.memory.deliveries import delivery, selected
 from restante.stores.memory.tables import Notification, Row, Table, Tables
 
@@ -97,6 +97,8 @@ class Answers:
                 return self._papers(asked)
             case query.Unsealed(limit):
                 return self._unsealed(limit)
+            case query.LogLag(limit):
+                return self._lag(limit)
             case query.PrunedTo(name):
                 table = tables.queues.get(name)
                 return min(table.entries, default=1) - 1 if table is not None else 0
@@ -121,6 +123,13 @@ class Answers:
                 runs[-1].entries.append(entry.stored.entry)
                 limit -= 1
         return UnsealedPage(runs, 0)
+
+    def _lag(self, limit: int) -> Lag:
+        runs = self._unsealed(limit).runs
+        if not runs:
+            return Lag()
+        oldest = min(self._tables.queues[run.queue].entries[run.first].at_wall_ms for run in runs)
+        return Lag(sum(len(run.entries) for run in runs), oldest)
 
     def _seals(self, asked: query.Seals) -> list[Seal]:
         table = self._tables.queues.get(asked.queue)

@@ -138,6 +138,8 @@ class Reads:
                 return await papers.count(self._connection, asked)
             case query.Papers():
                 return await papers.page(self._connection, asked)
+            case query.LogLag():
+                return await seals.lag(self._connection, asked)
             case query.Unsealed():
                 return await seals.unsealed(self._connection, asked)
             case query.PrunedTo(queue):

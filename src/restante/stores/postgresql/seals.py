@@ -9,18 +9,25 @@ from __future__ import annotations
 from typing import Final
 
 from restante.changes import AddSeals
-from restante.queries import Seals, Unsealed
-from restante.receipt_log import Run, Seal, UnsealedPage
+from restante.queries import LogLag, Seals, Unsealed
+from restante.receipt_log import Lag, Run, Seal, UnsealedPage
 from restante.stores.postgresql.arrays import argument, columns
 from restante.stores.postgresql.connections import Connection
 
-_BEHIND: Final = (
-    "SELECT u.name, r.number, r.entry FROM"
+_QUEUES: Final = (
     # Of each queue what comes next; and not what retention has let go of before it was sealed.
-    " (SELECT q.name, t.queue, greatest(coalesce(s.receipts, 0), coalesce(p.receipts, 0)) AS upto"
-    "  FROM restante.tallies t JOIN restante.queues q ON q.id = t.queue"
-    "  LEFT JOIN restante.sealed s ON s.queue = t.queue LEFT JOIN restante.pruned p ON p.queue = t.queue"
-    "  WHERE t.receipts > coalesce(s.receipts, 0) ORDER BY t.queue LIMIT $1) u"
+    "SELECT q.name, t.queue, t.receipts, greatest(coalesce(s.receipts, 0), coalesce(p.receipts, 0)) AS upto"
+    " FROM restante.tallies t JOIN restante.queues q ON q.id = t.queue"
+    " LEFT JOIN restante.sealed s ON s.queue = t.queue LEFT JOIN restante.pruned p ON p.queue = t.queue"
+    " WHERE t.receipts > coalesce(s.receipts, 0) ORDER BY t.queue LIMIT $1"
+)
+_LAG: Final = (
+    f"SELECT coalesce(sum(u.receipts - u.upto), 0)::bigint, min(r.at) FROM ({_QUEUES}) u"  # noqa: S608 (fixed terms)
+    " CROSS JOIN LATERAL (SELECT at FROM restante.receipts r WHERE r.queue = u.queue AND r.number > u.upto"
+    "  ORDER BY r.number LIMIT 1) r"
+)
+_BEHIND: Final = (
+    f"SELECT u.name, r.number, r.entry FROM ({_QUEUES}) u"  # noqa: S608 (fixed terms)
     " CROSS JOIN LATERAL (SELECT number, entry FROM restante.receipts r WHERE r.queue = u.queue AND r.number > u.upto"
     "  ORDER BY r.number LIMIT $1) r LIMIT $1"
 )
@@ -52,6 +59,12 @@ async def unsealed(connection: Connection, asked: Unsealed) -> UnsealedPage:
             runs.append(Run(name, number, []))
         runs[-1].entries.append(entry)
     return UnsealedPage(runs, 0)
+
+
+async def lag(connection: Connection, asked: LogLag) -> Lag:
+    """The answer to ``LogLag``."""
+    count, oldest_at_ms = (await connection.fetch(_LAG, asked.queues))[0]
+    return Lag(min(count, asked.limit), oldest_at_ms)
 
 
 async def seals(connection: Connection, asked: Seals) -> list[Seal]:

@@ -155,6 +155,8 @@ class Reads:
                 return self._papers.count(asked)
             case query.Papers():
                 return self._papers.page(asked)
+            case query.LogLag():
+                return self._seals.lag(asked)
             case query.Unsealed():
                 return self._seals.unsealed(asked)
             case query.PrunedTo(name):

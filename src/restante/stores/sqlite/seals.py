@@ -12,8 +12,8 @@ from typing import Any, Final
 import apsw
 
 from restante.changes import AddSeals
-from restante.queries import Seals, Unsealed
-from restante.receipt_log import Run, Seal, UnsealedPage
+from restante.queries import LogLag, Seals, Unsealed
+from restante.receipt_log import Lag, Run, Seal, UnsealedPage
 
 SEALED: Final = "sealed"
 """In ``meta``: the receipt (``r``) up to which all are sealed."""
@@ -47,6 +47,14 @@ class SealReads:
             run.entries.append(entry)
             cursor = r
         return UnsealedPage(runs, cursor)
+
+    def lag(self, asked: LogLag) -> Lag:
+        count, oldest_at_ms = self._execute(
+            "SELECT count(*), min(at) FROM"  # noqa: S608 (fixed terms)
+            f" (SELECT at FROM receipts r WHERE r.r > ? AND {_NOT_SEALED} ORDER BY r.r LIMIT ?)",
+            (self._cursor(), asked.limit),
+        ).fetchone()
+        return Lag(count, oldest_at_ms)
 
     def seals(self, asked: Seals) -> list[Seal]:
         queue = self._execute("SELECT id FROM queues WHERE name = ?", (asked.queue,)).fetchone()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from restante.changes import AddSeals, PutPaper
 from restante.errors import PaperChanged
 from restante.papers import Kind, Paper
-from restante.queries import PaperOf, PrunedTo, Receipts, Seals, Unsealed
-from restante.receipt_log import STATE_KEY, Run, Seal
+from restante.queries import LogLag, PaperOf, PrunedTo, Receipts, Seals, Unsealed
+from restante.receipt_log import STATE_KEY, Lag, Run, Seal
 from restante.testing.conformance.stage import Stage, refused
 
 _SECONDS_KEPT = 60
@@ -78,6 +78,28 @@ async def receipts_written_meanwhile_are_sealed_later(stage: Stage) -> None:
     assert (await stage.store.browse(Unsealed())).runs == [Run("acme", 2, entries[1:])]
 
 
+async def how_far_the_log_is_behind(stage: Stage) -> None:
+    await stage.put_queue("billing")
+    assert await stage.store.browse(LogLag()) == Lag()
+    began = stage.clock.wall_ms()
+    for _ in range(3):
+        await stage.publish(b"1", queues=("acme", "billing"))
+        stage.clock.advance(1)
+    assert await stage.store.browse(LogLag()) == Lag(6, began)
+    assert (await stage.store.browse(LogLag(limit=4))).receipts == 4
+    page = await stage.store.browse(Unsealed(limit=4))
+    places = [Seal(run.queue, run.first, len(run.entries), run.first) for run in page.runs]
+    await _seal(stage, page.cursor, *places)
+    left = await stage.store.browse(LogLag())
+    assert left.receipts == 2
+    assert left.oldest_at_ms is not None
+    assert left.oldest_at_ms > began
+    page = await stage.store.browse(Unsealed())
+    places = [Seal(run.queue, run.first, len(run.entries), 9) for run in page.runs]
+    await _seal(stage, page.cursor, *places)
+    assert await stage.store.browse(LogLag()) == Lag()
+
+
 async def receipts_past_their_time_are_passed_over(stage: Stage) -> None:
     await stage.put_queue(receipt_retention_seconds=_SECONDS_KEPT)
     for number in range(3):
@@ -92,6 +114,7 @@ async def receipts_past_their_time_are_passed_over(stage: Stage) -> None:
     assert len(left) == 1
     assert await stage.store.browse(PrunedTo("acme")) == 5
     assert (await stage.store.browse(Unsealed())).runs == [Run("acme", 6, left)]
+    assert (await stage.store.browse(LogLag())).receipts == 1
 
 
 async def _entries(stage: Stage, queue: str) -> list[bytes]:

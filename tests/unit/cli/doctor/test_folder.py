@@ -10,12 +10,15 @@ import apsw
 import pytest
 from tests.certificates import Authority
 
-from restante.cli.doctor import folder, network, sqlite
+from restante.cli.doctor import folder, ledger, network, sqlite
 from restante.cli.doctor.findings import Case, Level
 from restante.clock import SystemClock
 from restante.config import load
+from restante.engine.receipt_log import ReceiptLog
+from restante.keyfiles import LEDGER_KEY_FILE
 from restante.stores.sqlite import SqliteStore
 from restante.stores.sqlite.folder import FILE_NAME, lock
+from restante.wire.checkpoints import LogKeys, SignerKey
 
 MIB = 2**20
 
@@ -193,6 +196,45 @@ def test_webhooks_that_nothing_can_call(stored, monkeypatch):
     found = sqlite.webhooks(case(stored))
     assert found is not None
     assert found.level is Level.FAILURE
+
+
+async def sealed(data, *keys):
+    """A folder with a store whose log one has sealed who has these keys."""
+    async with SqliteStore(data, SystemClock()) as store:
+        await ReceiptLog(store, SystemClock(), "one", LogKeys(keys)).step()
+
+
+def test_the_key_of_the_log(stored):
+    # Nothing was sealed yet, so any key will do.
+    assert sqlite.ledger_key(case(stored)) is None
+    own, other = (SignerKey("receipts.example", bytes([n]) * 32) for n in (1, 2))
+    asyncio.run(sealed(stored, own))
+    file = stored / LEDGER_KEY_FILE
+    missing = sqlite.ledger_key(case(stored))
+    assert missing is not None
+    assert missing.level is Level.FAILURE
+    assert "no " + str(file) in missing.what
+    assert not file.exists()
+    for line, level, words in (
+        (own.text, Level.OK, "goes on with the log receipts.example"),
+        (other.text, Level.FAILURE, f"another key than {other.verifier.text}"),
+        (f"{other.text}\n{own.verifier.text}", Level.OK, "goes on"),
+        ("nonsense", Level.FAILURE, "not a key"),
+    ):
+        file.write_text(line)
+        file.chmod(0o600)
+        found = sqlite.ledger_key(case(stored))
+        assert found is not None
+        assert (found.level, words in found.what) == (level, True), found
+    with lock(stored):
+        assert sqlite.ledger_key(case(stored)) is None
+
+
+@pytest.mark.parametrize("state", [b"", b"{}", b"\xff"])
+def test_a_log_that_is_none(state):
+    found = ledger.judge(state, LogKeys((SignerKey("receipts.example", b"1" * 32),)))
+    assert found.level is Level.FAILURE
+    assert "not what was signed" in found.what
 
 
 def test_addresses(tmp_path):

@@ -51,6 +51,34 @@ async def test_what_the_admin_listener_says(healthy, ready, level):
         assert (await server.health(asking, "http://x", "7")).level is level
 
 
+FIGURES = "# TYPE restante_log_failing gauge\nrestante_log_failing {}\nrestante_log_unsealed_receipts 1200.0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "words"),
+    [
+        (FIGURES.format("0.0"), Level.OK, "process 7 seals receipts"),
+        (FIGURES.format("1.0"), Level.FAILURE, "cannot seal receipts: 1,200 are not in the log"),
+    ],
+)
+async def test_whether_a_process_seals(text, level, words):
+    async with caller(lambda _: httpx.Response(200, text=text)) as asking:
+        (found,) = await server.sealing(asking, "http://x", "7")
+    assert found.level is level
+    assert words in found.what
+
+
+async def test_a_process_that_does_not_say_whether_it_seals():
+    async with caller(lambda _: httpx.Response(404, text="no")) as asking:
+        assert await server.sealing(asking, "http://x", "7") == []
+
+    def refuse(request):
+        raise httpx.ConnectError("refused", request=request)
+
+    async with caller(refuse) as asking:
+        assert await server.sealing(asking, "http://x", "7") == []
+
+
 async def test_an_admin_listener_that_does_not_answer():
     def refuse(request):
         raise httpx.ConnectError("refused", request=request)

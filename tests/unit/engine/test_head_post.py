@@ -1,0 +1,259 @@
+"""The newest head of the log leaves the machine, whatever fails in between, and nothing waits for it."""
+
+import asyncio
+import contextlib
+
+import pytest
+from tests.unit.engine.house import turns
+from tests.unit.engine.neighbours import SharedStore
+
+from restante.changes import PutPaper
+from restante.engine.head_post import LOOK_SECONDS, RETRY_SECONDS_MAXIMUM, SEND_SECONDS, HeadPost
+from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, RETRY_SECONDS
+from restante.errors import StoreUnavailable
+from restante.papers import Kind, Paper
+from restante.queries import PaperOf
+from restante.receipt_log import head_key
+from restante.testing.clock import FakeClock
+
+PLACE = "url/0123456789abcdef"
+
+
+class Place:
+    """Where heads are sent to. It takes them unless it ``refuses``, and answers only while its ``gate`` is open."""
+
+    def __init__(self):
+        self.came = []
+        self.refuses = ""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def take(self, head):
+        self.came.append(head)
+        await self.gate.wait()
+        if self.refuses:
+            raise OSError(self.refuses)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+async def store(clock):
+    async with SharedStore(clock) as store:
+        yield store
+
+
+@pytest.fixture
+def place():
+    return Place()
+
+
+@pytest.fixture
+async def start(store, clock, place):
+    """Starts a node's post; what ends it as a crash does is its task's ``cancel``."""
+    async with asyncio.TaskGroup() as group:
+        jobs = []
+
+        async def started(node="one"):
+            post = HeadPost(store, clock, node, PLACE, place.take)
+            jobs.append(group.create_task(post.deliver()))
+            await turns()
+            return post, jobs[-1]
+
+        yield started
+        for job in jobs:
+            job.cancel()
+
+
+async def keep(store, size, post=None):
+    """Have a head of that size kept, as sealing does, and the post told of it."""
+    head = Paper(kind=Kind.LOG_HEAD, key=head_key(size), content=b"%d" % size)
+    await store.configure([PutPaper(head)])
+    if post is not None:
+        post.hurry()
+    await turns()
+
+
+async def wait(clock, seconds):
+    clock.advance(seconds)
+    await turns()
+
+
+async def test_a_head_is_sent_once_as_soon_as_it_is_kept(store, clock, place, start):
+    post, _ = await start()
+    assert place.came == []
+    await keep(store, 3, post)
+    assert place.came == ["3"]
+    await wait(clock, LOOK_SECONDS)
+    await keep(store, 12, post)
+    await wait(clock, 10 * LOOK_SECONDS)
+    assert place.came == ["3", "12"]
+
+
+async def test_what_was_not_taken_is_sent_again_later_and_later(store, clock, place, start):
+    place.refuses = "HTTP 500"
+    post, _ = await start()
+    await keep(store, 3, post)
+    tries, waits = 1, []
+    for _ in range(9):
+        seconds = 0
+        while len(place.came) == tries:
+            await wait(clock, RETRY_SECONDS)
+            seconds += RETRY_SECONDS
+        tries += 1
+        waits.append(seconds)
+    assert waits == [5, 10, 20, 40, 80, 160, *[RETRY_SECONDS_MAXIMUM] * 3]
+    place.refuses = ""
+    await wait(clock, RETRY_SECONDS_MAXIMUM)
+    assert place.came == ["3"] * 11
+    await wait(clock, RETRY_SECONDS_MAXIMUM)
+    assert len(place.came) == 11
+    # What comes after a success does not wait.
+    place.refuses = "HTTP 500"
+    await keep(store, 4, post)
+    await wait(clock, RETRY_SECONDS)
+    assert place.came[11:] == ["4", "4"]
+
+
+async def test_a_newer_head_takes_the_place_of_one_that_was_not_taken(store, clock, place, start):
+    place.refuses = "HTTP 500"
+    post, _ = await start()
+    for size in (3, 4, 5):
+        await keep(store, size, post)
+    # It waits as the older one did: the destination is no better for it.
+    assert place.came == ["3"]
+    place.refuses = ""
+    await wait(clock, RETRY_SECONDS)
+    await wait(clock, RETRY_SECONDS_MAXIMUM)
+    assert place.came == ["3", "5"]
+
+
+async def test_of_those_kept_while_one_is_under_way_the_newest_is_next(store, place, start):
+    place.gate.clear()
+    post, _ = await start()
+    for size in (3, 4, 5):
+        await keep(store, size, post)
+    assert place.came == ["3"]
+    place.gate.set()
+    await turns()
+    assert place.came == ["3", "5"]
+
+
+async def test_a_head_that_was_kept_before_anybody_sent_is_sent_at_the_start(store, place, start):
+    for size in (3, 4):
+        await keep(store, size)
+    await start()
+    assert place.came == ["4"]
+
+
+@pytest.mark.parametrize("refuses", ["", "HTTP 500"])
+async def test_what_an_earlier_start_kept_and_did_not_send_is_sent_by_the_next(
+    store, clock, place, start, refuses, monkeypatch
+):
+    monkeypatch.setattr(SharedStore, "nodes", None)
+    place.refuses = refuses
+    place.gate.clear()
+    post, job = await start("one")
+    await keep(store, 3, post)
+    if refuses:
+        place.gate.set()
+        await turns()
+    # Killed while it is under way, or while it waits for its next try.
+    job.cancel()
+    place.refuses = ""
+    place.gate.set()
+    await start("one again")
+    assert place.came == ["3", "3"]
+    job.cancel()
+    await start("and again")
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3", "3"]
+
+
+async def test_one_node_sends_and_another_goes_on_where_it_died(store, clock, place, start):
+    place.gate.clear()
+    post, job = await start("one")
+    await start("two")
+    await keep(store, 3, post)
+    for _ in range(3):
+        await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3"]
+    job.cancel()
+    place.gate.set()
+    await wait(clock, CLAIM_SECONDS - 3 * LOOK_SECONDS)
+    assert place.came == ["3", "3"]
+    await wait(clock, CLAIM_SECONDS)
+    assert place.came == ["3", "3"]
+
+
+async def test_nodes_wait_together_for_a_destination_that_fails(store, clock, place, start):
+    place.refuses = "HTTP 500"
+    post, _ = await start("one")
+    await start("two")
+    await keep(store, 3, post)
+    for _ in range(3):
+        await wait(clock, RETRY_SECONDS)
+    assert place.came == ["3"] * 3
+
+
+async def test_a_claim_from_a_clock_that_was_set_back_holds_nobody_up(store, clock, place, start):
+    place.gate.clear()
+    post, job = await start("one")
+    await keep(store, 3, post)
+    job.cancel()
+    place.gate.set()
+    clock.jump_wall(-CLOCKS_APART_MS / 1_000 - CLAIM_SECONDS - 1)
+    await start("two")
+    assert place.came == ["3", "3"]
+
+
+async def test_a_destination_that_never_answers_is_tried_again(
+    store, clock, place, start, monkeypatch
+):
+    monkeypatch.setattr("restante.engine.head_post.SEND_SECONDS", 0)
+    assert SEND_SECONDS < CLAIM_SECONDS
+    place.gate.clear()
+    post, _ = await start()
+    await keep(store, 3, post)
+    place.gate.set()
+    monkeypatch.setattr("restante.engine.head_post.SEND_SECONDS", SEND_SECONDS)
+    await wait(clock, RETRY_SECONDS)
+    assert place.came == ["3", "3"]
+
+
+async def test_a_store_that_is_away_or_a_paper_that_is_none_ends_nothing(
+    store, clock, place, start, monkeypatch
+):
+    post, _ = await start()
+    with monkeypatch.context() as patch:
+
+        def away(query):
+            raise StoreUnavailable("gone")
+
+        patch.setattr(store, "browse", away)
+        post.hurry()
+        await turns()
+    await keep(store, 3)
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3"]
+    paper = await store.browse(PaperOf(Kind.LOG_SENDING, PLACE))
+    broken = Paper(kind=Kind.LOG_SENDING, key=PLACE, content=b"{", version=paper.version + 1)
+    await store.configure([PutPaper(broken)])
+    await keep(store, 4, post)
+    assert place.came == ["3"]
+    mended = Paper(kind=Kind.LOG_SENDING, key=PLACE, content=b"{}", version=paper.version + 2)
+    await store.configure([PutPaper(mended)])
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3", "4"]
+
+
+async def test_a_store_that_closes_ends_it(store, start):
+    post, job = await start()
+    await store.close()
+    post.hurry()
+    with contextlib.suppress(asyncio.CancelledError):
+        await job
+    assert job.done()
