@@ -193,7 +193,13 @@ async def test_axe_finds_nothing_serious(
         "/queues/none",
     )
     paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
-    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit", "/alerts")
+    paths += (
+        f"/notifications/{letter['id']}",
+        f"/receipts?name={box.name}",
+        "/audit",
+        "/alerts",
+        "/log",
+    )
     for path in paths:
         await window.see(path)
         if await window.page.locator(".charts").count():
@@ -248,7 +254,7 @@ async def test_a_phone_has_nothing_beside_the_screen(
         "/jobs",
     )
     paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
-    for path in (*paths, f"/receipts?name={box.name}"):
+    for path in (*paths, f"/receipts?name={box.name}", "/log"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path
 

@@ -11,9 +11,11 @@ from restante.desk import (
     jobs,
     links,
     live,
+    log,
     notification,
     overview,
     printed,
+    proofs,
     queue,
     queue_acts,
     receipts,
@@ -48,7 +50,7 @@ def add_routes(
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts, webhook_acts),
-        *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
+        *(alerts, dead, dead_acts, jobs, notification, receipts, proofs, log, audit),
     ):
         page.add_routes(routes, desk)
     printed.add_routes(routes, desk, version)

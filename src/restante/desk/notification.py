@@ -40,6 +40,7 @@ class Way(NamedTuple):
     """What became of it in one queue. ``reply`` is what the client signed with, if it said something.
 
     ``lease`` is where it stands while somebody has it, and ``replaced_by`` the notification that came in its place.
+    ``places`` are where in the log each of its receipts is, by their ids; None: not sealed yet.
     """
 
     delivery: DeliveryRecord
@@ -47,6 +48,7 @@ class Way(NamedTuple):
     reply: Shown | None
     lease: OpenDelivery | None
     replaced_by: str
+    places: dict[str, int | None]
 
 
 def add_routes(routes: Routes, desk: Site) -> None:
@@ -123,6 +125,7 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
             _reply(one),
             await _lease(broker, one),
             _replaced_by(steps),
+            await _places(broker, one.queue, steps),
         )
         for one in found.deliveries[:QUEUES]
     ]
@@ -144,6 +147,12 @@ async def _lease(broker: Broker, delivery: DeliveryRecord) -> OpenDelivery | Non
     asked = OpenDeliveries(delivery.queue, State.LEASED, delivery.seq - 1, 1)
     found = await broker.store.browse(asked)
     return found[0] if found and found[0].seq == delivery.seq else None
+
+
+async def _places(broker: Broker, queue: str, steps: Sequence[Step]) -> dict[str, int | None]:
+    numbers = {parse_receipt_id(step.receipt)[1]: step.receipt for step in steps if step.receipt}
+    places = await broker.log.places(queue, numbers)
+    return {id: places.get(number) for number, id in numbers.items()}
 
 
 def _replaced_by(steps: Sequence[Step]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -42,7 +42,7 @@ from restante.merkle import (
 from restante.model import check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.queries import CountPapers, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
 from restante.receipt_log import (
     STATE_KEY,
     LogKey,
@@ -107,8 +107,13 @@ class ReceiptLog:
         self._posts: list[HeadPost] = []
         self.size = 0
         """Receipts in the log, as this node knows."""
-        self.failing = False
+        self.trouble = ""
+        """Why this node could not seal when it last tried, for people; empty where it could."""
+
+    @property
+    def failing(self) -> bool:
         """Whether this node could not seal when it last tried."""
+        return bool(self.trouble)
 
     @property
     def seals(self) -> bool:
@@ -133,16 +138,16 @@ class ReceiptLog:
                 if not await self._is_anothers():
                     while await self.step():
                         pass
-                self.failing = False
+                self.trouble = ""
             except ShuttingDown:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
             except (StoreError, LogDamaged) as error:
-                self._edge, self.failing = None, True
+                self._edge, self.trouble = None, error.detail
                 _log.error("log.not_sealed", code=error.code, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; one defect must not end all sealing)
-                self._edge, self.failing = None, True
+            except Exception as error:  # noqa: BLE001 (logged; one defect must not end all sealing)
+                self._edge, self.trouble = None, f"a defect: {type(error).__name__}"
                 _log.exception("log.failed")
             await self._clock.wait(SEAL_SECONDS)
 
@@ -290,6 +295,32 @@ class ReceiptLog:
         key = "" if after is None else head_key(after)
         papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
         return [paper.content.decode(errors="replace") for paper in papers]
+
+    async def newest_heads(self, before: int | None, limit: int) -> list[str]:
+        """Heads that are kept, of logs smaller than ``before`` (None: all), the newest first."""
+        key = "" if before is None else head_key(before)
+        asked = Papers(Kind.LOG_HEAD, before=key, limit=limit, newest_first=True)
+        papers = await self._store.browse(asked)
+        return [paper.content.decode(errors="replace") for paper in papers]
+
+    async def count_heads(self, most: int) -> int:
+        """How many heads are kept: of more than ``most``, that many."""
+        return await self._store.browse(CountPapers(Kind.LOG_HEAD, "", "~", most))
+
+    async def places(self, queue: str, numbers: Iterable[int]) -> dict[int, int]:
+        """Where in the log these receipts of a queue are; those that are not sealed yet are left out."""
+        found: dict[int, int] = {}
+        seals: list[Seal] = []
+        for number in sorted(numbers):
+            seals = [seal for seal in seals if seal.first + seal.count > number]
+            if not seals:
+                seals = await self._store.browse(Seals(queue, number))
+            if not seals:
+                break  # nothing from here on is sealed
+            place = seals[0].place_of(number)
+            if place is not None:
+                found[number] = place
+        return found
 
     async def place(self, queue: str, number: int) -> int | None:
         """Where in the log the receipt is; None: not sealed yet, or not there."""

@@ -28,6 +28,8 @@ PAGES = (
     "/jobs",
     "/alerts",
     "/alerts/now",
+    "/log",
+    "/log/now",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"

@@ -8,9 +8,11 @@ from tests.unit.desk.test_pages import HOSTILE, POLICY, Markup
 from tests.unit.engine.house import ACME, BOB, SHOP, acts, bury, figures, letter, settings, turns
 
 from restante.desk.live import HEARTBEAT_SECONDS, PAUSE_SECONDS
+from restante.engine.receipt_log import ReceiptLog
 from restante.engine.settling import Settle
 from restante.model import Verb
 from restante.portal.pages import SAMPLES, TEST_BODY, samples
+from restante.wire.checkpoints import LogKeys, SignerKey
 
 
 @pytest.fixture
@@ -116,6 +118,21 @@ async def test_they_redrive_where_they_may(acme, broker):
     assert (await figures(broker)).ready == 1
     (act,) = await acts(broker, what="dead")
     assert (act.who.name, act.who.role, act.who.transport) == ("acme", "client", "portal")
+
+
+async def test_the_proof_of_ones_own_receipts(acme, filled, broker):
+    keys = LogKeys((SignerKey("receipts.example", b"\x01" * 32),))
+    log = ReceiptLog(broker.store, broker.clock, "one", keys)
+    assert "not yet" in (await acme.see("/portal/receipts?name=acme")).text
+    while await log.step():
+        pass
+    for path in ("/portal/receipts?name=acme", f"/portal/notifications/{filled['acme'][0]}"):
+        assert 'href="/portal/receipts/acme~1/proof"' in (await acme.see(path)).text
+    answer = await acme.see("/portal/receipts/acme~1/proof")
+    assert answer.content == await log.proof("acme", 1)
+    for none in ("bob~1", "nothing~1"):
+        assert (await acme.see(f"/portal/receipts/{none}/proof")).status_code == 404
+    assert (await acme.see("/portal/log")).status_code == 404
 
 
 async def test_a_test_notification(acme, broker, clock):
