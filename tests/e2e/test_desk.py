@@ -199,6 +199,7 @@ async def test_axe_finds_nothing_serious(
         "/audit",
         "/alerts",
         "/log",
+        f"/groups/{group_of(box)}",
     )
     for path in paths:
         await window.see(path)
@@ -219,6 +220,17 @@ async def test_axe_finds_nothing_serious(
         await expect(window.page).not_to_have_url(f"{window.at}{begin}")
         found[button] = await serious(window.page)
     assert found == {path: [] for path in found}
+
+
+def group_of(box: Mailbox) -> str:
+    """A group of two members that waits to be signed for; its id."""
+    part = {"queue": box.name, "body": "<do/>", "content_type": "application/xml"}
+    undo = {"body": "<undo/>", "content_type": "application/xml"}
+    asked = {"timeout_seconds": 600, "members": [part | {"compensation": undo}, part]}
+    made = box.admin.post("/v1/groups", json=asked)
+    assert made.status_code == 202, made.text
+    id: str = made.json()["id"]
+    return id
 
 
 async def test_the_theme_is_kept(own_server: Service, chromium: Browser) -> None:
@@ -254,6 +266,7 @@ async def test_a_phone_has_nothing_beside_the_screen(
         "/jobs",
     )
     paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
+    paths += (f"/groups/{group_of(box)}",)
     for path in (*paths, f"/receipts?name={box.name}", "/log"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path

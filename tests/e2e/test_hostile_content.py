@@ -79,9 +79,10 @@ BESIDE: Final = frozenset({"/docs", "/openapi.yaml", "/asyncapi.yaml", "/restant
 """What the clients' page leads to beside itself."""
 
 
-def fill(box: Mailbox) -> None:
-    """Write hostile content wherever a publisher, a client or an operator can."""
+def fill(box: Mailbox) -> list[str]:
+    """Write hostile content wherever a publisher, a client or an operator can; ids of what only a search leads to."""
     box.settings(max_attempts=1, depth_limit=1, dead_limit=1, after_dead="park")
+    group = fail_group(box)
     items = [
         {
             "queue": box.name,
@@ -111,6 +112,21 @@ def fill(box: Mailbox) -> None:
     assert box.admin.post(f"/v1/jobs/{job['id']}/pause").status_code == 200
     key = {"role": "client", "name": box.name, "label": HOSTILE[:200]}
     assert box.admin.post("/v1/keys", json=key).status_code == 201
+    return [group]
+
+
+def fail_group(box: Mailbox) -> str:
+    """A group that was rejected with hostile words; its id."""
+    undo = {"body": MARKUP[0], "content_type": "text/html"}
+    member = {"queue": box.name, "body": MARKUP[1], "content_type": "text/html"}
+    asked = {"timeout_seconds": 600, "members": [member | {"compensation": undo}]}
+    made = box.publisher.post("/v1/groups", json=asked)
+    assert made.status_code == 202, made.text
+    (one,) = box.receive(max=1, wait=20)
+    assert box.settle(one["lease"], "reject", reason=HOSTILE).status_code == 200
+    id: str = made.json()["id"]
+    assert box.publisher.get(f"/v1/groups/{id}?wait=20").json()["state"] != "pending"
+    return id
 
 
 class Crawler:
@@ -238,9 +254,11 @@ async def unasked(crawler: Crawler) -> set[str]:
 
 
 async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
-    fill(box)
+    found_by_id = fill(box)
     await expect(window.page.locator("#table tbody tr").first).to_contain_text("bad")
     crawler = Crawler(window, window.at)
+    for id in found_by_id:
+        await crawler.crawl(f"/notifications?id={id}")
     await crawler.crawl("/")
     await crawler.crawl(f"/notifications?id={box.name}~1")
     assert await unasked(crawler) == set()

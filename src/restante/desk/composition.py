@@ -8,6 +8,7 @@ from restante.desk import (
     charts,
     dead,
     dead_acts,
+    groups,
     jobs,
     links,
     live,
@@ -50,7 +51,7 @@ def add_routes(
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts, webhook_acts),
-        *(alerts, dead, dead_acts, jobs, notification, receipts, proofs, log, audit),
+        *(alerts, dead, dead_acts, jobs, groups, notification, receipts, proofs, log, audit),
     ):
         page.add_routes(routes, desk)
     printed.add_routes(routes, desk, version)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from restante import auth
 from restante.desk.bodies import Shown, show
+from restante.desk.groups import membership, place_of
 from restante.desk.site import HEADERS, Call, Site
 from restante.engine.bodies import find_notification, look_into
 from restante.engine.broker import Broker
@@ -20,6 +21,7 @@ from restante.model import Actor, Outcome, Role, State
 from restante.operators import Level
 from restante.queries import (
     DeliveryRecord,
+    NotificationById,
     OpenDeliveries,
     OpenDelivery,
     ReceiptByNumber,
@@ -61,7 +63,7 @@ def add_routes(routes: Routes, desk: Site) -> None:
 
 
 async def find(call: Call) -> Answer:
-    """On to the notification of that id, or of the receipt of that id."""
+    """On to the notification of that id, or of the receipt of that id; for operators to the group, too."""
     id = call.request.query.get("id", "").strip()
     if not id:
         return call.go("/receipts")
@@ -75,6 +77,12 @@ async def find(call: Call) -> Answer:
         if found is None:
             raise ReceiptNotFound(f"there is no receipt {id[:160]} here")
         id = decode_entry(found.entry).notification
+    elif (
+        call.visitor.role is Role.ADMIN
+        and await call.desk.broker.store.browse(NotificationById(id)) is None
+        and (place := await place_of(call.desk.broker, id, call.visitor.actor))
+    ):
+        return call.go(place)
     return call.go(f"/notifications/{urllib.parse.quote(id, safe='')}")
 
 
@@ -113,6 +121,7 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
     found = await find_notification(broker, id, actor)
     owner = actor.name if actor.role is Role.CLIENT else None
     receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
+    group = await membership(broker, found, actor)
     all_steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
     taken = {
         place: list(some)
@@ -129,7 +138,8 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
         )
         for one in found.deliveries[:QUEUES]
     ]
-    return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
+    complete = len(receipts) <= RECEIPTS
+    return {"found": found, "ways": ways, "complete": complete, "group": group}
 
 
 def _reply(delivery: DeliveryRecord) -> Shown | None:
