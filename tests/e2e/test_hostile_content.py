@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.async_api import Browser, Request, expect
 from tests.e2e.conftest import Mailbox, Service
 from tests.e2e.windows import Window, window_of
 
 import restante.desk
+from restante.client import Signer
 from restante.desk import composition
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
@@ -112,7 +114,24 @@ def fill(box: Mailbox) -> list[str]:
     assert box.admin.post(f"/v1/jobs/{job['id']}/pause").status_code == 200
     key = {"role": "client", "name": box.name, "label": HOSTILE[:200]}
     assert box.admin.post("/v1/keys", json=key).status_code == 201
-    return [group]
+    signer = Signer(Ed25519PrivateKey.generate())
+    pasted = {"pem": signer.public_pem, "label": HOSTILE[:200]}
+    made = box.admin.post(f"/v1/clients/{box.name}/signing-keys", json=pasted)
+    assert made.status_code == 201, made.text
+    words = {"title": HOSTILE[:255], "client": box.name, "queue": box.name}
+    operation = box.publisher.post("/v1/operations", json=words)
+    assert operation.status_code == 201, operation.text
+    ended = box.publisher.post("/v1/operations", json=words).json()["id"]
+    for id, move in (
+        (operation.json()["id"], {"state": "running", "note": HOSTILE}),
+        (
+            ended,
+            {"state": "succeeded", "result": MARKUP[0], "result_content_type": "text/html"},
+        ),
+    ):
+        moved = box.publisher.patch(f"/v1/operations/{id}", json=move)
+        assert moved.status_code == 200, moved.text
+    return [group, ended]
 
 
 def fail_group(box: Mailbox) -> str:
@@ -175,7 +194,7 @@ class Crawler:
         assert shown.status == 200, path
         # What is live is fetched anew, as when something has happened.
         await self.page.evaluate(NEWS)
-        if await self.page.locator("#job-now[hx-trigger]").count():
+        if await self.page.locator("[hx-trigger^=every]").count():
             await self.page.wait_for_event("request", lambda one: one.url.endswith("/now"))
         await self._is_harmless(path)
         press = self.page.get_by_role("button", name="Show the body")

@@ -14,6 +14,7 @@ from restante.desk import (
     live,
     log,
     notification,
+    operations,
     overview,
     printed,
     proofs,
@@ -21,6 +22,7 @@ from restante.desk import (
     queue_acts,
     receipts,
     signing,
+    signing_keys,
     webhook_acts,
 )
 from restante.desk.openid import flow
@@ -51,9 +53,23 @@ def add_routes(
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts, webhook_acts),
-        *(alerts, dead, dead_acts, jobs, groups, notification, receipts, proofs, log, audit),
+        *(
+            alerts,
+            dead,
+            dead_acts,
+            jobs,
+            operations,
+            groups,
+            notification,
+            receipts,
+            proofs,
+            log,
+            audit,
+        ),
     ):
         page.add_routes(routes, desk)
+    signing_keys.add_page(routes, desk)
+    signing_keys.add_acts(routes, desk)
     printed.add_routes(routes, desk, version)
     if enter:
         links.add_routes(routes, desk, enter)

@@ -9,8 +9,8 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from restante import auth
+from restante.desk import groups, operations
 from restante.desk.bodies import Shown, show
-from restante.desk.groups import membership, place_of
 from restante.desk.site import HEADERS, Call, Site
 from restante.engine.bodies import find_notification, look_into
 from restante.engine.broker import Broker
@@ -63,7 +63,7 @@ def add_routes(routes: Routes, desk: Site) -> None:
 
 
 async def find(call: Call) -> Answer:
-    """On to the notification of that id, or of the receipt of that id; for operators to the group, too."""
+    """On to the notification of that id, or of the receipt of that id; for operators to the group or operation, too."""
     id = call.request.query.get("id", "").strip()
     if not id:
         return call.go("/receipts")
@@ -77,13 +77,17 @@ async def find(call: Call) -> Answer:
         if found is None:
             raise ReceiptNotFound(f"there is no receipt {id[:160]} here")
         id = decode_entry(found.entry).notification
-    elif (
-        call.visitor.role is Role.ADMIN
-        and await call.desk.broker.store.browse(NotificationById(id)) is None
-        and (place := await place_of(call.desk.broker, id, call.visitor.actor))
-    ):
+    elif call.visitor.role is Role.ADMIN and (place := await _elsewhere(call, id)):
         return call.go(place)
     return call.go(f"/notifications/{urllib.parse.quote(id, safe='')}")
+
+
+async def _elsewhere(call: Call, id: str) -> str:
+    """The page of what else has that id; empty where it is a notification's, or nothing's."""
+    broker, actor = call.desk.broker, call.visitor.actor
+    if await broker.store.browse(NotificationById(id)) is not None:
+        return ""
+    return await groups.place_of(broker, id, actor) or await operations.place_of(broker, id, actor)
 
 
 async def page(call: Call) -> Answer:
@@ -121,7 +125,7 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
     found = await find_notification(broker, id, actor)
     owner = actor.name if actor.role is Role.CLIENT else None
     receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
-    group = await membership(broker, found, actor)
+    group = await groups.membership(broker, found, actor)
     all_steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
     taken = {
         place: list(some)

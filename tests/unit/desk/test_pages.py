@@ -30,6 +30,8 @@ PAGES = (
     "/alerts/now",
     "/log",
     "/log/now",
+    "/operations",
+    "/queues/acme/signing",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"

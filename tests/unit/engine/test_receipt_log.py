@@ -242,10 +242,14 @@ async def test_places_of_many_are_told_at_once(stage):
     assert places == {n: await log.place("acme", n) for n in (1, 2, 3, 6)}
     assert len(set(places.values())) == 4
     assert await log.places("acme", (7, 8)) == await log.places("nothing", (1,)) == {}
-    asked = []
-    browse = stage.store.browse
+    browse, asked = stage.store.browse, []
+
+    def watched(query):
+        asked.append(query)
+        return browse(query)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.store, "browse", lambda query: asked.append(query) or browse(query))
+        patch.setattr(stage.store, "browse", watched)
         await log.places("acme", range(1, 7))
     assert len(asked) == 1
 
