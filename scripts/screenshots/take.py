@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 from scripts.screenshots import scene
 from websockets.asyncio.client import connect
 
 from restante.cli.demo.server import Server, serving
+from restante.client import Signer
 
 OUT: Final = Path(__file__).parents[2] / "docs/screenshots"
 FLAGS: Final = (
@@ -91,6 +93,10 @@ async def shots_of(server: Server) -> list[Shot]:
         dead = (await admin.get("/v1/queues/forge-3/dead?limit=1")).json()["dead"][0]
         asked = {"task": "redrive", "queues": ["forge-3"], "all": True, "rate_per_second": 8}
         job = (await admin.post("/v1/jobs", json=asked)).json()
+        group = await _group(admin)
+        operation = await _operation(admin)
+        key = {"pem": Signer(Ed25519PrivateKey.generate()).public_pem, "label": "the office's"}
+        await admin.post("/v1/clients/mill-9/signing-keys", json=key)
     return [
         Shot("sign-in", "/sign-in"),
         Shot("overview", "/?span=24h", ".charts canvas"),
@@ -102,12 +108,36 @@ async def shots_of(server: Server) -> list[Shot]:
         Shot("dead-letters-queue", "/dead-letters/forge-3"),
         Shot("job", f"/jobs/{job['id']}", ready="#progress"),
         Shot("receipts", "/receipts?name=depot-4"),
+        Shot("group", f"/groups/{group}"),
+        Shot("operation", f"/operations/{operation}"),
+        Shot("signing-keys", "/queues/mill-9/signing"),
+        Shot("log", "/log"),
         Shot("audit", "/audit"),
         Shot("alerts", "/alerts"),
         Shot("portal", "/", client="mill-9"),
         Shot("portal-queue", "/queues/mill-9?span=24h", ".charts canvas", client="mill-9"),
         Shot("portal-samples", "/queues/mill-9/samples", client="mill-9"),
     ]
+
+
+async def _group(admin: httpx.AsyncClient) -> str:
+    """A group of which one member has signed and one nobody comes for, once its time is up; its id."""
+    part = {"body": "<order/>", "content_type": "application/xml"}
+    undo = {"body": "<cancel/>", "content_type": "application/xml"}
+    members = [{**part, "queue": name, "compensation": undo} for name in ("depot-4", "yard-12")]
+    asked = {"timeout_seconds": 2, "members": members}
+    made = await admin.post("/v1/groups", json=asked, headers={"Prefer": "wait=10"})
+    id: str = made.json()["id"]
+    return id
+
+
+async def _operation(admin: httpx.AsyncClient) -> str:
+    """An operation that is under way; its id."""
+    asked = {"title": "Stock report", "client": "mill-9", "queue": "mill-9", "runner": "reports"}
+    id: str = (await admin.post("/v1/operations", json=asked)).json()["id"]
+    move = {"state": "running", "progress": 0.4, "note": "page 4 of 10"}
+    await admin.patch(f"/v1/operations/{id}", json=move)
+    return id
 
 
 async def _take_all(  # what a picture is made of

@@ -28,6 +28,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str = ""
     signed_with: str = ""
     """The algorithm of the client's own signature, where the receipt bears one."""
+    signing_key: str = ""
+    """The id of the key of that signature."""
     after_seconds: float | None = None
 
 
@@ -79,4 +81,5 @@ def _step(entry: Receipt) -> Step:
         reason=entry.reason,
         receipt=receipt_id(entry.queue, entry.number),
         signed_with=entry.signature_algorithm,
+        signing_key=entry.signature_key,
     )

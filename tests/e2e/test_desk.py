@@ -9,9 +9,12 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.async_api import Browser, expect
 from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 from tests.e2e.windows import AXE, HOSTILE, MILLISECONDS, Window, serious, window_of
+
+from restante.client import Signer
 
 pytestmark = pytest.mark.timeout(180)
 # A queue that is new is seen within ten seconds.
@@ -112,6 +115,29 @@ async def test_settings_and_keys_are_changed(window: Window, box: Mailbox) -> No
     await window.is_well()
 
 
+async def test_signing_keys_are_added_and_revoked(window: Window, box: Mailbox) -> None:
+    """As an administrator pastes what a client has sent; the client's interface takes what is signed with it."""
+    page = window.page
+    signer = Signer(Ed25519PrivateKey.generate())
+    await window.see(f"/queues/{box.name}")
+    await page.get_by_role("link", name="Signing keys").click()
+    await page.get_by_label("Public key or certificate").fill(signer.public_pem)
+    await page.get_by_label("Label").fill(HOSTILE)
+    await page.get_by_role("button", name="Add the key").click()
+    await expect(page.get_by_role("status").filter(has_text="key is added")).to_be_visible()
+    await expect(page.get_by_text(HOSTILE)).to_be_visible()
+    place = f"/v1/clients/{box.name}/signing-keys"
+    (kept,) = box.client.get(place).json()["signing_keys"]
+    assert (kept["id"], kept["pem"]) == (signer.key_id, signer.public_pem)
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await page.get_by_role("button", name="Revoke").click()
+    await expect(page.get_by_role("status").filter(has_text="key is revoked")).to_be_visible()
+    (kept,) = box.client.get(place).json()["signing_keys"]
+    assert kept["revoked_at"] is not None
+    window.wrong = [one for one in window.wrong if "Revoke this signing key?" not in one]
+    await window.is_well()
+
+
 async def test_accounts_and_their_roles(
     own_server: Service, chromium: Browser, box: Mailbox
 ) -> None:
@@ -184,6 +210,7 @@ async def test_axe_finds_nothing_serious(
     (letter,) = box.admin.get(f"/v1/queues/{box.name}/dead").json()["dead"]
     asked = {"task": "redrive", "queues": [box.name], "all": True, "rate_per_second": 1}
     job = box.admin.post("/v1/jobs", json=asked).json()
+    add_signing_key(box)
     paths: tuple[str, ...] = (
         "/",
         place,
@@ -193,7 +220,17 @@ async def test_axe_finds_nothing_serious(
         "/queues/none",
     )
     paths += ("/dead-letters", f"/dead-letters/{box.name}", "/jobs", f"/jobs/{job['id']}")
-    paths += (f"/notifications/{letter['id']}", f"/receipts?name={box.name}", "/audit", "/alerts")
+    paths += (
+        f"/notifications/{letter['id']}",
+        f"/receipts?name={box.name}",
+        "/audit",
+        "/alerts",
+        "/log",
+        f"/groups/{group_of(box)}",
+        f"{place}/signing",
+        "/operations",
+        f"/operations/{operation_of(box)}",
+    )
     for path in paths:
         await window.see(path)
         if await window.page.locator(".charts").count():
@@ -213,6 +250,37 @@ async def test_axe_finds_nothing_serious(
         await expect(window.page).not_to_have_url(f"{window.at}{begin}")
         found[button] = await serious(window.page)
     assert found == {path: [] for path in found}
+
+
+def add_signing_key(box: Mailbox) -> str:
+    """A key of the client's to sign with; its id."""
+    asked = {"pem": Signer(Ed25519PrivateKey.generate()).public_pem, "label": "the office's"}
+    made = box.admin.post(f"/v1/clients/{box.name}/signing-keys", json=asked)
+    assert made.status_code == 201, made.text
+    id: str = made.json()["id"]
+    return id
+
+
+def group_of(box: Mailbox) -> str:
+    """A group of two members that waits to be signed for; its id."""
+    part = {"queue": box.name, "body": "<do/>", "content_type": "application/xml"}
+    undo = {"body": "<undo/>", "content_type": "application/xml"}
+    asked = {"timeout_seconds": 600, "members": [part | {"compensation": undo}, part]}
+    made = box.admin.post("/v1/groups", json=asked)
+    assert made.status_code == 202, made.text
+    id: str = made.json()["id"]
+    return id
+
+
+def operation_of(box: Mailbox) -> str:
+    """An operation that has succeeded, with a result; its id."""
+    made = box.admin.post("/v1/operations", json={"title": "a report", "queue": box.name})
+    assert made.status_code == 201, made.text
+    id: str = made.json()["id"]
+    move = {"state": "succeeded", "result": "<report/>", "result_content_type": "text/xml"}
+    assert box.admin.patch(f"/v1/operations/{id}", json=move).status_code == 200
+    box.admin.post("/v1/operations", json={"title": "another", "client": box.name})
+    return id
 
 
 async def test_the_theme_is_kept(own_server: Service, chromium: Browser) -> None:
@@ -248,7 +316,9 @@ async def test_a_phone_has_nothing_beside_the_screen(
         "/jobs",
     )
     paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
-    for path in (*paths, f"/receipts?name={box.name}"):
+    paths += (f"/groups/{group_of(box)}", "/operations", f"/operations/{operation_of(box)}")
+    paths += (f"/queues/{box.name}/signing",)
+    for path in (*paths, f"/receipts?name={box.name}", "/log"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.async_api import Browser, Request, expect
 from tests.e2e.conftest import Mailbox, Service
 from tests.e2e.windows import Window, window_of
 
 import restante.desk
+from restante.client import Signer
 from restante.desk import composition
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
@@ -79,9 +81,10 @@ BESIDE: Final = frozenset({"/docs", "/openapi.yaml", "/asyncapi.yaml", "/restant
 """What the clients' page leads to beside itself."""
 
 
-def fill(box: Mailbox) -> None:
-    """Write hostile content wherever a publisher, a client or an operator can."""
+def fill(box: Mailbox) -> list[str]:
+    """Write hostile content wherever a publisher, a client or an operator can; ids of what only a search leads to."""
     box.settings(max_attempts=1, depth_limit=1, dead_limit=1, after_dead="park")
+    group = fail_group(box)
     items = [
         {
             "queue": box.name,
@@ -111,6 +114,38 @@ def fill(box: Mailbox) -> None:
     assert box.admin.post(f"/v1/jobs/{job['id']}/pause").status_code == 200
     key = {"role": "client", "name": box.name, "label": HOSTILE[:200]}
     assert box.admin.post("/v1/keys", json=key).status_code == 201
+    signer = Signer(Ed25519PrivateKey.generate())
+    pasted = {"pem": signer.public_pem, "label": HOSTILE[:200]}
+    made = box.admin.post(f"/v1/clients/{box.name}/signing-keys", json=pasted)
+    assert made.status_code == 201, made.text
+    words = {"title": HOSTILE[:255], "client": box.name, "queue": box.name}
+    operation = box.publisher.post("/v1/operations", json=words)
+    assert operation.status_code == 201, operation.text
+    ended = box.publisher.post("/v1/operations", json=words).json()["id"]
+    for id, move in (
+        (operation.json()["id"], {"state": "running", "note": HOSTILE}),
+        (
+            ended,
+            {"state": "succeeded", "result": MARKUP[0], "result_content_type": "text/html"},
+        ),
+    ):
+        moved = box.publisher.patch(f"/v1/operations/{id}", json=move)
+        assert moved.status_code == 200, moved.text
+    return [group, ended]
+
+
+def fail_group(box: Mailbox) -> str:
+    """A group that was rejected with hostile words; its id."""
+    undo = {"body": MARKUP[0], "content_type": "text/html"}
+    member = {"queue": box.name, "body": MARKUP[1], "content_type": "text/html"}
+    asked = {"timeout_seconds": 600, "members": [member | {"compensation": undo}]}
+    made = box.publisher.post("/v1/groups", json=asked)
+    assert made.status_code == 202, made.text
+    (one,) = box.receive(max=1, wait=20)
+    assert box.settle(one["lease"], "reject", reason=HOSTILE).status_code == 200
+    id: str = made.json()["id"]
+    assert box.publisher.get(f"/v1/groups/{id}?wait=20").json()["state"] != "pending"
+    return id
 
 
 class Crawler:
@@ -159,7 +194,7 @@ class Crawler:
         assert shown.status == 200, path
         # What is live is fetched anew, as when something has happened.
         await self.page.evaluate(NEWS)
-        if await self.page.locator("#job-now[hx-trigger]").count():
+        if await self.page.locator("[hx-trigger^=every]").count():
             await self.page.wait_for_event("request", lambda one: one.url.endswith("/now"))
         await self._is_harmless(path)
         press = self.page.get_by_role("button", name="Show the body")
@@ -238,9 +273,11 @@ async def unasked(crawler: Crawler) -> set[str]:
 
 
 async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
-    fill(box)
+    found_by_id = fill(box)
     await expect(window.page.locator("#table tbody tr").first).to_contain_text("bad")
     crawler = Crawler(window, window.at)
+    for id in found_by_id:
+        await crawler.crawl(f"/notifications?id={id}")
     await crawler.crawl("/")
     await crawler.crawl(f"/notifications?id={box.name}~1")
     assert await unasked(crawler) == set()

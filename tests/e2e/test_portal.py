@@ -203,7 +203,7 @@ async def test_axe_finds_nothing_serious(
     await visitor.sign_in(box.key)
     for path in (
         *("/", f"/queues/{box.name}", f"/queues/{box.name}/samples", "/receipts"),
-        f"/queues/{box.name}/webhook",
+        *(f"/queues/{box.name}/webhook", f"/queues/{box.name}/signing"),
         *(f"/dead-letters/{box.name}", f"/notifications/{id}", "/queues/nothing"),
     ):
         await visitor.see(path)

@@ -8,16 +8,21 @@ from restante.desk import (
     charts,
     dead,
     dead_acts,
+    groups,
     jobs,
     links,
     live,
+    log,
     notification,
+    operations,
     overview,
     printed,
+    proofs,
     queue,
     queue_acts,
     receipts,
     signing,
+    signing_keys,
     webhook_acts,
 )
 from restante.desk.openid import flow
@@ -48,9 +53,23 @@ def add_routes(
     desk.static.add_routes(routes)
     for page in (
         *(signing, live, charts, overview, queue, queue_acts, webhook_acts),
-        *(alerts, dead, dead_acts, jobs, notification, receipts, audit),
+        *(
+            alerts,
+            dead,
+            dead_acts,
+            jobs,
+            operations,
+            groups,
+            notification,
+            receipts,
+            proofs,
+            log,
+            audit,
+        ),
     ):
         page.add_routes(routes, desk)
+    signing_keys.add_page(routes, desk)
+    signing_keys.add_acts(routes, desk)
     printed.add_routes(routes, desk, version)
     if enter:
         links.add_routes(routes, desk, enter)

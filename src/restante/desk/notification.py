@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from restante import auth
+from restante.desk import groups, operations
 from restante.desk.bodies import Shown, show
 from restante.desk.site import HEADERS, Call, Site
 from restante.engine.bodies import find_notification, look_into
@@ -20,6 +21,7 @@ from restante.model import Actor, Outcome, Role, State
 from restante.operators import Level
 from restante.queries import (
     DeliveryRecord,
+    NotificationById,
     OpenDeliveries,
     OpenDelivery,
     ReceiptByNumber,
@@ -40,6 +42,7 @@ class Way(NamedTuple):
     """What became of it in one queue. ``reply`` is what the client signed with, if it said something.
 
     ``lease`` is where it stands while somebody has it, and ``replaced_by`` the notification that came in its place.
+    ``places`` are where in the log each of its receipts is, by their ids; None: not sealed yet.
     """
 
     delivery: DeliveryRecord
@@ -47,6 +50,7 @@ class Way(NamedTuple):
     reply: Shown | None
     lease: OpenDelivery | None
     replaced_by: str
+    places: dict[str, int | None]
 
 
 def add_routes(routes: Routes, desk: Site) -> None:
@@ -59,7 +63,7 @@ def add_routes(routes: Routes, desk: Site) -> None:
 
 
 async def find(call: Call) -> Answer:
-    """On to the notification of that id, or of the receipt of that id."""
+    """On to the notification of that id, or of the receipt of that id; for operators to the group or operation, too."""
     id = call.request.query.get("id", "").strip()
     if not id:
         return call.go("/receipts")
@@ -73,7 +77,17 @@ async def find(call: Call) -> Answer:
         if found is None:
             raise ReceiptNotFound(f"there is no receipt {id[:160]} here")
         id = decode_entry(found.entry).notification
+    elif call.visitor.role is Role.ADMIN and (place := await _elsewhere(call, id)):
+        return call.go(place)
     return call.go(f"/notifications/{urllib.parse.quote(id, safe='')}")
+
+
+async def _elsewhere(call: Call, id: str) -> str:
+    """The page of what else has that id; empty where it is a notification's, or nothing's."""
+    broker, actor = call.desk.broker, call.visitor.actor
+    if await broker.store.browse(NotificationById(id)) is not None:
+        return ""
+    return await groups.place_of(broker, id, actor) or await operations.place_of(broker, id, actor)
 
 
 async def page(call: Call) -> Answer:
@@ -111,6 +125,7 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
     found = await find_notification(broker, id, actor)
     owner = actor.name if actor.role is Role.CLIENT else None
     receipts = await broker.store.browse(ReceiptsOf(found.id, owner, RECEIPTS + 1))
+    group = await groups.membership(broker, found, actor)
     all_steps = steps_of(decode_entry(receipt.entry) for receipt in receipts[:RECEIPTS])
     taken = {
         place: list(some)
@@ -123,10 +138,12 @@ async def told_of(broker: Broker, id: str, actor: Actor) -> dict[str, Any]:
             _reply(one),
             await _lease(broker, one),
             _replaced_by(steps),
+            await _places(broker, one.queue, steps),
         )
         for one in found.deliveries[:QUEUES]
     ]
-    return {"found": found, "ways": ways, "complete": len(receipts) <= RECEIPTS}
+    complete = len(receipts) <= RECEIPTS
+    return {"found": found, "ways": ways, "complete": complete, "group": group}
 
 
 def _reply(delivery: DeliveryRecord) -> Shown | None:
@@ -144,6 +161,12 @@ async def _lease(broker: Broker, delivery: DeliveryRecord) -> OpenDelivery | Non
     asked = OpenDeliveries(delivery.queue, State.LEASED, delivery.seq - 1, 1)
     found = await broker.store.browse(asked)
     return found[0] if found and found[0].seq == delivery.seq else None
+
+
+async def _places(broker: Broker, queue: str, steps: Sequence[Step]) -> dict[str, int | None]:
+    numbers = {parse_receipt_id(step.receipt)[1]: step.receipt for step in steps if step.receipt}
+    places = await broker.log.places(queue, numbers)
+    return {id: places.get(number) for number, id in numbers.items()}
 
 
 def _replaced_by(steps: Sequence[Step]) -> str:

@@ -51,6 +51,7 @@ class Overview:
         self._monitor = desk.broker.monitor
         self._clock = desk.broker.clock
         self._alerts = desk.broker.alerts
+        self._log = desk.broker.log
         self._board = Board(self._monitor, self._clock, self._alerts.limits)
         self._sparklines: dict[str, tuple[int, Markup]] = {}
 
@@ -80,6 +81,7 @@ class Overview:
             "needing": needing,
             "total": self._monitor.total(),
             "alerts": self._alerts.number_open(),
+            "log": self._log,
         }
 
     async def _table(self, call: Call) -> dict[str, Any]:

@@ -44,10 +44,11 @@ class Wanted(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A receipt as it is shown."""
+    """A receipt as it is shown. ``place`` is where in the log it is; None: not sealed yet."""
 
     id: str
     entry: Receipt
+    place: int | None
 
 
 def add_routes(routes: Routes, desk: Site) -> None:
@@ -72,8 +73,10 @@ async def page(call: Call) -> Answer:
         found = await broker.store.browse(
             Receipts(queue, before, PAGE, newest_first=True, **_conditions(wanted))
         )
+        places = await broker.log.places(queue, (one.number for one in found.receipts))
         rows = [
-            Row(receipt_id(queue, one.number), decode_entry(one.entry)) for one in found.receipts
+            Row(receipt_id(queue, one.number), decode_entry(one.entry), places.get(one.number))
+            for one in found.receipts
         ]
         after = found.next if found.next is not None and found.next > begin else None
     return call.render(

@@ -73,6 +73,13 @@ class Made(NamedTuple):
     replayed: bool
 
 
+class OpenPage(NamedTuple):
+    """``next`` is the cursor to go on with; None at the end. One that ended meanwhile leaves its page short of one."""
+
+    operations: list[Operation]
+    next: str | None
+
+
 class Operations:
     """The operations of a store, and who waits for them on this node."""
 
@@ -215,6 +222,14 @@ class Operations:
         )
         found = [await self._find(paper.key.removeprefix(place)) for paper in papers]
         return [kept for kept in found if kept is not None]
+
+    async def open(self, after: str = "", limit: int = 100) -> OpenPage:
+        """Everybody's that are open, up to ``limit``, by maker, runner and id: from a cursor on."""
+        papers = await self._store.browse(Papers(Kind.OPERATION_OPEN, after, limit=limit))
+        ids = [paper.key.rpartition("/")[2] for paper in papers]
+        found = await asyncio.gather(*map(self._find, ids))
+        operations = [kept.operation for kept in found if kept is not None]
+        return OpenPage(operations, papers[-1].key if len(papers) == limit else None)
 
     async def watch(self, watch: Watch, id: str, actor: Actor) -> Kept:
         """Have the watch told of it from now on; how it stands. Errors as of ``find``, and ``OutOfBounds``."""

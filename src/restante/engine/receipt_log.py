@@ -42,7 +42,7 @@ from restante.merkle import (
 from restante.model import check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import LogLag, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.queries import CountPapers, LogLag, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
 from restante.receipt_log import (
     STATE_KEY,
     Lag,
@@ -123,8 +123,13 @@ class ReceiptLog:
         """When the newest head was signed (wall clock), as this node knows."""
         self.lag = Lag()
         """How far the log was behind when it was last looked at."""
-        self.failing = False
+        self.trouble = ""
+        """Why this node could not seal when it last tried, for people; empty where it could."""
+
+    @property
+    def failing(self) -> bool:
         """Whether this node could not seal when it last tried."""
+        return bool(self.trouble)
 
     @property
     def seals(self) -> bool:
@@ -144,25 +149,26 @@ class ReceiptLog:
                 if not await self._is_anothers():
                     while await self.step():
                         pass
-                self.failing, self._failures = False, 0
+                self.trouble, self._failures = "", 0
             except ShuttingDown:
                 return
             except PaperChanged:
                 self._edge = None  # Another node has sealed meanwhile.
             except (StoreError, LogDamaged) as error:
-                if self._failed(error.code):
+                if self._failed(error.code, error.detail):
                     failures = self._failures
                     _log.error(
                         "log.not_sealed", code=error.code, error=str(error), failures=failures
                     )
             except Exception as error:  # noqa: BLE001 (logged; one defect must not end all sealing)
-                if self._failed(type(error).__name__):
+                name = type(error).__name__
+                if self._failed(name, f"a defect: {name}"):
                     _log.exception("log.failed", failures=self._failures)
             await self._clock.wait(SEAL_SECONDS)
 
-    def _failed(self, why: str) -> bool:
+    def _failed(self, why: str, trouble: str) -> bool:
         """Nothing could be sealed. Whether that is to be logged: what fails does so at every try."""
-        self._edge, self.failing = None, True
+        self._edge, self.trouble = None, trouble
         self._failures += 1
         now = self._clock.monotonic()
         told_at = self._told_at.get(why)
@@ -363,6 +369,32 @@ class ReceiptLog:
         key = "" if after is None else head_key(after)
         papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
         return [(_size_of(paper), paper.content.decode(errors="replace")) for paper in papers]
+
+    async def newest_heads(self, before: int | None, limit: int) -> list[str]:
+        """Heads that are kept, of logs smaller than ``before`` (None: all), the newest first."""
+        key = "" if before is None else head_key(before)
+        asked = Papers(Kind.LOG_HEAD, before=key, limit=limit, newest_first=True)
+        papers = await self._store.browse(asked)
+        return [paper.content.decode(errors="replace") for paper in papers]
+
+    async def count_heads(self, most: int) -> int:
+        """How many heads are kept: of more than ``most``, that many."""
+        return await self._store.browse(CountPapers(Kind.LOG_HEAD, "", "~", most))
+
+    async def places(self, queue: str, numbers: Iterable[int]) -> dict[int, int]:
+        """Where in the log these receipts of a queue are; those that are not sealed yet are left out."""
+        found: dict[int, int] = {}
+        seals: list[Seal] = []
+        for number in sorted(numbers):
+            seals = [seal for seal in seals if seal.first + seal.count > number]
+            if not seals:
+                seals = await self._store.browse(Seals(queue, number))
+            if not seals:
+                break  # nothing from here on is sealed
+            place = seals[0].place_of(number)
+            if place is not None:
+                found[number] = place
+        return found
 
     async def place(self, queue: str, number: int) -> int | None:
         """Where in the log the receipt is; None: not sealed yet, or not there."""

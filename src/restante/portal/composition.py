@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from restante.desk import charts, live, notification, printed, queue, receipts, webhook_acts
+from restante.desk import (
+    charts,
+    live,
+    notification,
+    printed,
+    proofs,
+    queue,
+    receipts,
+    signing_keys,
+    webhook_acts,
+)
 from restante.desk.site import Site
 from restante.engine.broker import Broker
 from restante.http.api import Routes
@@ -27,6 +37,7 @@ def add_routes(routes: Routes, broker: Broker, keys: Authenticator, version: str
     pages.add_routes(routes, site)
     charts.add_queue_routes(routes, site)
     webhook_acts.add_routes(routes, site)
-    for page in (live, queue, notification, receipts):
+    for page in (live, queue, notification, receipts, proofs):
         page.add_routes(routes, site)
+    signing_keys.add_page(routes, site)
     printed.add_routes(routes, site, version)

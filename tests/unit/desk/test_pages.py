@@ -28,6 +28,10 @@ PAGES = (
     "/jobs",
     "/alerts",
     "/alerts/now",
+    "/log",
+    "/log/now",
+    "/operations",
+    "/queues/acme/signing",
 )
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"

@@ -217,7 +217,11 @@ async def test_it_seals_by_itself(stage):
         patch.setattr(stage.store, "browse", lambda query: 1 / 0)
         stage.clock.advance(SEAL_SECONDS)
         await turns()
-        assert log.failing
+        assert log.trouble == "a defect: ZeroDivisionError"
+        patch.setattr(stage.store, "browse", unavailable)
+        stage.clock.advance(SEAL_SECONDS)
+        await turns()
+        assert (log.failing, log.trouble) == (True, "the disk is gone")
     await publish(stage)
     stage.clock.advance(SEAL_SECONDS)
     await turns()
@@ -301,6 +305,48 @@ async def test_it_is_seen_how_far_the_log_is_behind(stage):
     await stage.store.close()
     stage.clock.advance(WATCH_SECONDS)
     await watching
+
+
+def unavailable(query):
+    raise StoreUnavailable("the disk is gone")
+
+
+async def test_places_of_many_are_told_at_once(stage):
+    """Of runs that another queue's stand between, and of receipts that are not sealed yet."""
+    log = log_of(stage)
+    await stage.put_queue("bob")
+    for _ in range(3):
+        await publish(stage, 2)
+        await publish(stage, 1, queues=("bob",))
+        await seal_all(log)
+    await publish(stage, 1)
+    places = await log.places("acme", (7, 6, 2, 3, 1))
+    assert places == {n: await log.place("acme", n) for n in (1, 2, 3, 6)}
+    assert len(set(places.values())) == 4
+    assert await log.places("acme", (7, 8)) == await log.places("nothing", (1,)) == {}
+    browse, asked = stage.store.browse, []
+
+    def watched(query):
+        asked.append(query)
+        return browse(query)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.store, "browse", watched)
+        await log.places("acme", range(1, 7))
+    assert len(asked) == 1
+
+
+async def test_the_newest_heads_come_first(stage):
+    log = log_of(stage, head_seconds=0)
+    for _ in range(3):
+        await publish(stage)
+        await seal_all(log)
+    rising = [note for _, note in await log.heads(None, 10)]
+    assert len(rising) >= 3
+    assert await log.newest_heads(None, 10) == rising[::-1]
+    size = of_note(rising[-1], KEY.verifier.name, [KEY.verifier]).size
+    assert await log.newest_heads(size, 1) == [rising[-2]]
+    assert (await log.count_heads(10), await log.count_heads(2)) == (len(rising), 2)
 
 
 async def test_many_are_sealed_step_by_step(stage):

@@ -1,16 +1,33 @@
 """What a client's people see, and that nothing of anybody else's is among it."""
 
+import datetime
 import re
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.desk.house import Reader
 from tests.unit.desk.test_pages import HOSTILE, POLICY, Markup
-from tests.unit.engine.house import ACME, BOB, SHOP, acts, bury, figures, letter, settings, turns
+from tests.unit.engine.house import (
+    ACME,
+    BOB,
+    OPERATOR,
+    SHOP,
+    acts,
+    bury,
+    figures,
+    letter,
+    settings,
+    turns,
+)
 
+from restante.client import Signer
 from restante.desk.live import HEARTBEAT_SECONDS, PAUSE_SECONDS
+from restante.engine.receipt_log import ReceiptLog
 from restante.engine.settling import Settle
+from restante.http.delivering import to_notification
 from restante.model import Verb
 from restante.portal.pages import SAMPLES, TEST_BODY, samples
+from restante.wire.checkpoints import LogKeys, SignerKey
 
 
 @pytest.fixture
@@ -41,6 +58,7 @@ def pages(queue, ids):
     place = f"/portal/queues/{queue}"
     return [
         *(place, f"{place}/now", f"{place}/deliveries", f"{place}/charts", f"{place}/samples"),
+        f"{place}/signing",
         *(f"/portal/dead-letters/{queue}", f"/portal/notifications/{ids[queue][0]}"),
         f"/portal/notifications?id={queue}~1",
     ]
@@ -116,6 +134,46 @@ async def test_they_redrive_where_they_may(acme, broker):
     assert (await figures(broker)).ready == 1
     (act,) = await acts(broker, what="dead")
     assert (act.who.name, act.who.role, act.who.transport) == ("acme", "client", "portal")
+
+
+async def test_ones_own_signing_keys_are_seen_alone(acme, portal, broker, clock):
+    """And which receipts they have signed; they are changed by nobody here."""
+    signers = {name: Signer(Ed25519PrivateKey.generate()) for name in ("acme", "bob")}
+    for name, signer in signers.items():
+        await broker.signing_keys.add(name, signer.public_pem, HOSTILE, OPERATOR)
+    await broker.publish(letter(), SHOP)
+    session = await broker.session("acme", ACME)
+    (one,) = await session.receive()
+    at = datetime.datetime.fromtimestamp(clock.wall_ms() / 1_000, datetime.UTC)
+    signed = signers["acme"].sign(to_notification(session, one), Verb.ACK, at=at)
+    item = Settle(lease=session.token(one), verb=Verb.ACK, signature=signed)
+    await (await session.settle([item])).results()
+    place = "/portal/queues/acme/signing"
+    page = (await acme.see(place)).text
+    assert f'id="k-{signers["acme"].key_id}"' in page
+    assert signers["bob"].key_id not in page
+    assert not re.findall(rf'action="{place}', page)
+    assert f'href="{place}"' in (await acme.see("/portal/queues/acme")).text
+    for path in ("/portal/receipts?name=acme", f"/portal/notifications/{one.id}"):
+        page = (await acme.see(path)).text
+        assert f'href="{place}#k-{signers["acme"].key_id}"' in page
+    for path in (place, f"{place}/{signers['acme'].key_id}/revoke"):
+        assert (await acme.send_form(path, pem="")).status_code in (404, 405)
+
+
+async def test_the_proof_of_ones_own_receipts(acme, filled, broker):
+    keys = LogKeys((SignerKey("receipts.example", b"\x01" * 32),))
+    log = ReceiptLog(broker.store, broker.clock, "one", keys)
+    assert "not yet" in (await acme.see("/portal/receipts?name=acme")).text
+    while await log.step():
+        pass
+    for path in ("/portal/receipts?name=acme", f"/portal/notifications/{filled['acme'][0]}"):
+        assert 'href="/portal/receipts/acme~1/proof"' in (await acme.see(path)).text
+    answer = await acme.see("/portal/receipts/acme~1/proof")
+    assert answer.content == await log.proof("acme", 1)
+    for none in ("bob~1", "nothing~1"):
+        assert (await acme.see(f"/portal/receipts/{none}/proof")).status_code == 404
+    assert (await acme.see("/portal/log")).status_code == 404
 
 
 async def test_a_test_notification(acme, broker, clock):

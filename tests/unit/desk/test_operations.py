@@ -1,0 +1,91 @@
+"""Operations that complete later, on the operators' page."""
+
+import re
+
+import msgspec
+from tests.unit.desk.test_groups import words
+from tests.unit.desk.test_pages import HOSTILE
+from tests.unit.engine.house import SHOP
+from tests.unit.engine.test_operations import DONE, OTHER, RUNNING, make
+
+from restante.desk import operations
+from restante.operation import Asked, Failure, Move, OperationState
+
+FOR_ACME = Asked(title=HOSTILE, client="acme", queue="acme", runner="one")
+
+
+async def test_those_that_are_open_are_listed_page_by_page(site, broker, clock, monkeypatch):
+    monkeypatch.setattr(operations, "PAGE", 2)
+    browser = await site.signed_in("viewer")
+    assert "None is open." in await words(browser, "/operations")
+    long = msgspec.structs.replace(FOR_ACME, runner="r" * 128)
+    ids = []
+    for asked, actor in ((Asked(), OTHER), (Asked(), OTHER), *[(long, SHOP)] * 3):
+        ids.append((await make(broker, asked, actor)).operation.id)
+        clock.advance(1)
+    await broker.operations.move(ids[0], Move(state=OperationState.CANCELLED), OTHER)
+    page = (await browser.see("/operations")).text
+    # The one that has ended was the first, and is none of them.
+    assert listed(page) == ids[1:3]
+    (following,) = re.findall(r'href="(/operations\?after=[^"]+)" rel="next"', page)
+    page = (await browser.see(following)).text
+    assert listed(page) == ids[3:5]
+    assert (
+        'rel="next"'
+        not in (await browser.see(f"/operations?after=publisher/shop/{'r' * 128}/z")).text
+    )
+    assert (await browser.see(f"/operations?after={'r' * 401}")).status_code == 400
+    told = await words(browser, following)
+    assert " ".join(HOSTILE.split()) in told
+    assert "shop" in told
+
+
+def listed(page):
+    return re.findall(r'href="/operations/([^"?]+)"', page)
+
+
+async def test_one_tells_how_it_stands_and_whom_it_is_told_to(site, broker):
+    browser = await site.signed_in("operator")
+    id = (await make(broker, FOR_ACME)).operation.id
+    path = f"/operations/{id}"
+    told = await words(browser, path)
+    assert "queued" in told
+    assert "by shop" in told
+    assert "The queue that is told of its end acme" in told
+    assert "It fails unless it ends within 1 d" in told
+    running = Move(state=OperationState.RUNNING, progress=0.4, note=HOSTILE)
+    await broker.operations.move(id, running, SHOP)
+    now = (await browser.see(f"{path}/now")).text
+    assert 'value="0.4"' in now
+    assert f'hx-get="{path}/now"' in now
+    assert " ".join(HOSTILE.split()) in await words(browser, path)
+    await broker.operations.move(id, DONE, SHOP)
+    now = (await browser.see(f"{path}/now")).text
+    assert "hx-get" not in now, "it has ended"
+    told = await words(browser, path)
+    assert "succeeded" in told
+    assert "Result application/xml, 9 B" in told
+    assert "<report/>" in told.replace(" ", "").partition("Result")[2]
+    viewer = await words(await site.signed_in("viewer"), path)
+    assert "Operators may see it." in viewer
+    assert "report" not in viewer.partition("Result")[2].partition("Operators")[0]
+
+
+async def test_one_that_has_failed_says_why(site, broker):
+    browser = await site.signed_in("viewer")
+    id = (await make(broker, FOR_ACME)).operation.id
+    failure = Failure("no_paper", HOSTILE)
+    await broker.operations.move(id, RUNNING, SHOP)
+    await broker.operations.move(id, Move(state=OperationState.FAILED, failure=failure), SHOP)
+    told = await words(browser, f"/operations/{id}")
+    assert "no_paper" in told
+    assert " ".join(HOSTILE.split()) in told
+
+
+async def test_one_is_found_by_its_id(site, broker):
+    browser = await site.signed_in("viewer")
+    id = (await make(broker, FOR_ACME)).operation.id
+    answer = await browser.see(f"/notifications?id={id}")
+    assert answer.headers["location"] == f"/operations/{id}"
+    for path in ("/operations/nothing", "/operations/nothing/now"):
+        assert (await browser.see(path)).status_code == 404
