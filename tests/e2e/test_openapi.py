@@ -139,8 +139,11 @@ def _prepare(case: schemathesis.Case) -> None:
         case.headers["Idempotency-Key"] = f"{next(NUMBERS)}{key}"[: max(255, len(key))]
     if operation == "receive" and isinstance(case.body, NotSet):
         case.media_type, case.body = "application/json", {}
-    asked = {"receive": case.body, "next": case.query}.get(operation)
-    if isinstance(asked, dict) and _waits(asked.get("wait", 20)):
+    if "wait=" in str(case.headers.get("Prefer", "")):
+        case.headers["Prefer"] = "wait=0"
+    asked = case.body if operation == "receive" else case.query
+    unsaid = 20 if operation in {"receive", "next"} else 0
+    if isinstance(asked, dict) and _waits(asked.get("wait", unsaid)):
         asked["wait"] = 0
 
 
