@@ -26,7 +26,7 @@ from restante.model import (
     Settlement,
 )
 from restante.ports import Clock
-from restante.queries import Answer, LeasedTo, Query
+from restante.queries import Answer, LeasedTo, Query, Unsealed
 from restante.stores.sqlite import schema
 from restante.stores.sqlite.books import RESERVE_BYTES, Books
 from restante.stores.sqlite.committer import Committer
@@ -165,7 +165,8 @@ class SqliteStore:
         return self._submit(lambda: self._upkeep.discard(queue, selection, actor, limit, reason))
 
     def browse(self, query: Query[Answer]) -> asyncio.Future[Answer]:
-        if isinstance(query, LeasedTo):
+        if isinstance(query, LeasedTo | Unsealed):
+            # What is not sealed may be thousands of rows, and another thread would fight for the lock at each of them.
             return self._submit(lambda: self._ordered_reads.answer(query))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any]
