@@ -416,13 +416,17 @@ async def _of_store(url: str) -> AsyncIterator[bytes]:
 
 
 def _trusted(given: Sequence[str]) -> list[VerifierKey]:
+    """The keys that ``--trust`` names: each itself, or a file of them, as ``restante ledger keys`` prints them too."""
     from restante.wire.checkpoints import VerifierKey
 
     found: list[VerifierKey] = []
     for one in given:
-        texts = [one] if "+" in one else _read(Path(one)).decode(errors="replace").splitlines()
+        lines = [one] if "+" in one else _read(Path(one)).decode(errors="replace").splitlines()
+        texts = [word for line in lines for word in line.split()[:1] if "+" in word]
+        if not texts:
+            raise ConfigurationError(f"--trust {one}: there is no key in it")
         try:
-            found += [VerifierKey.parse(text) for text in texts if text.strip()]
+            found += map(VerifierKey.parse, texts)
         except ValueError as error:
             raise ConfigurationError(f"--trust {one}: {error}") from error
     return found

@@ -1,9 +1,11 @@
 """``restante ledger head`` and ``heads``: what they keep, and that they never take away what was kept."""
 
 import httpx
+import pytest
 from tests.unit.cli.conftest import reply
 
-from restante.cli.ledger import _notes
+from restante.cli.ledger import _notes, _trusted
+from restante.errors import ConfigurationError
 from restante.wire.checkpoints import SignerKey, TreeHead, to_note
 
 KEY = SignerKey("restante/bc19bcd8", b"\x01" * 32)
@@ -41,3 +43,15 @@ def test_a_place_where_nothing_can_be_written(program, tmp_path):
     told = program.remote("ledger", "head", "--out", str(tmp_path))
     assert told.exit_code == 2
     assert "cannot write" in told.stderr
+
+
+def test_the_list_of_keys_is_a_file_to_trust(program, tmp_path):
+    since = "2026-01-31T12:00:00.000Z"
+    program.answer = lambda _: reply({"keys": [{"key": KEY.verifier.text, "since": since}]})
+    (tmp_path / "keys.txt").write_text(program.remote("ledger", "keys").stdout)
+    assert _trusted([str(tmp_path / "keys.txt")]) == [KEY.verifier]
+    assert _trusted([KEY.verifier.text]) == [KEY.verifier]
+    (tmp_path / "none.txt").write_text("key  since\n")
+    for bad in (str(tmp_path / "none.txt"), "not+a+key"):
+        with pytest.raises(ConfigurationError, match="--trust"):
+            _trusted([bad])
