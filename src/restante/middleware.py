@@ -85,6 +85,8 @@ class IdempotencyMiddleware:
         requests_path: str | None = None,
     ) -> None:
         check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        if requests_path is not None and not requests_path.strip("/"):
+            raise ValueError("requests_path is a path of its own, such as /v1/requests")
         self._app = app
         self._store = store
         self._policy = Policy(policy)
@@ -95,7 +97,7 @@ class IdempotencyMiddleware:
         self._principal = principal
         self._methods = frozenset(methods)
         self._required = required
-        self._requests_prefix = None if requests_path is None else f"{requests_path.rstrip('/')}/"
+        self._requests_prefix = None if requests_path is None else f"/{requests_path.strip('/')}/"
         self._stack = contextlib.AsyncExitStack()
         self._broker: Broker | None = None
         self._after: set[asyncio.Task[None]] = set()

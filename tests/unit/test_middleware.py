@@ -333,3 +333,9 @@ async def test_of_a_principal_so_many_keys_are_remembered(app):
         refused = await post(middleware, "k2")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_kept_requests")
     assert app.calls == 1
+
+
+@pytest.mark.parametrize("path", ["", "/", "//"])
+def test_the_path_of_requests_is_one_of_its_own(app, path):
+    with pytest.raises(ValueError, match="requests_path"):
+        restante.IdempotencyMiddleware(app, "memory://", requests_path=path)

@@ -187,6 +187,8 @@ class ReceiptLog:
             except StoreError:
                 # What was seen last stands, and grows older.
                 pass
+            except Exception:  # noqa: BLE001 (logged; the next look may succeed)
+                _log.exception("log.not_watched")
             await self._clock.wait(WATCH_SECONDS)
 
     async def step(self) -> bool:

@@ -180,12 +180,14 @@ class Requests:
                 policy=self._policy,
             ):
                 case Verdict.RUN:
-                    if kept.record is not None and kept.record.state is not State.FREE:
-                        self._found_unknown(asked, kept.record)
                     try:
-                        return await asyncio.shield(self._begin(asked, kept, run))
+                        given = await asyncio.shield(self._begin(asked, kept, run))
                     except PaperChanged:
                         kept = None
+                        continue
+                    if kept.record is not None and kept.record.state is not State.FREE:
+                        self._found_unknown(asked, kept.record)
+                    return given
                 case Verdict.REPLAY:
                     return Given(self._reply(asked.place, kept.record), True)
                 case Verdict.REFUSE:
@@ -208,10 +210,17 @@ class Requests:
         asked = Asked(
             who=who, key=check_key(key), method="", path="", fingerprint=b"", private=private
         )
-        record = (await self._find(asked.place)).record
+        kept = await self._find(asked.place)
+        while self._is_left(asked.place, kept.record):
+            # What ran it may have written down what came of it, and ended, since this looked.
+            again = await self._find(asked.place)
+            if again == kept:
+                break
+            kept = again
+        record = kept.record
         if record is None or record.state is State.FREE:
             raise RequestNotFound("no request with this key is known")
-        if record.state is State.IN_PROGRESS and not self._is_running(asked.place, record):
+        if self._is_left(asked.place, record):
             record = msgspec.structs.replace(record, state=State.UNKNOWN)
         if record.state is State.UNKNOWN:
             self._found_unknown(asked, record)
@@ -261,6 +270,12 @@ class Requests:
         self._looked_for.clear()
         self._next_look = None  # Whoever comes while this looks is for the next.
         return await self._broker.store.browse(PaperVersions(Kind.REQUEST, places))
+
+    def _is_left(self, place: str, record: Record | None) -> bool:
+        """Whether it was begun, and nobody is at it."""
+        if record is None or record.state is not State.IN_PROGRESS:
+            return False
+        return not self._is_running(place, record)
 
     def _is_running(self, place: str, record: Record | None) -> bool:
         """Whether somebody is at it, as far as this node can know: in doubt it is."""

@@ -9,7 +9,7 @@ import msgspec
 from restante import auth
 from restante.engine.broker import Broker
 from restante.engine.log_export import LogExport
-from restante.errors import QueueNotFound, ReceiptNotFound
+from restante.errors import QueueNotFound, ReceiptNotFound, ReceiptNotSealed
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.request import Request
@@ -56,10 +56,13 @@ class Ledger:
         except QueueNotFound as error:
             raise ReceiptNotFound(f"there is no receipt {text} here") from error
         wait = request.integer("wait", WAIT_SECONDS, 0, WAIT_MAXIMUM)
-        with self._waiting.enter(request.actor, wait) as waiter:
-            proof = await self._proofs.proof(
-                waiter, name, number, request.actor, wait, hangup=request
-            )
+        try:
+            proof = await self._log.proof(name, number)
+        except ReceiptNotSealed:
+            with self._waiting.enter(request.actor, wait) as waiter:
+                proof = await self._proofs.proof(
+                    waiter, name, number, request.actor, wait, hangup=request
+                )
         return envelope(request, msgspec.Raw(proof), "proof")
 
     async def head(self, request: Request) -> Answer:

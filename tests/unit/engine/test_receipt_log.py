@@ -290,15 +290,16 @@ async def test_it_is_seen_how_far_the_log_is_behind(stage):
     assert log.lag == Lag(3, began)
     await seal_all(log)
     assert log.head_at_ms == began
-    with pytest.MonkeyPatch.context() as patch:
+    for error in (StoreUnavailable("gone"), ValueError("damaged")):
+        with pytest.MonkeyPatch.context() as patch:
 
-        def away(query):
-            raise StoreUnavailable("gone")
+            def away(query, error=error):
+                raise error
 
-        patch.setattr(stage.store, "browse", away)
-        stage.clock.advance(WATCH_SECONDS)
-        await turns()
-    assert log.lag == Lag(3, began)
+            patch.setattr(stage.store, "browse", away)
+            stage.clock.advance(WATCH_SECONDS)
+            await turns()
+        assert log.lag == Lag(3, began)
     stage.clock.advance(WATCH_SECONDS)
     await turns()
     assert log.lag == Lag()

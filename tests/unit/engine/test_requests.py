@@ -551,6 +551,29 @@ async def test_what_ended_while_it_was_looked_at_is_not_taken_for_unknown(broker
     assert (given_.replayed, work.runs) == (True, 1)
 
 
+async def test_what_ended_while_somebody_asks_of_it_is_not_told_to_be_unknown(broker, monkeypatch):
+    work = Work(held=True)
+    running = asyncio.create_task(broker.requests.once(asked(), work))
+    await turns()
+    browse = broker.store.browse
+
+    def slow(query):
+        monkeypatch.setattr(broker.store, "browse", browse)
+        before = browse(query)
+
+        async def after():
+            found = await before
+            work.gate.set()
+            await running
+            return found
+
+        return asyncio.ensure_future(after())
+
+    monkeypatch.setattr(broker.store, "browse", slow)
+    assert (await broker.requests.find(WHO, "k1")).state is State.DONE
+    assert broker.requests.unknown == 0
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["ask", "other", "end", "fail", "crash", "leave"]), st.integers(0, 2)

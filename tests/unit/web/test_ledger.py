@@ -8,9 +8,12 @@ from restante.app import build_api
 from restante.changes import PutPaper
 from restante.client import Client
 from restante.engine import waiting
+from restante.engine.receipt_log import ReceiptLog
 from restante.errors import LogDamaged, ReceiptNotSealed, TooManyWaiters
 from restante.papers import Kind, Paper
 from restante.receipt_log import head_key
+from restante.wire import proofs
+from restante.wire.checkpoints import LogKeys, SignerKey
 
 ADMIN = "the-administrators-key"
 
@@ -47,3 +50,8 @@ async def test_who_waits_for_a_proof_takes_a_place(admin, broker, monkeypatch):
         await admin.proof("acme~1", wait_seconds=0)
     with pytest.raises(TooManyWaiters):
         await admin.proof("acme~1", wait_seconds=1)
+    # One that is in the log is not waited for.
+    key = SignerKey("receipts.example", b"\x01" * 32)
+    await ReceiptLog(broker.store, broker.clock, "one", LogKeys((key,))).step()
+    proof = await admin.proof("acme~1", wait_seconds=1)
+    assert proofs.check(proof, "receipts.example", [key.verifier]).receipt.number == 1

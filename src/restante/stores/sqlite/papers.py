@@ -1,4 +1,4 @@
-"""The answers about papers, over the reading connection."""
+"""The answers about papers, over one connection."""
 
 from __future__ import annotations
 

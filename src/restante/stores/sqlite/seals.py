@@ -12,6 +12,7 @@ from typing import Any, Final
 import apsw
 
 from restante.changes import AddSeals
+from restante.errors import StoreUnavailable
 from restante.queries import LogLag, Seals, Unsealed
 from restante.receipt_log import Lag, Run, Seal, UnsealedPage
 
@@ -35,11 +36,16 @@ class SealReads:
         cursor = self._cursor()
         by_queue: dict[str, Run] = {}
         runs: list[Run] = []
-        for r, name, number, entry in self._execute(
-            "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"  # noqa: S608 (fixed terms)
-            f" WHERE r.r > ? AND {_NOT_SEALED} ORDER BY r.r LIMIT ?",
-            (cursor, asked.limit),
-        ):
+        try:
+            rows = self._execute(
+                "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"  # noqa: S608 (fixed terms)
+                f" WHERE r.r > ? AND {_NOT_SEALED} ORDER BY r.r LIMIT ?",
+                (cursor, asked.limit),
+            ).fetchall()
+        except apsw.CorruptError as error:
+            # Asked among the writes, where what is damaged ends all: here it ends the sealing.
+            raise StoreUnavailable("what is to be sealed is damaged") from error
+        for r, name, number, entry in rows:
             run = by_queue.get(name)
             if run is None or run.first + len(run.entries) != number:
                 run = by_queue[name] = Run(name, number, [])
