@@ -13,10 +13,11 @@ import pytest
 from restante.changes import AddKey
 from restante.errors import ShuttingDown, StoreFull, StoreInUse, StoreRefused, StoreUnavailable
 from restante.model import Key, Role
-from restante.queries import KeyById
+from restante.queries import KeyById, Unsealed
 from restante.stores.sqlite import SqliteStore, check_file, committer, schema
 from restante.stores.sqlite.books import RESERVE_BYTES
 from restante.stores.sqlite.folder import FILE_NAME
+from restante.stores.sqlite.seals import SealReads
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
 
@@ -137,6 +138,21 @@ async def test_too_much_waiting_is_refused(tmp_path, monkeypatch):
         results = await asyncio.gather(*futures, return_exceptions=True)
         assert [isinstance(one, StoreUnavailable) for one in results] == [False, False, True]
         await stage.publish()
+
+
+async def test_damage_in_what_is_to_be_sealed_ends_no_service(tmp_path, monkeypatch):
+    async with Stage(opener, tmp_path) as stage:
+        await stage.publish()
+
+        def damaged(*_):
+            raise apsw.CorruptError("database disk image is malformed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SealReads, "_cursor", damaged)
+            with pytest.raises(StoreUnavailable, match="damaged"):
+                await stage.store.browse(Unsealed(10))
+        await stage.publish()
+        assert len((await stage.store.browse(Unsealed(10))).runs[0].entries) == 2
 
 
 async def test_closing_finishes_what_was_submitted(tmp_path):

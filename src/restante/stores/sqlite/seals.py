@@ -33,10 +33,10 @@ class SealReads:
         self._execute: Callable[..., Any] = connection.execute
 
     def unsealed(self, asked: Unsealed) -> UnsealedPage:
-        cursor = self._cursor()
         by_queue: dict[str, Run] = {}
         runs: list[Run] = []
         try:
+            cursor = self._cursor()
             rows = self._execute(
                 "SELECT r.r, q.name, r.number, CAST(r.entry AS BLOB) FROM receipts r JOIN queues q ON q.id = r.queue"  # noqa: S608 (fixed terms)
                 f" WHERE r.r > ? AND {_NOT_SEALED} ORDER BY r.r LIMIT ?",
