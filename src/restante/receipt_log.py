@@ -17,6 +17,8 @@ from restante.wire.checkpoints import TreeHead
 
 STATE_KEY: Final = "state"
 """The key of the one paper that says how far the log has come."""
+SIZE_MAXIMUM: Final = 2**62
+"""Nobody asks for a log of more receipts."""
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -106,3 +108,11 @@ def tile_of(key: str) -> Tile:
 def head_key(size: int) -> str:
     """The key of the paper of a head that is kept."""
     return f"{size:019d}"
+
+
+def head_size(key: str) -> int | None:
+    """The size in such a key; None where it is none."""
+    if len(key) != len(head_key(0)) or not key.isascii() or not key.isdigit():
+        return None
+    size = int(key)
+    return size if size <= SIZE_MAXIMUM else None

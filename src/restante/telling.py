@@ -11,7 +11,7 @@ from typing import Any
 from restante.alerting import Alerting, Limits
 from restante.config import Config
 from restante.engine.broker import Broker
-from restante.engine.head_post import HeadPost, Tell
+from restante.engine.head_post import HeadPost, Holds, Tell
 from restante.engine.notices import NoticePost
 from restante.errors import ConfigurationError
 from restante.mailing import parse_server
@@ -99,14 +99,24 @@ async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIter
     """Send heads of the log of receipts wherever the configuration says. ``ConfigurationError`` as for ``telling``."""
     async with contextlib.AsyncExitStack() as stack:
         tells: dict[str, Tell] = {}
+        holds: dict[str, Holds] = {}
         if (path := config.ledger_head_file) is not None:
-            tells[_place("file", str(path.absolute()))] = heads.to_file(path)
+            file = _place("file", str(path.absolute()))
+            tells[file], holds[file] = heads.to_file(path), heads.in_file(path)
         if (queue := config.ledger_head_queue) is not None:
             tells[_place(QUEUE, queue)] = heads.to_queue(queue, broker.publish)
         if (url := config.ledger_head_url) is not None:
             tells[_place("url", url)] = await stack.enter_async_context(_posting_heads(url, agent))
         posts = [
-            HeadPost(broker.store, broker.clock, broker.membership.id, name, tell)
+            HeadPost(
+                broker.store,
+                broker.clock,
+                broker.log,
+                broker.membership.id,
+                name,
+                tell,
+                holds.get(name),
+            )
             for name, tell in tells.items()
         ]
         for post in posts:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.e2e.conftest import Mailbox, Service
 from tests.e2e.hooks import next_call, receiving
 from tests.e2e.test_ledger import head_of, key_of, proof_of, restante
 
+from restante.senders.heads import of_file
 from restante.testing.transports.drivers.webhook import Receiver, Request
 
 pytestmark = pytest.mark.timeout(120)
+SECONDS = 40.0
 
 
 class Keeper:
@@ -112,3 +116,29 @@ async def test_sealing_goes_on_while_a_target_says_nothing(keeper: Keeper, box: 
         receipt = box.receipts()[-1]
         proof = await asyncio.to_thread(proof_of, box.client, receipt)
         assert head_of(proof["checkpoint"], key_of(box.admin))[0] == count
+
+
+async def heads_in(file: Path, service: Service) -> list[str]:
+    """The heads of the file, once there are any."""
+    async with asyncio.timeout(SECONDS), httpx.AsyncClient(base_url=service.admin_url) as admin:
+        while not (heads := of_file(file)):
+            await admin.get("/metrics")
+    return heads
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+async def test_a_file_without_the_newest_head_gets_it_from_an_idle_server(
+    tmp_path: Path, emptied: bool
+) -> None:
+    file = tmp_path / "heads.txt"
+    service = Service(tmp_path / "data", "--ledger-head-file", str(file))
+    await asyncio.to_thread(service.start)
+    (head,) = await heads_in(file, service)
+    assert await asyncio.to_thread(service.end, signal.SIGTERM) == 0
+    if emptied:
+        os.truncate(file, 0)
+    else:
+        file.rename(tmp_path / "heads.1.txt")
+    await asyncio.to_thread(service.start)
+    assert await heads_in(file, service) == [head]
+    assert await asyncio.to_thread(service.end, signal.SIGTERM) == 0

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from restante.desk.site import HEADERS, Call, Desk, MenuItem
 from restante.engine.receipt_log import ReceiptLog
-from restante.errors import LogEmpty
+from restante.errors import LogDamaged, LogEmpty
 from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.receipt_log import LogKey, LogState
@@ -39,25 +39,25 @@ async def page(call: Call) -> Answer:
     log = call.desk.broker.log
     before = call.request.integer("before", 0, 0, 2**62) or None
     notes = await log.newest_heads(before, PAGE + 1)
-    keys = await log.keys()
-    told = await _now(log, keys)
-    origin = told["state"].origin if told["state"] is not None else ""
-    heads = [_kept(note, origin, keys) for note in notes[:PAGE]]
-    sizes = [one.head.size for one in heads if one.head is not None]
+    keys, damage = await log.readable_keys()
+    told = await _now(log, keys, damage)
+    # Where it cannot be said whose log this is, each says it itself.
+    origin = told["state"].origin if told["state"] is not None else None
+    heads = [_kept(note, origin or note.partition("\n")[0], keys) for _, note in notes[:PAGE]]
     return call.render(
         "log.html",
         **told,
         known=sorted(keys, key=lambda one: -one.since_ms),
         heads=heads,
         before=before,
-        next=sizes[-1] if sizes and len(notes) > PAGE else None,
+        next=notes[PAGE - 1][0] if len(notes) > PAGE else None,
     )
 
 
 async def now(call: Call) -> Answer:
     """How far the log has come."""
     log = call.desk.broker.log
-    return call.render("log_now.html", **await _now(log, await log.keys()))
+    return call.render("log_now.html", **await _now(log, *await log.readable_keys()))
 
 
 async def download(call: Call) -> Answer:
@@ -68,12 +68,21 @@ async def download(call: Call) -> Answer:
     return Answer(200, state.checkpoint.encode(), CONTENT_TYPE.encode(), headers)
 
 
-async def _now(log: ReceiptLog, keys: Sequence[LogKey]) -> dict[str, Any]:
+async def _now(
+    log: ReceiptLog, keys: Sequence[LogKey], damage: LogDamaged | None
+) -> dict[str, Any]:
     state: LogState | None = None
-    with contextlib.suppress(LogEmpty):
+    unread: LogDamaged | None = None
+    try:
         state = await log.state()
+    except LogEmpty:
+        pass
+    except LogDamaged as error:
+        unread = error
     return {
         "log": log,
+        "damage": [one.detail for one in (unread, damage) if one is not None],
+        "unread": unread is not None,
         "state": state,
         "signed": None if state is None else _kept(state.checkpoint, state.origin, keys),
         "number": await log.count_heads(COUNTED),

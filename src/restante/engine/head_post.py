@@ -3,23 +3,28 @@
 What was taken last is kept in the store: so a head that a crash left unsent is sent by the next start, or by another
 node. Whoever sends claims the destination; a claim that its node does not live to end runs out. A head is known to
 have been sent only once that is written down, so one may be sent twice: its second copy says nothing else.
+
+Whoever can write into the database sends nothing by it, and keeps nothing back: what is sent was signed, and is the
+newest that was kept; and what was taken holds back that head alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 import structlog
 
-from restante.changes import PutPaper
+from restante.changes import DropPaper, PutPaper
+from restante.engine.log_reader import LogReader
 from restante.engine.sending import CLAIM_SECONDS, ahead_ms, retry_seconds
 from restante.errors import PaperChanged, ShuttingDown, StoreError
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import PaperOf, Papers
+from restante.queries import PaperOf
 
 _log = structlog.get_logger(__name__)
 
@@ -27,8 +32,12 @@ SEND_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 15.0
 """How often to look for a head that another node has kept and not sent."""
 RETRY_SECONDS_MAXIMUM: Final = 300
+VERSIONS: Final = 2**62
+"""Of a paper, at most: one with a later was never put by counting."""
 Tell = Callable[[str], Awaitable[None]]
 """Sends a signed head off this machine. Whatever it raises: it was not taken."""
+Holds = Callable[[str], Awaitable[bool]]
+"""Whether a destination has a head. Whatever it raises: it has not."""
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +60,27 @@ _decode = msgspec.json.Decoder(Sending).decode
 class HeadPost:
     """One endless job, ``deliver``, for one destination, whose name (ASCII) is the same on all nodes and at each start.
 
-    ``node`` names this process among all.
+    ``node`` names this process among all. A destination that can be asked what it ``holds`` is asked at every look,
+    whatever is written down: each node may have its own there, or somebody may have taken away what it had.
     """
 
-    def __init__(self, store: Store, clock: Clock, node: str, destination: str, tell: Tell) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        log: LogReader,
+        node: str,
+        destination: str,
+        tell: Tell,
+        holds: Holds | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._log = log
         self._node = node
         self._destination = destination
         self._tell = tell
+        self._holds = holds
         self._told = asyncio.Event()
 
     def hurry(self) -> None:
@@ -89,12 +110,12 @@ class HeadPost:
 
     async def _send_due(self) -> float:
         """Send what may be sent now; seconds until there may be more."""
+        taken: str | None = None
         while True:
-            paper = await self._store.browse(PaperOf(Kind.LOG_SENDING, self._destination))
-            version = 0 if paper is None else paper.version
-            sending = Sending() if paper is None else _decode(paper.content)
-            newest = await self._store.browse(Papers(Kind.LOG_HEAD, limit=1, newest_first=True))
-            if not newest or (head := newest[0].content.decode()) == sending.sent:
+            version, sending = await self._where()
+            head = await self._log.newest_kept()
+            # What was taken in this look is not asked for: a place that shows nothing would be sent it without an end.
+            if head is None or head == taken or (self._holds is None and head == sending.sent):
                 return LOOK_SECONDS
             now_ms = self._clock.wall_ms()
             if sending.node != self._node:
@@ -106,6 +127,8 @@ class HeadPost:
             pause_ms = ahead_ms(sending.not_before_ms, now_ms, RETRY_SECONDS_MAXIMUM)
             if pause_ms > 0:
                 return min(LOOK_SECONDS, pause_ms / 1_000)
+            if await self._has(head):
+                return LOOK_SECONDS
             claim = msgspec.structs.replace(
                 sending,
                 node=self._node,
@@ -114,7 +137,31 @@ class HeadPost:
             )
             await self._put(version + 1, claim)
             why = await self._send(head)
+            taken = head if why is None else None
             await self._put(version + 2, self._after(claim, head, why))
+
+    async def _where(self) -> tuple[int, Sending]:
+        """Where the destination stands, and the version of the paper that says so."""
+        paper = await self._store.browse(PaperOf(Kind.LOG_SENDING, self._destination))
+        if paper is None:
+            return 0, Sending()
+        with contextlib.suppress(msgspec.DecodeError, ValueError):
+            if 0 < paper.version < VERSIONS:
+                return paper.version, _decode(paper.content)
+        # A head that is sent once more does no harm; one that is never sent does.
+        _log.warning("log.sending_damaged", to=self._destination)
+        drop = DropPaper(Kind.LOG_SENDING, self._destination)
+        await asyncio.shield(self._store.configure([drop]))
+        return 0, Sending()
+
+    async def _has(self, head: str) -> bool:
+        if self._holds is None:
+            return False
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                return await self._holds(head)
+        except Exception:  # noqa: BLE001 (then it cannot take it either, and says why)
+            return False
 
     async def _put(self, version: int, sending: Sending) -> None:
         paper = Paper(

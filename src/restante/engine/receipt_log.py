@@ -18,9 +18,9 @@ import msgspec
 import structlog
 
 from restante.changes import AddSeals, Change, PutPaper
+from restante.engine.log_reader import LogReader, decoded
 from restante.errors import (
     LogDamaged,
-    LogEmpty,
     PaperChanged,
     ReceiptNotFound,
     ReceiptNotSealed,
@@ -42,7 +42,7 @@ from restante.merkle import (
 from restante.model import check_bounds
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import CountPapers, LogLag, PaperOf, Papers, ReceiptByNumber, Seals, Unsealed
+from restante.queries import LogLag, PaperOf, ReceiptByNumber, Seals, Unsealed
 from restante.receipt_log import (
     STATE_KEY,
     Lag,
@@ -50,7 +50,6 @@ from restante.receipt_log import (
     LogState,
     Seal,
     UnsealedPage,
-    decode_key,
     decode_state,
     encode_key,
     encode_state,
@@ -72,8 +71,6 @@ HEAD_SECONDS: Final = 600.0
 """How often a head is kept for good, and sent to wherever heads go (see ``head_post.py``)."""
 WATCH_SECONDS: Final = 10.0
 """How often it is looked how far the log is behind."""
-TOLD_SECONDS: Final = 60.0
-"""How often it is logged, at most, that nothing can be sealed for one reason."""
 _LARGE_BYTES: Final = 1_048_576
 _NO_HASHES: Final = bytes(TILE_WIDTH * HASH_BYTES)
 T = TypeVar("T")
@@ -87,7 +84,7 @@ class _Edge(msgspec.Struct):
     tiles: dict[Tile, bytes]
 
 
-class ReceiptLog:
+class ReceiptLog(LogReader):
     """``keys`` sign heads: without any this node seals nothing, and only tells of what others have sealed.
 
     A log that none of them has signed, and none of those before them, is not gone on with, nor one that is not the
@@ -103,10 +100,8 @@ class ReceiptLog:
         head_seconds: float = HEAD_SECONDS,
         heads: Iterable[str] = (),
     ) -> None:
-        self._store = store
-        self._clock = clock
+        super().__init__(store, clock, keys)
         self._node = node
-        self._keys = keys
         self._head_ms = int(head_seconds * 1_000)
         self._edge: _Edge | None = None
         self._known = _newest(heads, keys)
@@ -115,8 +110,6 @@ class ReceiptLog:
         self._listeners: list[Callable[[], None]] = []
         self._failures = 0
         """How often sealing has failed in a row."""
-        self._told_at: dict[str, float] = {}
-        """When it was logged that sealing failed, by why."""
         self.size = 0
         """Receipts in the log, as this node knows."""
         self.head_at_ms: int | None = None
@@ -167,15 +160,10 @@ class ReceiptLog:
             await self._clock.wait(SEAL_SECONDS)
 
     def _failed(self, why: str, trouble: str) -> bool:
-        """Nothing could be sealed. Whether that is to be logged: what fails does so at every try."""
+        """Nothing could be sealed. Whether that is to be logged."""
         self._edge, self.trouble = None, trouble
         self._failures += 1
-        now = self._clock.monotonic()
-        told_at = self._told_at.get(why)
-        if told_at is not None and now - told_at < TOLD_SECONDS:
-            return False
-        self._told_at[why] = now
-        return True
+        return self._is_to_be_told(why)
 
     async def watch(self) -> None:
         """Until cancelled: look how far the log is behind, whoever seals."""
@@ -272,7 +260,7 @@ class ReceiptLog:
             return False
         if self._edge is not None and self._edge.version != paper.version:
             self._edge = None
-        state = _decoded(decode_state, paper)
+        state = decoded(decode_state, paper)
         self._see(state)
         age_ms = self._clock.wall_ms() - state.at_ms
         if state.node == self._node or not 0 <= age_ms < LEFT_TO_ANOTHER_SECONDS * 1_000:
@@ -298,7 +286,7 @@ class ReceiptLog:
                 checkpoint="",
             )
             return _Edge(new, 0, {})
-        state = _decoded(decode_state, paper)
+        state = decoded(decode_state, paper)
         tiles = await self._tiles(functools.partial(root, state.size))
         self._check(state, tiles)
         await self._check_known(state)
@@ -350,38 +338,6 @@ class ReceiptLog:
         self._told_keys = True
 
     # -- proving --------------------------------------------------------------------------------
-
-    async def state(self) -> LogState:
-        """How far the log has come. ``LogEmpty`` before anything was sealed."""
-        paper = await self._store.browse(PaperOf(Kind.LOG, STATE_KEY))
-        if paper is None:
-            raise LogEmpty("nothing is in the log of receipts yet")
-        return _decoded(decode_state, paper)
-
-    async def keys(self) -> list[LogKey]:
-        """Every key that heads were ever signed with, in no order."""
-        papers = await self._store.browse(Papers(Kind.LOG_KEY, limit=1_000))
-        return [_decoded(decode_key, paper) for paper in papers]
-
-    async def heads(self, after: int | None, limit: int) -> list[tuple[int, str]]:
-        """Heads that are kept, of logs larger than ``after`` (None: all), rising, each behind the log's size.
-
-        What stands in one is not looked into. ``LogDamaged`` for one that is not kept by a size.
-        """
-        key = "" if after is None else head_key(after)
-        papers = await self._store.browse(Papers(Kind.LOG_HEAD, key, limit=limit))
-        return [(_size_of(paper), paper.content.decode(errors="replace")) for paper in papers]
-
-    async def newest_heads(self, before: int | None, limit: int) -> list[str]:
-        """Heads that are kept, of logs smaller than ``before`` (None: all), the newest first."""
-        key = "" if before is None else head_key(before)
-        asked = Papers(Kind.LOG_HEAD, before=key, limit=limit, newest_first=True)
-        papers = await self._store.browse(asked)
-        return [paper.content.decode(errors="replace") for paper in papers]
-
-    async def count_heads(self, most: int) -> int:
-        """How many heads are kept: of more than ``most``, that many."""
-        return await self._store.browse(CountPapers(Kind.LOG_HEAD, "", "~", most))
 
     async def places(self, queue: str, numbers: Iterable[int]) -> dict[int, int]:
         """Where in the log these receipts of a queue are; those that are not sealed yet are left out."""
@@ -470,20 +426,6 @@ def _newest(checkpoints: Iterable[str], keys: LogKeys) -> dict[str, TreeHead]:
             head = of_note(checkpoint, origin, keys.trusted)
             newest[origin] = max(head, newest.get(origin, head))
     return newest
-
-
-def _decoded(decode: Callable[[bytes], T], paper: Paper) -> T:
-    try:
-        return decode(paper.content)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise LogDamaged(f"paper {paper.kind}/{paper.key} is not what was written") from error
-
-
-def _size_of(head: Paper) -> int:
-    try:
-        return int(head.key)
-    except ValueError as error:
-        raise LogDamaged(f"paper {head.kind}/{head.key} is not of a size") from error
 
 
 def _paper(kind: Kind, key: str, content: bytes, version: int = 0) -> Paper:

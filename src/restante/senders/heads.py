@@ -31,6 +31,15 @@ def to_file(path: Path) -> Callable[[str], Awaitable[None]]:
     return tell
 
 
+def in_file(path: Path) -> Callable[[str], Awaitable[bool]]:
+    """Whether a head is among the last of a file. Raises ``ConfigurationError`` as ``of_file``."""
+
+    async def holds(checkpoint: str) -> bool:
+        return checkpoint in await asyncio.to_thread(of_file, path)
+
+    return holds
+
+
 def to_queue(queue: str, publish: Publish) -> Callable[[str], Awaitable[None]]:
     """Publish each head to a queue: kept until whoever keeps heads has signed for it. Raises ``RestanteError``.
 
@@ -66,6 +75,11 @@ def _append(path: Path, checkpoint: str) -> None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     with os.fdopen(handle, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
+        if not size:
+            # It may have been made just now: its name has to last as what will be in it. Whoever gave this process
+            # the file and not the folder has made it before.
+            with contextlib.suppress(PermissionError):
+                _sync_folder(path.resolve().parent)
         # What a crash cut off is kept apart from what comes behind it.
         between = "" if not size or os.pread(handle, 2, max(size - 2, 0)) == b"\n\n" else "\n\n"
         data = f"{between}{checkpoint}\n".encode()
@@ -77,3 +91,11 @@ def _append(path: Path, checkpoint: str) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(size)
             raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -20,7 +20,7 @@ from restante.engine.settling import Settle
 from restante.http.delivering import to_notification
 from restante.model import Verb
 from restante.papers import Kind, Paper
-from restante.receipt_log import head_key
+from restante.receipt_log import STATE_KEY, head_key
 from restante.wire import proofs
 from restante.wire.checkpoints import LogKeys, SignerKey, of_note
 
@@ -134,6 +134,40 @@ async def test_a_head_that_nobody_has_signed_is_told_for_none(site, broker, cloc
     page = (await (await site.signed_in("viewer")).see("/log")).text
     assert page.count("signed by none of the keys") == 1
     assert 7 not in told_sizes(page)
+
+
+async def test_what_is_damaged_hides_nothing_else(site, broker, clock, monkeypatch):
+    monkeypatch.setattr(log_page, "PAGE", 2)
+    browser = await site.signed_in("viewer")
+    for _ in range(4):
+        await broker.publish(letter(), SHOP)
+        await seal(broker, clock, HEAD_SECONDS)
+    sizes = [size for size, _ in await broker.log.heads(None, 100)]
+
+    async def damage(kind, key):
+        await broker.store.configure([PutPaper(Paper(kind=kind, key=key, content=b"{"))])
+
+    # Of a whole page none can be read, and it is gone on behind it.
+    for size in sizes[-2:]:
+        await damage(Kind.LOG_HEAD, head_key(size))
+    await damage(Kind.LOG_HEAD, "9" * 19)
+    page = (await browser.see("/log")).text
+    assert page.count("signed by none of the keys") == 2
+    (older,) = re.findall(r'href="(/log\?before=\d+)" rel="next"', page)
+    assert told_sizes((await browser.see(older)).text) == sizes[-3:-5:-1]
+    await damage(Kind.LOG_KEY, "0")
+    words = Markup((await browser.see(older)).text).words
+    assert "is damaged: paper log_key/0 is not what was written" in words
+    assert KEY.verifier.text in words
+    await damage(Kind.LOG, STATE_KEY)
+    for path in (older, "/log/now"):
+        answer = await browser.see(path)
+        assert answer.status_code == 200
+        words = Markup(answer.text).words
+        assert "is damaged: paper log/state is not what was written" in words
+        assert "is damaged: paper log_key/0 is not what was written" in words
+        assert "Nothing was sealed yet" not in words
+    assert told_sizes((await browser.see(older)).text) == sizes[-3:-5:-1]
 
 
 async def test_receipts_tell_whether_they_are_sealed_and_who_signed(site, broker, clock):

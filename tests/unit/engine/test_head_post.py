@@ -3,36 +3,66 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
+import structlog.testing
 from tests.unit.engine.house import turns
 from tests.unit.engine.neighbours import SharedStore
 
-from restante.changes import PutPaper
-from restante.engine.head_post import LOOK_SECONDS, RETRY_SECONDS_MAXIMUM, SEND_SECONDS, HeadPost
+from restante.changes import DropPaper, PutPaper
+from restante.engine.head_post import (
+    LOOK_SECONDS,
+    RETRY_SECONDS_MAXIMUM,
+    SEND_SECONDS,
+    HeadPost,
+    Sending,
+)
+from restante.engine.log_reader import TOLD_SECONDS, LogReader
 from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, RETRY_SECONDS
 from restante.errors import StoreUnavailable
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf
-from restante.receipt_log import head_key
+from restante.receipt_log import STATE_KEY, LogState, encode_state, head_key
 from restante.testing.clock import FakeClock
+from restante.wire.checkpoints import LogKeys, SignerKey, TreeHead, to_note
 
+KEY = SignerKey("receipts.example", b"\x01" * 32)
+OTHER = SignerKey("receipts.example", b"\x02" * 32)
 PLACE = "url/0123456789abcdef"
 
 
+def encode_sent(sent):
+    return msgspec.json.encode(Sending(sent=sent))
+
+
+def note_of(size, key=KEY):
+    return to_note(key.verifier.name, TreeHead(size, bytes(32), size), [key])
+
+
 class Place:
-    """Where heads are sent to. It takes them unless it ``refuses``, and answers only while its ``gate`` is open."""
+    """Where heads are sent to. It takes them unless it ``refuses``, and answers only while its ``gate`` is open.
+
+    ``came`` are the sizes of the heads that came.
+    """
 
     def __init__(self):
         self.came = []
+        self.held = []
         self.refuses = ""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def take(self, head):
-        self.came.append(head)
+        self.came.append(head.split("\n")[1])
         await self.gate.wait()
         if self.refuses:
             raise OSError(self.refuses)
+        self.held.append(head)
+
+    async def holds(self, head):
+        if self.refuses:
+            raise OSError(self.refuses)
+        return head in self.held
 
 
 @pytest.fixture
@@ -57,8 +87,9 @@ async def start(store, clock, place):
     async with asyncio.TaskGroup() as group:
         jobs = []
 
-        async def started(node="one"):
-            post = HeadPost(store, clock, node, PLACE, place.take)
+        async def started(node="one", place=place, holds=None):
+            log = LogReader(store, clock, LogKeys((KEY,)))
+            post = HeadPost(store, clock, log, node, PLACE, place.take, holds)
             jobs.append(group.create_task(post.deliver()))
             await turns()
             return post, jobs[-1]
@@ -70,11 +101,28 @@ async def start(store, clock, place):
 
 async def keep(store, size, post=None):
     """Have a head of that size kept, as sealing does, and the post told of it."""
-    head = Paper(kind=Kind.LOG_HEAD, key=head_key(size), content=b"%d" % size)
-    await store.configure([PutPaper(head)])
+    note = note_of(size)
+    state = LogState(
+        origin=KEY.verifier.name,
+        size=size,
+        root=bytes(32),
+        at_ms=size,
+        node="one",
+        checkpoint=note,
+        kept_at_ms=size,
+        kept_size=size,
+    )
+    await put(store, Kind.LOG, STATE_KEY, encode_state(state))
+    await put(store, Kind.LOG_HEAD, head_key(size), note.encode())
     if post is not None:
         post.hurry()
     await turns()
+
+
+async def put(store, kind, key, content):
+    """Write a paper whatever is there, as whoever can write into the database does."""
+    await store.configure([DropPaper(kind, key)])
+    await store.configure([PutPaper(Paper(kind=kind, key=key, content=content))])
 
 
 async def wait(clock, seconds):
@@ -224,9 +272,7 @@ async def test_a_destination_that_never_answers_is_tried_again(
     assert place.came == ["3", "3"]
 
 
-async def test_a_store_that_is_away_or_a_paper_that_is_none_ends_nothing(
-    store, clock, place, start, monkeypatch
-):
+async def test_a_store_that_is_away_ends_nothing(store, clock, place, start, monkeypatch):
     post, _ = await start()
     with monkeypatch.context() as patch:
 
@@ -239,15 +285,6 @@ async def test_a_store_that_is_away_or_a_paper_that_is_none_ends_nothing(
     await keep(store, 3)
     await wait(clock, LOOK_SECONDS)
     assert place.came == ["3"]
-    paper = await store.browse(PaperOf(Kind.LOG_SENDING, PLACE))
-    broken = Paper(kind=Kind.LOG_SENDING, key=PLACE, content=b"{", version=paper.version + 1)
-    await store.configure([PutPaper(broken)])
-    await keep(store, 4, post)
-    assert place.came == ["3"]
-    mended = Paper(kind=Kind.LOG_SENDING, key=PLACE, content=b"{}", version=paper.version + 2)
-    await store.configure([PutPaper(mended)])
-    await wait(clock, LOOK_SECONDS)
-    assert place.came == ["3", "4"]
 
 
 async def test_a_store_that_closes_ends_it(store, start):
@@ -257,3 +294,134 @@ async def test_a_store_that_closes_ends_it(store, start):
     with contextlib.suppress(asyncio.CancelledError):
         await job
     assert job.done()
+
+
+async def test_a_paper_under_a_larger_key_holds_nothing_back(store, clock, place, start):
+    post, _ = await start()
+    await put(store, Kind.LOG_HEAD, "9" * 19, b"of nobody\n9\n")
+    await put(store, Kind.LOG_HEAD, "z", note_of(7).encode())
+    post.hurry()
+    await turns()
+    assert place.came == []
+    await keep(store, 3, post)
+    await keep(store, 4, post)
+    assert place.came == ["3", "4"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"buy now\n4\n",
+        b"\xff",
+        note_of(4, OTHER).encode(),
+        note_of(3).encode(),
+        note_of(4).replace("\n4\n", "\n5\n").encode(),
+        None,
+    ],
+)
+async def test_what_was_not_signed_as_the_newest_is_not_sent_and_logged_once_a_minute(
+    store, clock, place, start, content
+):
+    post, _ = await start()
+    await keep(store, 4)
+    if content is None:
+        await store.configure([DropPaper(Kind.LOG_HEAD, head_key(4))])
+    else:
+        await put(store, Kind.LOG_HEAD, head_key(4), content)
+    with structlog.testing.capture_logs() as logged:
+        post.hurry()
+        await turns()
+        await wait(clock, LOOK_SECONDS)
+        assert [line["event"] for line in logged] == ["log.head_damaged"]
+        await wait(clock, TOLD_SECONDS)
+        assert [line["event"] for line in logged] == ["log.head_damaged"] * 2
+    assert place.came == []
+    await keep(store, 5, post)
+    assert place.came == ["5"]
+
+
+async def test_a_log_that_cannot_be_read_sends_nothing(store, place, start):
+    post, _ = await start()
+    await keep(store, 3)
+    await put(store, Kind.LOG, STATE_KEY, b"{")
+    with structlog.testing.capture_logs() as logged:
+        post.hurry()
+        await turns()
+    assert [line["event"] for line in logged] == ["log.head_damaged"]
+    assert place.came == []
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [b"{", b"\xff", b'{"sent": 3}', encode_sent(note_of(9)), encode_sent("9" * 100)],
+)
+async def test_whatever_is_said_to_have_been_taken_holds_nothing_back(
+    store, clock, place, start, forged
+):
+    await put(store, Kind.LOG_SENDING, PLACE, forged)
+    post, _ = await start()
+    await keep(store, 3, post)
+    assert place.came == ["3"]
+    await put(store, Kind.LOG_SENDING, PLACE, forged)
+    await keep(store, 4, post)
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3", "4"]
+
+
+@pytest.mark.parametrize("version", [-1, 0, 2**63 - 1])
+async def test_a_version_that_cannot_be_counted_on_from_holds_nothing_back(
+    store, place, start, monkeypatch, version
+):
+    browse = store.browse
+
+    async def forged(query):
+        paper = await browse(query)
+        if isinstance(query, PaperOf) and paper is not None and paper.content == b"{}":
+            return msgspec.structs.replace(paper, version=version)
+        return paper
+
+    monkeypatch.setattr(store, "browse", forged)
+    await put(store, Kind.LOG_SENDING, PLACE, b"{}")
+    post, _ = await start()
+    await keep(store, 3, post)
+    assert place.came == ["3"]
+
+
+async def test_a_place_that_can_be_asked_is_sent_what_it_does_not_have(store, clock, place, start):
+    post, _ = await start(holds=place.holds)
+    await keep(store, 3, post)
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3"]
+    # Somebody has taken away what it had.
+    place.held.clear()
+    await wait(clock, LOOK_SECONDS)
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3", "3"]
+    # It is not there: then it is tried as any other.
+    place.held.clear()
+    place.refuses = "not mounted"
+    await wait(clock, LOOK_SECONDS)
+    place.refuses = ""
+    await wait(clock, RETRY_SECONDS)
+    assert place.came == ["3"] * 4
+
+
+async def test_each_node_sends_to_its_own_place_of_one_name(store, clock, place, start):
+    other = Place()
+    post, _ = await start("one", holds=place.holds)
+    await start("two", place=other, holds=other.holds)
+    await keep(store, 3, post)
+    await wait(clock, LOOK_SECONDS)
+    await wait(clock, LOOK_SECONDS)
+    assert (place.came, other.came) == (["3"], ["3"])
+
+
+async def test_a_place_that_shows_nothing_is_sent_one_at_each_look(store, clock, place, start):
+    async def never(head):
+        return False
+
+    post, _ = await start(holds=never)
+    await keep(store, 3, post)
+    assert place.came == ["3"]
+    await wait(clock, LOOK_SECONDS)
+    assert place.came == ["3", "3"]

@@ -1,11 +1,12 @@
 """Heads in a file: each is there whole, or not at all."""
 
 import os
+import stat
 
 import pytest
 
 from restante.errors import ConfigurationError
-from restante.senders.heads import LAST_BYTES, of_file, to_file
+from restante.senders.heads import LAST_BYTES, in_file, of_file, to_file
 from restante.wire.checkpoints import SignerKey, TreeHead, to_note
 
 KEY = SignerKey("receipts.example", b"\x01" * 32)
@@ -59,3 +60,53 @@ async def test_a_full_disk_leaves_no_half(tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot read"):
         of_file(tmp_path)
+
+
+async def test_it_is_told_whether_a_head_is_in_a_file(tmp_path):
+    file = tmp_path / "heads.txt"
+    holds = in_file(file)
+    assert not await holds(head(1))
+    for size in (1, 2):
+        await to_file(file)(head(size))
+    assert await holds(head(1))
+    assert await holds(head(2))
+    assert not await holds(head(3))
+    os.truncate(file, 0)
+    assert not await holds(head(2))
+
+
+async def test_the_name_of_a_file_that_was_just_made_is_as_durable_as_what_is_in_it(
+    tmp_path, monkeypatch
+):
+    synced = []
+    fsync = os.fsync
+
+    def noted(handle):
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    tell = to_file(tmp_path / "heads.txt")
+    await tell(head(1))
+    assert synced == [True, False]
+    await tell(head(2))
+    assert synced == [True, False, False]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "heads.txt")
+    await to_file(tmp_path / "link")(head(1))
+    assert synced[3:] == [True, False]
+
+
+async def test_a_file_in_a_folder_that_cannot_be_opened_is_appended_to(tmp_path, monkeypatch):
+    file = tmp_path / "heads.txt"
+    file.touch()
+    opened = os.open
+
+    def refusing(path, flags, *rest):
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refusing)
+    await to_file(file)(head(1))
+    assert of_file(file) == [head(1)]
