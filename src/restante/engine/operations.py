@@ -61,6 +61,7 @@ _LOOK_SECONDS: Final = 2.0
 _AT_ONCE: Final = 100
 """So many are seen to at a time."""
 _PUT_OFF_MS: Final = 60_000
+_TELL_AGAIN_MS: Final = 5_000
 _TOLD: Final = b"told"
 """Stands in what is due of an operation whose end nobody has to be told of any more: only to be forgotten."""
 _encode = msgspec.json.Encoder().encode
@@ -337,10 +338,7 @@ class Operations:
             elif paper.content == _TOLD:
                 await self._configure(DropPaper(Kind.OPERATION, id), seen_to)
             else:
-                if kept.operation.asked.queue:
-                    await self._tell(kept)
-                gone_ms = now_ms + int(kept.operation.asked.keep_seconds * 1_000)
-                await self._configure(seen_to, _due(gone_ms, id, _TOLD))
+                await self._configure(seen_to, await self._end(kept, now_ms))
         except PaperChanged:
             return  # It has been moved on this very moment.
         except StoreError:
@@ -348,6 +346,20 @@ class Operations:
         except Exception:  # noqa: BLE001 (logged, and tried again by and by)
             _log.exception("operation.failed", operation=id)
             await self._configure(seen_to, _due(now_ms + _PUT_OFF_MS, id, paper.content))
+
+    async def _end(self, kept: Kept, now_ms: int) -> PutPaper:
+        """Tell its queue; what has it seen to again after that: to be forgotten, or told once the store takes it."""
+        operation = kept.operation
+        try:
+            if operation.asked.queue:
+                await self._tell(kept)
+        except ShuttingDown:
+            raise
+        except StoreError as error:
+            # Those that are to be told come first: were they left there, nothing else would be seen to.
+            _log.warning("operation.store_error", operation=operation.id, error=str(error))
+            return _due(now_ms + _TELL_AGAIN_MS, operation.id)
+        return _due(now_ms + int(operation.asked.keep_seconds * 1_000), operation.id, _TOLD)
 
     async def _tell(self, kept: Kept) -> None:
         """Have its end in the queue, once for all; given up where that is refused, as it would be the next time."""

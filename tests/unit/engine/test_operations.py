@@ -22,6 +22,7 @@ from restante.errors import (
     OperationNotFound,
     OutOfBounds,
     QueueNotFound,
+    StoreFull,
     StoreUnavailable,
     TooManyOperations,
 )
@@ -405,6 +406,8 @@ async def test_a_crash_before_or_after_the_telling_has_it_told_once(
             await turns()
     async with Broker(store, clock) as two:
         await turns()
+        clock.advance(5)
+        await turns()
         assert [told["id"] for told in await collected(two)] == [id]
         clock.advance(86_400)
         await turns()
@@ -435,9 +438,34 @@ async def test_a_store_that_is_away_is_asked_again(broker, store, clock, monkeyp
         await broker.operations.move(id, DONE, SHOP)
         await turns()
         assert await collected(broker) == []
-    clock.advance(2)
+    clock.advance(5)
     await turns()
     assert len(await collected(broker)) == 1
+
+
+async def test_ends_that_no_queue_can_be_told_of_hold_up_no_other(
+    broker, store, clock, monkeypatch
+):
+    """On a full disk nothing is published, while what is due can still be written down."""
+    silent = await make(broker, Asked(timeout_seconds=10))
+    ids = [(await make(broker)).operation.id for _ in range(operations._AT_ONCE)]
+    with monkeypatch.context() as patch:
+
+        def full(_):
+            raise StoreFull("the disk is full")
+
+        patch.setattr(store, "append", full)
+        for id in ids:
+            await broker.operations.move(id, DONE, SHOP)
+        await turns(100)
+        clock.advance(10)
+        await turns(100)
+        kept = await broker.operations.find(silent.operation.id, SHOP)
+        assert kept.operation.state is OperationState.FAILED
+        assert await collected(broker) == []
+    clock.advance(5)
+    await turns(100)
+    assert {told["id"] for told in await collected(broker)} == set(ids)
 
 
 async def test_a_queue_is_told_however_long_that_cannot_be_done(broker, store, clock, monkeypatch):
@@ -453,7 +481,7 @@ async def test_a_queue_is_told_however_long_that_cannot_be_done(broker, store, c
         clock.advance(3_600)
         await turns()
         await store.prune(100)
-    clock.advance(2)
+    clock.advance(5)
     await turns()
     assert [told["id"] for told in await collected(broker)] == [id]
     clock.advance(59)
