@@ -11,6 +11,7 @@ from restante.changes import PutQueue
 from restante.errors import LeaseLost
 from restante.model import Appended, Queue, Settings
 from restante.queries import Now
+from restante.stores.postgresql.transactor import Transactor
 from restante.testing.conformance import store_scenarios
 from restante.testing.servers.pgbouncer import Pgbouncer
 
@@ -243,3 +244,19 @@ async def test_a_machine_that_stood_still_does_not_hold_up_the_others_leases(pos
         await two.overdue()
         assert await one.store.next_due() == 3_600
         assert await two.store.next_due() == 3_600
+
+
+async def test_many_who_ask_for_the_time_at_once_share_a_transaction(postgresql, monkeypatch):
+    transactions = []
+    run = Transactor.run
+
+    def counted(self, work, **how):
+        transactions.append(work)
+        return run(self, work, **how)
+
+    async with nodes(new_database(postgresql), 1, clocks=fake_clocks(1)) as (one,):
+        now_ms = await one.store.browse(Now())
+        monkeypatch.setattr(Transactor, "run", counted)
+        answers = await asyncio.gather(*(one.store.browse(Now()) for _ in range(1_000)))
+        assert set(answers) == {now_ms}
+        assert len(transactions) == 1

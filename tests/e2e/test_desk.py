@@ -240,6 +240,7 @@ async def test_axe_finds_nothing_serious(
     box.settle(box.receive(max=1)[0]["lease"], "reject", reason="no such order")
     letters = f"/dead-letters/{box.name}"
     for begin, button in (
+        (f"/operations/{operation_of(box)}", "Show the result"),
         (letters, "Preview"),
         (letters, "Replace the body of number"),
         (place, "Make a link for the client"),

@@ -162,7 +162,8 @@ class Crawler:
         self.seen: set[str] = set()
         self.asked: set[str] = set()
         """Places asked for, whether as a page or for one."""
-        self.bodies = 0
+        self.pressed: Counter[str] = Counter()
+        """What was shown on the press of a button, by its name."""
         self.page.on("request", self._note)
 
     def _note(self, request: Request) -> None:
@@ -197,12 +198,13 @@ class Crawler:
         if await self.page.locator("[hx-trigger^=every]").count():
             await self.page.wait_for_event("request", lambda one: one.url.endswith("/now"))
         await self._is_harmless(path)
-        press = self.page.get_by_role("button", name="Show the body")
-        if await press.count():
-            await press.first.click()
-            await self.page.locator("#body pre, #body .gone").first.wait_for()
-            self.bodies += 1
-            await self._is_harmless(path)
+        for name, shown_at in SHOWS.items():
+            press = self.page.get_by_role("button", name=name)
+            if await press.count():
+                await press.first.click()
+                await self.page.locator(shown_at).first.wait_for()
+                self.pressed[name] += 1
+                await self._is_harmless(path)
 
     async def _links(self) -> list[str]:
         found = await self.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
@@ -219,6 +221,11 @@ class Crawler:
         await self.window.is_well()
 
 
+SHOWS: Final = {
+    "Show the body": "#body pre, #body .gone",
+    "Show the result": "#result pre",
+}
+"""The buttons that show what was sent in, and where they do."""
 NEWS: Final = """() => new Promise(done => {
     let awaited = document.querySelectorAll("[hx-trigger*='news']").length;
     if (!awaited) done();
@@ -281,7 +288,8 @@ async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
     await crawler.crawl("/")
     await crawler.crawl(f"/notifications?id={box.name}~1")
     assert await unasked(crawler) == set()
-    assert crawler.bodies >= VISITS
+    assert crawler.pressed["Show the body"] >= VISITS
+    assert crawler.pressed["Show the result"] >= 1
 
 
 async def test_nothing_of_it_runs_on_the_clients_page(
@@ -298,4 +306,4 @@ async def test_nothing_of_it_runs_on_the_clients_page(
     await crawler.crawl("/portal/")
     await crawler.crawl(f"/portal/notifications?id={box.name}~1")
     assert await unasked(crawler) == set()
-    assert crawler.bodies >= VISITS
+    assert crawler.pressed["Show the body"] >= VISITS

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from restante.desk.bodies import show
 from restante.desk.site import Call, Desk, MenuItem
+from restante.engine.bodies import look_into_result
 from restante.engine.broker import Broker
 from restante.errors import Malformed, OperationNotFound
 from restante.http.answers import Answer
 from restante.http.api import Routes
 from restante.model import Actor
+from restante.operators import Level
 
 PAGE: Final = 50
 _CURSOR_CHARACTERS: Final = 400
@@ -24,6 +26,8 @@ def add_routes(routes: Routes, desk: Desk) -> None:
     desk.page(routes, "/operations", page)
     desk.page(routes, "/operations/{id}", one)
     desk.page(routes, "/operations/{id}/now", now, by_itself=True)
+    here = "/operations/{id}"
+    desk.act(routes, f"{here}/result", look, Level.OPERATOR, back=here)
 
 
 async def page(call: Call) -> Answer:
@@ -41,6 +45,15 @@ async def one(call: Call) -> Answer:
 async def now(call: Call) -> Answer:
     """How it stands."""
     return call.render("operation_now.html", **await _told(call))
+
+
+async def look(call: Call) -> Answer:
+    """The page with the result on it."""
+    result = await look_into_result(
+        call.desk.broker, call.request.parameters["id"], call.visitor.actor
+    )
+    shown = None if result is None else show(result.content_type, result.body)
+    return call.render("operation.html", **await _told(call) | {"shown": shown})
 
 
 async def place_of(broker: Broker, id: str, actor: Actor) -> str:
@@ -62,9 +75,8 @@ def _after(call: Call) -> str:
 async def _told(call: Call) -> dict[str, Any]:
     broker = call.desk.broker
     kept = await broker.operations.find(call.request.parameters["id"], call.visitor.actor)
-    result = kept.operation.result
     return {
         "operation": kept.operation,
-        "result": None if result is None else show(result.content_type, result.body),
+        "shown": None,
         "left_seconds": (kept.operation.ends_by_ms - broker.clock.wall_ms()) / 1_000,
     }

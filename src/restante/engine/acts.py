@@ -58,6 +58,7 @@ class What(enum.StrEnum):
     DEAD_REPLACED = "dead.replaced"
     ORDERING_KEY_OPENED = "ordering_key.opened"
     BODY_VIEWED = "body.viewed"
+    RESULT_VIEWED = "result.viewed"
     TEST_PUBLISHED = "test.published"
     JOB_ASKED = "job.asked"
     JOB_PAUSED = "job.paused"

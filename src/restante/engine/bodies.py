@@ -1,4 +1,4 @@
-"""Looking at what was published: by whoever it is for, or from, and by administrators, whose looks are recorded."""
+"""Looking at what others have written: whoever it is for or from may, and administrators, whose looks are recorded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from restante.engine.acts import What
 from restante.errors import BodyGone, NotificationNotFound
 from restante.model import Actor, Role
+from restante.operation import Result
 from restante.queries import BodyOf, NotificationById, NotificationRecord
 
 if TYPE_CHECKING:
@@ -45,3 +46,16 @@ async def look_into(broker: Broker, id: str, actor: Actor) -> tuple[str, bytes]:
             actor, What.BODY_VIEWED, queue=queue, subject=id, details={"queues": queues}
         )
     return body.content_type, body.content
+
+
+async def look_into_result(broker: Broker, id: str, actor: Actor) -> Result | None:
+    """What an operator sees of an operation's result; None where it has none. ``OperationNotFound``.
+
+    The look is recorded before, like one at a body.
+    """
+    operation = (await broker.operations.find(id, actor)).operation
+    if operation.result is not None:
+        await broker.acts.record(
+            actor, What.RESULT_VIEWED, queue=operation.asked.queue, subject=operation.id
+        )
+    return operation.result

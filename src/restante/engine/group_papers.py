@@ -7,6 +7,7 @@ import hashlib
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.group import Group
@@ -15,6 +16,8 @@ from restante.ids import CHANCE_BITS, uuid7
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf, Papers
+
+_log = structlog.get_logger(__name__)
 
 GROUP_RETENTION_SECONDS: Final = 30 * 86_400
 _OPEN: Final = "open/"
@@ -80,14 +83,18 @@ class GroupPapers:
         return None if paper is None else await self.any(_decode_asked(paper.content).id)
 
     async def open(self) -> list[Kept]:
-        """All that are not closed, the oldest first."""
+        """All that are not closed, the oldest first. One that cannot be read is logged, and left out."""
         found: list[Kept] = []
         after = _OPEN
         while True:
             papers = await self._store.browse(
                 Papers(Kind.GROUP, after=after, before=f"{_OPEN}~", limit=_PAGE)
             )
-            found += [Kept(_decode(paper.content), paper.version) for paper in papers]
+            for paper in papers:
+                try:
+                    found.append(Kept(_decode(paper.content), paper.version))
+                except (msgspec.DecodeError, ValueError) as error:
+                    _log.error("group.damaged", paper=paper.key, error=str(error))
             if len(papers) < _PAGE:
                 return found
             after = papers[-1].key

@@ -290,6 +290,9 @@ class Groups:
         except StoreError as error:
             _log.warning("groups.store_error", error=str(error))
             return True
+        except Exception:  # noqa: BLE001 (logged; the next look may succeed)
+            _log.exception("groups.failed")
+            return True
         return self._store.nodes is not None
 
     def _begin(self, group: Group) -> None:

@@ -61,8 +61,11 @@ _LOOK_SECONDS: Final = 2.0
 _AT_ONCE: Final = 100
 """So many are seen to at a time."""
 _PUT_OFF_MS: Final = 60_000
+_TELL_AGAIN_MS: Final = 5_000
 _TOLD: Final = b"told"
 """Stands in what is due of an operation whose end nobody has to be told of any more: only to be forgotten."""
+_DAMAGED: Final = (msgspec.DecodeError, ValueError)
+"""What is raised for a paper that holds no operation."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,7 +77,7 @@ class Made(NamedTuple):
 
 
 class OpenPage(NamedTuple):
-    """``next`` is the cursor to go on with; None at the end. One that ended meanwhile leaves its page short of one."""
+    """``next`` is the cursor to go on with; None at the end. One that has ended or is damaged leaves its page short."""
 
     operations: list[Operation]
     next: str | None
@@ -88,6 +91,8 @@ class Operations:
         self._clock = broker.clock
         self._store = broker.store
         self._counted: dict[str, tuple[int, float]] = {}
+        self._damaged: set[str] = set()
+        """The ids of those that could not be read when this node last wanted to."""
         self._alarm: asyncio.Future[None] | None = None
         self.watches = Watches(broker.store, broker.clock)
 
@@ -175,10 +180,11 @@ class Operations:
                 Kind.OPERATION_OPEN,
                 after=f"{owner}/",
                 before=f"{owner}0",  # the character behind the slash
-                limit=OPEN_OPERATIONS,
+                limit=OPEN_OPERATIONS + len(self._damaged),
             )
             papers = await self._store.browse(asked)
-            count = len(papers)
+            # Nobody can end one that is damaged.
+            count = sum(paper.key.rpartition("/")[2] not in self._damaged for paper in papers)
             self._counted[owner] = (count, now)
         if count >= OPEN_OPERATIONS:
             raise TooManyOperations(f"{OPEN_OPERATIONS} operations are open already: end some")
@@ -220,14 +226,14 @@ class Operations:
                 limit=limit,
             )
         )
-        found = [await self._find(paper.key.removeprefix(place)) for paper in papers]
+        found = [await self._listed(paper.key.removeprefix(place)) for paper in papers]
         return [kept for kept in found if kept is not None]
 
     async def open(self, after: str = "", limit: int = 100) -> OpenPage:
         """Everybody's that are open, up to ``limit``, by maker, runner and id: from a cursor on."""
         papers = await self._store.browse(Papers(Kind.OPERATION_OPEN, after, limit=limit))
         ids = [paper.key.rpartition("/")[2] for paper in papers]
-        found = await asyncio.gather(*map(self._find, ids))
+        found = await asyncio.gather(*map(self._listed, ids))
         operations = [kept.operation for kept in found if kept is not None]
         return OpenPage(operations, papers[-1].key if len(papers) == limit else None)
 
@@ -305,7 +311,8 @@ class Operations:
         try:
             papers = await self._store.browse(Papers(Kind.OPERATION_DUE, limit=_AT_ONCE))
             now = await self._store.browse(Now()) if papers else 0
-            due = [paper for paper in papers if _when(paper) <= now]
+            times = _times(papers)
+            due = [paper for at_ms, paper in times if at_ms <= now]
             seen_to = [self._see_to_one(paper, now) for paper in due]
             # Each to its end: nothing is left behind that the next look would do beside it.
             for outcome in await asyncio.gather(*seen_to, return_exceptions=True):
@@ -316,11 +323,14 @@ class Operations:
         except StoreError as error:
             _log.warning("operations.store_error", error=str(error))
             return _LOOK_SECONDS
+        except Exception:  # noqa: BLE001 (logged; the next look may succeed)
+            _log.exception("operations.failed")
+            return _LOOK_SECONDS
         if due:
             return 0.0
         # What other nodes make, nobody tells of.
         looks = [_LOOK_SECONDS] if self._store.nodes is not None else []
-        looks += [(_when(paper) - now) / 1_000 for paper in papers[:1]]
+        looks += [(at_ms - now) / 1_000 for at_ms, _ in times[:1]]
         return min(looks, default=None)
 
     async def _see_to_one(self, paper: Paper, now_ms: int) -> None:
@@ -337,10 +347,7 @@ class Operations:
             elif paper.content == _TOLD:
                 await self._configure(DropPaper(Kind.OPERATION, id), seen_to)
             else:
-                if kept.operation.asked.queue:
-                    await self._tell(kept)
-                gone_ms = now_ms + int(kept.operation.asked.keep_seconds * 1_000)
-                await self._configure(seen_to, _due(gone_ms, id, _TOLD))
+                await self._configure(seen_to, await self._end(kept, now_ms))
         except PaperChanged:
             return  # It has been moved on this very moment.
         except StoreError:
@@ -348,6 +355,20 @@ class Operations:
         except Exception:  # noqa: BLE001 (logged, and tried again by and by)
             _log.exception("operation.failed", operation=id)
             await self._configure(seen_to, _due(now_ms + _PUT_OFF_MS, id, paper.content))
+
+    async def _end(self, kept: Kept, now_ms: int) -> PutPaper:
+        """Tell its queue; what has it seen to again after that: to be forgotten, or told once the store takes it."""
+        operation = kept.operation
+        try:
+            if operation.asked.queue:
+                await self._tell(kept)
+        except ShuttingDown:
+            raise
+        except StoreError as error:
+            # Those that are to be told come first: were they left there, nothing else would be seen to.
+            _log.warning("operation.store_error", operation=operation.id, error=str(error))
+            return _due(now_ms + _TELL_AGAIN_MS, operation.id)
+        return _due(now_ms + int(operation.asked.keep_seconds * 1_000), operation.id, _TOLD)
 
     async def _tell(self, kept: Kept) -> None:
         """Have its end in the queue, once for all; given up where that is refused, as it would be the next time."""
@@ -386,7 +407,23 @@ class Operations:
 
     async def _find(self, id: str) -> Kept | None:
         paper = await self._store.browse(PaperOf(Kind.OPERATION, id))
-        return None if paper is None else kept_of(paper)
+        if paper is None:
+            return None
+        try:
+            kept = kept_of(paper)
+        except _DAMAGED:
+            self._damaged.add(id)
+            raise
+        self._damaged.discard(id)
+        return kept
+
+    async def _listed(self, id: str) -> Kept | None:
+        """None for one that is damaged, too: it is logged, and a list has all the others."""
+        try:
+            return await self._find(id)
+        except _DAMAGED as error:
+            _log.error("operation.damaged", operation=id, error=str(error))
+            return None
 
     async def _put(self, kept: Kept, operation: Operation) -> Kept:
         """Write it down in the place of what was read; ``PaperChanged`` where that is no more."""
@@ -446,5 +483,12 @@ def _due_key(at_ms: int, id: str) -> str:
     return f"{at_ms:013d}/{id}"
 
 
-def _when(paper: Paper) -> int:
-    return int(paper.key.partition("/")[0])
+def _times(papers: list[Paper]) -> list[tuple[int, Paper]]:
+    """What is due, and when, in order; what does not say when is logged and left out."""
+    found = []
+    for paper in papers:
+        try:
+            found.append((int(paper.key.partition("/")[0]), paper))
+        except ValueError:
+            _log.error("operation.damaged", due=paper.key)
+    return found

@@ -4,11 +4,12 @@ import re
 
 import msgspec
 from tests.unit.desk.test_groups import words
-from tests.unit.desk.test_pages import HOSTILE
-from tests.unit.engine.house import SHOP
+from tests.unit.desk.test_pages import HOSTILE, Markup
+from tests.unit.engine.house import SHOP, acts
 from tests.unit.engine.test_operations import DONE, OTHER, RUNNING, make
 
 from restante.desk import operations
+from restante.errors import StoreFull
 from restante.operation import Asked, Failure, Move, OperationState
 
 FOR_ACME = Asked(title=HOSTILE, client="acme", queue="acme", runner="one")
@@ -65,10 +66,60 @@ async def test_one_tells_how_it_stands_and_whom_it_is_told_to(site, broker):
     told = await words(browser, path)
     assert "succeeded" in told
     assert "Result application/xml, 9 B" in told
-    assert "<report/>" in told.replace(" ", "").partition("Result")[2]
-    viewer = await words(await site.signed_in("viewer"), path)
-    assert "Operators may see it." in viewer
-    assert "report" not in viewer.partition("Result")[2].partition("Operators")[0]
+    assert "report/" not in told.partition("Result")[2], "not before it was asked for"
+
+
+async def test_a_result_is_shown_and_the_look_recorded(site, broker):
+    browser = await site.signed_in("operator")
+    id = (await make(broker, FOR_ACME)).operation.id
+    path = f"/operations/{id}"
+    await browser.see(path)
+    await browser.send_form(f"{path}/result")
+    assert await acts(broker, what="result.viewed") == [], "there is none yet"
+    await broker.operations.move(id, DONE, SHOP)
+    for page in (path, f"{path}/now"):
+        seen = (await browser.see(page)).text
+        assert f'action="{path}/result#result"' in seen
+        assert "report/" not in seen
+    assert await acts(broker, what="result.viewed") == []
+    answer = await browser.send_form(f"{path}/result")
+    assert "<report/>" in Markup(answer.text.split('id="result"')[1]).words
+    (look,) = await acts(broker, what="result.viewed", subject=id)
+    assert (look.who.name, look.queue) == ("operator", "acme")
+    answer = await browser.see(f"{path}/result")
+    assert (answer.status_code, answer.headers["location"]) == (303, path)
+    assert len(await acts(broker, what="result.viewed")) == 1
+    admin = await site.signed_in("admin")
+    assert "result.viewed" in (await admin.see(f"/audit?subject={id}")).text
+    assert (await admin.send_form("/operations/nothing/result")).status_code == 404
+
+
+async def test_a_result_is_not_shown_where_the_look_cannot_be_recorded(site, broker, monkeypatch):
+    browser = await site.signed_in("operator")
+    id = (await make(broker, FOR_ACME)).operation.id
+    await broker.operations.move(id, DONE, SHOP)
+    await browser.see(f"/operations/{id}")
+
+    async def full(*_, **__):
+        raise StoreFull("the disk is full")
+
+    monkeypatch.setattr(broker.acts, "record", full)
+    answer = await browser.send_form(f"/operations/{id}/result")
+    assert answer.status_code == 507
+    assert "report/" not in answer.text
+
+
+async def test_viewers_see_no_results(site, broker):
+    browser = await site.signed_in("viewer")
+    id = (await make(broker, FOR_ACME)).operation.id
+    await broker.operations.move(id, DONE, SHOP)
+    told = await words(browser, f"/operations/{id}")
+    assert "Operators may see it." in told
+    assert "report/" not in told
+    answer = await browser.send_form(f"/operations/{id}/result")
+    assert answer.status_code == 403
+    assert "report/" not in answer.text
+    assert await acts(broker, what="result.viewed") == []
 
 
 async def test_one_that_has_failed_says_why(site, broker):

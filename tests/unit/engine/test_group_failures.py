@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 from tests.unit.engine.group_house import (
     BOTH,
     OTHER,
@@ -19,7 +20,7 @@ from tests.unit.engine.group_house import (
 )
 from tests.unit.engine.house import SHOP, settings, slow, turns
 
-from restante.changes import AddClient, PutQueue
+from restante.changes import AddClient, PutPaper, PutQueue
 from restante.engine import group_papers, group_quota, groups
 from restante.engine.broker import Broker
 from restante.engine.group_request import Payload, Wanted, fingerprint_of
@@ -29,7 +30,7 @@ from restante.errors import (
     TooManyGroups,
 )
 from restante.model import Client, Queue, Verb
-from restante.papers import Kind
+from restante.papers import Kind, Paper
 from restante.queries import Papers
 from restante.testing.clock import FakeClock
 
@@ -288,6 +289,46 @@ async def test_more_open_groups_than_one_page_are_taken_up(store, clock, monkeyp
     async with Broker(store, clock) as two:
         await turns()
         assert set(two.groups._running) == ids
+
+
+async def test_one_that_cannot_be_read_holds_up_no_other(store, clock):
+    async with Broker(store, clock) as one:
+        ids = [await ask(one) for _ in range(3)]
+    odd = Paper(kind=Kind.GROUP, key=f"open/{ids[0]}", content=b'{"id":')
+    await store.configure([PutPaper(odd)])
+    async with Broker(store, clock) as two:
+        with structlog.testing.capture_logs() as logs:
+            await turns()
+        assert set(two.groups._running) == set(ids[1:])
+        damaged = [line["paper"] for line in logs if line["event"] == "group.damaged"]
+        assert damaged == [odd.key]
+        assert {group.id for group in (await two.groups.page(SHOP)).groups} == set(ids[1:])
+
+
+async def test_a_look_that_fails_is_not_the_last(store, clock, monkeypatch):
+    async with Broker(store, clock) as one:
+        id = await ask(one)
+    browse = store.browse
+
+    def broken(query):
+        if isinstance(query, Papers) and query.kind is Kind.GROUP:
+            raise OSError("the file cannot be read")
+        return browse(query)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "browse", broken)
+        two = Broker(store, clock)
+        await two.__aenter__()
+        with structlog.testing.capture_logs() as logs:
+            await turns()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["groups.failed"]
+    try:
+        assert set(two.groups._running) == set()
+        clock.advance(5)
+        await turns()
+        assert set(two.groups._running) == {id}
+    finally:
+        await two.__aexit__(None, None, None)
 
 
 async def test_papers_are_gone_some_time_after_the_end(broker, store, clock):

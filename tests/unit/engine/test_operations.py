@@ -6,10 +6,8 @@ import json
 from typing import Any
 
 import pytest
-import structlog
 from tests.unit.engine.house import ACME, BOB, OPERATOR, SHOP, settings, slow, turns
 
-from restante.changes import PutPaper
 from restante.engine import operations
 from restante.engine.broker import Broker
 from restante.engine.operation_watches import Watches
@@ -22,7 +20,6 @@ from restante.errors import (
     OperationNotFound,
     OutOfBounds,
     QueueNotFound,
-    StoreUnavailable,
     TooManyOperations,
 )
 from restante.model import Actor, Role
@@ -300,7 +297,7 @@ async def test_one_look_is_for_all_that_wait_whoever_made_the_change(broker, sto
     await asyncio.gather(looking, return_exceptions=True)
 
 
-# -- time, crashes ------------------------------------------------------------------------------
+# -- time ------------------------------------------------------------------------------
 
 
 async def test_what_nobody_ends_in_its_time_fails_and_is_told(broker, clock):
@@ -376,42 +373,6 @@ async def test_a_node_with_a_wrong_clock_ends_nothing_of_the_others(broker, stor
         assert (await broker.operations.find(one, SHOP)).operation.state is OperationState.FAILED
 
 
-@pytest.mark.parametrize("told_already", [False, True])
-async def test_a_crash_before_or_after_the_telling_has_it_told_once(
-    store, clock, monkeypatch, told_already
-):
-    """Between the end and the telling, and between the telling and the note that it is done."""
-    async with Broker(store, clock) as one:
-        id = (await make(one)).operation.id
-        with monkeypatch.context() as patch:
-            if told_already:
-                configure = store.configure
-
-                def only_the_end(changes):
-                    if any(
-                        isinstance(c, PutPaper) and c.paper.kind is Kind.OPERATION for c in changes
-                    ):
-                        return configure(changes)
-                    raise StoreUnavailable("gone")
-
-                patch.setattr(store, "configure", only_the_end)
-            else:
-
-                def no_append(_):
-                    raise StoreUnavailable("gone")
-
-                patch.setattr(store, "append", no_append)
-            await one.operations.move(id, DONE, SHOP)
-            await turns()
-    async with Broker(store, clock) as two:
-        await turns()
-        assert [told["id"] for told in await collected(two)] == [id]
-        clock.advance(86_400)
-        await turns()
-        for kind in KINDS:
-            assert await papers(two, kind) == []
-
-
 async def test_a_queue_that_takes_little_is_told_without_the_result(broker):
     id = (await make(broker)).operation.id
     await settings(broker, max_body_bytes=1_024)
@@ -422,75 +383,6 @@ async def test_a_queue_that_takes_little_is_told_without_the_result(broker):
     (told,) = await collected(broker)
     assert (told["state"], told["result"], told["result_base64"]) == ("succeeded", None, None)
     assert (await broker.operations.find(id, ACME)).operation.result == Result(b"x" * 2_000)
-
-
-async def test_a_store_that_is_away_is_asked_again(broker, store, clock, monkeypatch):
-    id = (await make(broker)).operation.id
-    with monkeypatch.context() as patch:
-
-        def away(_):
-            raise StoreUnavailable("away")
-
-        patch.setattr(store, "append", away)
-        await broker.operations.move(id, DONE, SHOP)
-        await turns()
-        assert await collected(broker) == []
-    clock.advance(2)
-    await turns()
-    assert len(await collected(broker)) == 1
-
-
-async def test_a_queue_is_told_however_long_that_cannot_be_done(broker, store, clock, monkeypatch):
-    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
-    with monkeypatch.context() as patch:
-
-        def away(_):
-            raise StoreUnavailable("away")
-
-        patch.setattr(store, "append", away)
-        await broker.operations.move(id, DONE, SHOP)
-        await turns()
-        clock.advance(3_600)
-        await turns()
-        await store.prune(100)
-    clock.advance(2)
-    await turns()
-    assert [told["id"] for told in await collected(broker)] == [id]
-    clock.advance(59)
-    await turns()
-    assert (await broker.operations.find(id, SHOP)).version == 2, "it is kept after that"
-    clock.advance(1)
-    await turns()
-    with pytest.raises(OperationNotFound):
-        await broker.operations.find(id, SHOP)
-
-
-async def test_what_no_queue_will_ever_take_is_given_up_and_logged(broker, clock):
-    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
-    await settings(broker, max_body_bytes=10)
-    with structlog.testing.capture_logs() as logs:
-        await broker.operations.move(id, DONE, SHOP)
-        await turns()
-    (line,) = [one for one in logs if one["event"] == "operation.not_told"]
-    assert (line["log_level"], line["operation"], line["code"]) == ("error", id, "body_too_large")
-    clock.advance(60)
-    await turns()
-    for kind in KINDS:
-        assert await papers(broker, kind) == []
-
-
-async def test_a_defect_in_telling_is_tried_again_by_and_by(broker, clock, monkeypatch):
-    id = (await make(broker, Asked(queue="acme", keep_seconds=60))).operation.id
-    with monkeypatch.context() as patch:
-        patch.setattr(broker, "publish", lambda *_: 1 / 0)
-        await broker.operations.move(id, DONE, SHOP)
-        for _ in range(10):
-            await turns()
-            clock.advance(60)
-        await turns()
-    clock.advance(60)
-    await turns()
-    assert [told["id"] for told in await collected(broker)] == [id]
 
 
 async def test_more_than_one_look_can_see_to_are_all_told(broker, clock):

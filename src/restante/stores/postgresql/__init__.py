@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 import asyncpg
 
@@ -36,6 +36,7 @@ from restante.stores.postgresql.committer import Committer
 from restante.stores.postgresql.connections import Database, refusal
 from restante.stores.postgresql.leasing import Extend, Held, Lease
 from restante.stores.postgresql.nodes import SharedNodes
+from restante.stores.postgresql.now import SharedNow
 from restante.stores.postgresql.outbox import PostgresqlOutbox
 from restante.stores.postgresql.reads import Reads
 from restante.stores.postgresql.settling import Settle
@@ -86,6 +87,7 @@ class PostgresqlStore:
         self._pruning = Transactor(database, memory, self._reach, self._jitter)
         # Many papers at once hold up nobody's lease, and nothing long holds them up.
         self._papers = Transactor(database, memory, self._reach, self._jitter)
+        self._now = SharedNow(self._start, self._papers)
         self._beats = Transactor(database, memory, self._reach, self._jitter)
         self._nodes = SharedNodes(self._start, self._beats)
         self._reader = Reader(database, self._reach)
@@ -175,7 +177,7 @@ class PostgresqlStore:
         if isinstance(query, LeasedTo):
             answer = self._committer.submit(Held(query))
         elif isinstance(query, Now):
-            answer = self._start(self._papers.run(upkeep.now))
+            answer = cast("asyncio.Future[Any]", self._now.ask())
         else:
             answer = self._start(self._reader.run(lambda c: Reads(c, self._timeline).answer(query)))
         return answer

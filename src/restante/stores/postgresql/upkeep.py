@@ -75,12 +75,6 @@ async def overdue(unit: Unit, limit: int) -> dict[str, int]:
     return {name: max(1, ready) for name, ready in touched.items()}
 
 
-async def now(unit: Unit) -> int:
-    """The answer to ``Now``, by a look that sees whether the database's clock was set."""
-    await unit.lock(())
-    return unit.reading.now_ms
-
-
 async def next_due(unit: Unit) -> float | None:
     """As ``Store.next_due``."""
     await unit.lock(())
