@@ -218,7 +218,7 @@ HANDSHAKE = {
 def _routes() -> list[tuple[str, str]]:
     class Nothing:
         directory = clock = rates = retiring = jobs = alerts = monitor = acts = webhooks = None
-        log = groups = waiting = signing_keys = None
+        log = proofs = groups = waiting = signing_keys = None
         operations = None
         requests = None
 
