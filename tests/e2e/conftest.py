@@ -181,20 +181,34 @@ class Mailbox:
 
 
 @contextlib.contextmanager
-def two_nodes(folder: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(folder / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
+def two_nodes(folder: Path, database: str) -> Iterator[tuple[Service, Service]]:
+    """Two processes on one PostgreSQL, whose URL it is, with the keys that nodes share."""
+    keys = [f"--{name}-key-file={folder / name}.key" for name in ("secrets", "ledger")]
+    services = []
+    for name in ("one", "two"):
+        service = Service(folder / name / "data", "--store", database, *keys)
+        service.data.mkdir(parents=True)
+        service.start()
+        services.append(service)
+    yield services[0], services[1]
+    for service in services:
+        if service.running:
+            assert service.end(signal.SIGTERM) == 0, service.log()
+        assert "log_damaged" not in service.log()
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A database of its own, on a PostgreSQL of its own."""
+    with PostgresqlServer() as server:
+        yield server.create_database()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, database: str) -> Iterator[tuple[Service, Service]]:
+    """Two processes on it."""
+    with two_nodes(tmp_path, database) as nodes:
+        yield nodes
 
 
 async def until_waited_for(service: Service, count: int) -> None:

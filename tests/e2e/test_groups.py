@@ -16,7 +16,6 @@ from tests.e2e.programs import EXAMPLES, Program, running
 
 from restante.client import Client
 from restante.errors import GroupNotFound
-from restante.testing.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -222,27 +221,21 @@ async def test_a_group_outlives_a_killed_server(own_server: Service, own_pair: P
     assert own_pair.c.figures()["published"] == 1
 
 
-async def test_another_node_goes_on(tmp_path: Path) -> None:
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        one, two = (Service(tmp_path / name / "data", "--store", url) for name in ("one", "two"))
-        for service in (one, two):
-            service.data.mkdir(parents=True)
-            service.start()
-        pair = Pair(one)
-        group = pair.ask()
-        for box in (pair.b, pair.c):
-            box.client.close()
-            box.client = two.caller(box.key)
-        await asyncio.to_thread(sign, pair.b)
-        one.end(signal.SIGKILL)
-        await asyncio.to_thread(sign, pair.c, "reject", reason="no")
-        ended = await until_ended(two, group["id"])
-        assert (ended["state"], ended["members"][0]["state"]) == ("compensated", "acked")
-        undo = await asyncio.to_thread(sign, pair.b)
-        assert undo["body"] == "<undo-b/>"
-        pair.close()
-        assert two.end(signal.SIGTERM) == 0, two.log()
+async def test_another_node_goes_on(nodes: tuple[Service, Service]) -> None:
+    one, two = nodes
+    pair = Pair(one)
+    group = pair.ask()
+    for box in (pair.b, pair.c):
+        box.client.close()
+        box.client = two.caller(box.key)
+    await asyncio.to_thread(sign, pair.b)
+    one.end(signal.SIGKILL)
+    await asyncio.to_thread(sign, pair.c, "reject", reason="no")
+    ended = await until_ended(two, group["id"])
+    assert (ended["state"], ended["members"][0]["state"]) == ("compensated", "acked")
+    undo = await asyncio.to_thread(sign, pair.b)
+    assert undo["body"] == "<undo-b/>"
+    pair.close()
 
 
 # -- the example --------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -16,7 +14,6 @@ from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
 from restante.client import Client
 from restante.errors import JobEnded, JobNotFound, QueueNotFound
-from restante.testing.servers.postgresql import PostgresqlServer
 from restante.wire.job_messages import Task
 
 BATCH: Final = 100
@@ -176,23 +173,6 @@ async def test_a_job_outlives_a_killed_server(own_server: Service, box: Mailbox)
     assert (ended["done"] + ended["unsure"], ended["skipped"]) == (1_000, 0)
     assert redriven(box) == Counter(range(1, 1_001))
     assert (ended["unsure"] <= BATCH, box.figures()["dead"]) == (True, 0)
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

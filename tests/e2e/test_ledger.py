@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
 from restante.client import Client, NotProved, VerifierKey, verify_heads
 from restante.errors import LogEmpty, OutOfBounds, ReceiptNotFound
-from restante.testing.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.timeout(120)
 NODE_VERIFIER = Path(__file__).parents[2] / "examples/node/verify-receipt.mjs"
@@ -411,26 +409,6 @@ def test_heads_go_to_a_file_and_a_queue(tmp_path: Path) -> None:
     told = restante("verify", "--head", str(tmp_path / "heads.txt"), of=service)
     assert "nothing is wrong" in told
     assert service.end(signal.SIGTERM) == 0
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL, with one key."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            key_file = str(tmp_path / "ledger.key")
-            service = Service(
-                tmp_path / name / "data", "--store", url, "--ledger-key-file", key_file
-            )
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            if service.running:
-                assert service.end(signal.SIGTERM) == 0, service.log()
 
 
 async def test_two_nodes_seal_one_log(nodes: tuple[Service, Service]) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.conftest import Mailbox, Service
-from tests.e2e.test_ledger import assert_proved, key_of, nodes, restante
-
-__all__ = ["nodes"]
+from tests.e2e.test_ledger import assert_proved, key_of, restante
 
 pytestmark = pytest.mark.timeout(180)
 

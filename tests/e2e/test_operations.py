@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes, until_waited_for
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, until_waited_for
 from tests.e2e.sockets import opened, received
 from tests.e2e.test_asyncapi import MESSAGES, validator
 from websockets.exceptions import ConnectionClosedError
@@ -311,12 +310,6 @@ async def test_with_the_sdk(server: Service, mailbox: Mailbox) -> None:
             )
         with pytest.raises(OperationNotFound):
             await acme.operation("unknown")
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    with two_nodes(tmp_path) as nodes:
-        yield nodes
 
 
 async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:

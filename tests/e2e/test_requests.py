@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
 
 from restante.client import Client
 from restante.errors import IdempotencyKeyReused, RequestNotFound
-from restante.testing.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.timeout(120)
 REPLAYED: Final = "idempotency-replayed"
@@ -213,28 +211,6 @@ def test_after_a_crash_in_the_middle_the_policy_decides(own_server: Service, pol
             # It had been done: run again, it says so.
             assert again.json()["code"] == "already_exists"
             assert REPLAYED not in again.headers
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    """The URL of a PostgreSQL of its own."""
-    with PostgresqlServer() as server:
-        yield server.create_database()
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, database: str) -> Iterator[tuple[Service, Service]]:
-    """Two processes on it."""
-    services = []
-    for name in ("one", "two"):
-        service = Service(tmp_path / name / "data", "--store", database)
-        service.data.mkdir(parents=True)
-        service.start()
-        services.append(service)
-    yield services[0], services[1]
-    for service in services:
-        if service.running:
-            assert service.end(signal.SIGTERM) == 0, service.log()
 
 
 async def test_a_node_killed_in_the_middle_leaves_word_for_the_other(

@@ -7,7 +7,7 @@ import base64
 import datetime
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from tests.e2e.test_cli import restante
 from restante.client import Client, Notification, Receipt, Settle, Signer, verify_signature
 from restante.errors import SignatureRefused, SignatureRequired
 from restante.model import Signature, Verb
-from restante.testing.servers.postgresql import PostgresqlServer
 from restante.testing.transports.drivers.webhook import Receiver
 from restante.wire.client_signatures import HEADER, to_header, to_json
 
@@ -404,22 +403,6 @@ def test_everything_outlives_a_killed_server(own_server: Service, box: Mailbox) 
     (kept,) = box.client.get(keys_of(box)).json()["signing_keys"]
     receipts = [msgspec.convert(one, Receipt) for one in box.receipts(outcome="acked")]
     assert [verify_signature(receipt, kept["pem"]) for receipt in receipts] == [True, True]
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    """Two processes on one PostgreSQL."""
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = []
-        for name in ("one", "two"):
-            service = Service(tmp_path / name / "data", "--store", url)
-            service.data.mkdir(parents=True)
-            service.start()
-            services.append(service)
-        yield services[0], services[1]
-        for service in services:
-            assert service.end(signal.SIGTERM) == 0, service.log()
 
 
 async def test_on_two_nodes(nodes: tuple[Service, Service]) -> None:

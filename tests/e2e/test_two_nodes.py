@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes
 from tests.e2e.hooks import Hooked, next_call, receiving
 
-from restante.keyfiles import load_keyring
 from restante.testing.servers.postgresql import PostgresqlServer
 from restante.testing.transports import Target
 from restante.testing.transports.drivers.grpc import Connection
@@ -27,21 +25,11 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
-    folder = tmp_path_factory.mktemp("nodes")
-    keys = folder / "secrets.key"
-    load_keyring(keys)
-    with PostgresqlServer() as database:
-        url = database.create_database()
-        services = [
-            Service(folder / name / "data", "--store", url, "--secrets-key-file", str(keys))
-            for name in ("one", "two")
-        ]
-        for service in services:
-            service.data.mkdir(parents=True)
-            service.start()
-        yield services[0], services[1]
-        for service in services:
-            assert service.end(signal.SIGTERM) == 0, service.log()
+    with (
+        PostgresqlServer() as server,
+        two_nodes(tmp_path_factory.mktemp("nodes"), server.create_database()) as nodes,
+    ):
+        yield nodes
 
 
 async def soon(holds: Callable[[], Awaitable[bool]]) -> None:

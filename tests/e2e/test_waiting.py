@@ -7,13 +7,12 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, two_nodes, until_waited_for
+from tests.e2e.conftest import ADMIN_KEY, Mailbox, Service, until_waited_for
 
 from restante.client import Client
 from restante.model import Publication
@@ -220,12 +219,6 @@ async def test_a_stop_answers_who_waits(own_server: Service, box: Mailbox) -> No
         answer = await asking
     assert (answer.status_code, answer.json()["result"]) == (202, "pending")
     own_server.start()
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    with two_nodes(tmp_path) as nodes:
-        yield nodes
 
 
 async def test_from_any_node(nodes: tuple[Service, Service]) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 from tests.e2e.conftest import Mailbox, Service, two_nodes, until_waited_for
 
+from restante.testing.servers.postgresql import PostgresqlServer
+
 SECONDS: Final = 40.0
 """Within which an end is told: sooner than the wait would be over by itself."""
 pytestmark = pytest.mark.timeout(120)
@@ -25,7 +27,10 @@ class House(NamedTuple):
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Service]]:
-    with two_nodes(tmp_path_factory.mktemp("nodes")) as nodes:
+    with (
+        PostgresqlServer() as server,
+        two_nodes(tmp_path_factory.mktemp("nodes"), server.create_database()) as nodes,
+    ):
         yield nodes
 
 
