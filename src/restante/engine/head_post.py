@@ -20,8 +20,13 @@ import structlog
 
 from restante.changes import DropPaper, PutPaper
 from restante.engine.log_reader import LogReader
-from restante.engine.sending import CLAIM_SECONDS, ahead_ms, retry_seconds
-from restante.errors import PaperChanged, ShuttingDown, StoreError
+from restante.engine.sending import (
+    CLAIM_SECONDS,
+    LOOK_SECONDS,
+    ahead_ms,
+    deliver,
+    retry_seconds,
+)
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf
@@ -29,8 +34,6 @@ from restante.queries import PaperOf
 _log = structlog.get_logger(__name__)
 
 SEND_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 15.0
-"""How often to look for a head that another node has kept and not sent."""
 RETRY_SECONDS_MAXIMUM: Final = 300
 VERSIONS: Final = 2**62
 """Of a paper, at most: one with a later was never put by counting."""
@@ -89,24 +92,7 @@ class HeadPost:
 
     async def deliver(self) -> None:
         """Until cancelled: send the newest head where it was not taken yet, then wait until there may be another."""
-        while True:
-            self._told.clear()
-            pause = LOOK_SECONDS
-            try:
-                pause = await self._send_due()
-            except PaperChanged:
-                continue  # another node was faster: look at what it did
-            except ShuttingDown:
-                return
-            except StoreError as error:
-                _log.warning("log.heads_store_error", to=self._destination, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; the next head may be sent)
-                _log.exception("log.heads_failed", to=self._destination)
-            cancel = self._clock.call_later(pause, self._told.set)
-            try:
-                await self._told.wait()
-            finally:
-                cancel()
+        await deliver("heads", self._destination, self._clock, self._told, self._send_due)
 
     async def _send_due(self) -> float:
         """Send what may be sent now; seconds until there may be more."""

@@ -18,8 +18,14 @@ from restante.alerting import GIVE_UP_SECONDS, Message, Notice, bundle
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.alerts import Alerts
 from restante.engine.ids import new_id
-from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, ahead_ms, retry_seconds
-from restante.errors import PaperChanged, ShuttingDown, StoreError
+from restante.engine.sending import (
+    CLAIM_SECONDS,
+    CLOCKS_APART_MS,
+    LOOK_SECONDS,
+    ahead_ms,
+    deliver,
+    retry_seconds,
+)
 from restante.papers import Kind, Paper
 from restante.ports import AlertSender, Clock, Store
 from restante.queries import PaperOf, Papers
@@ -27,8 +33,6 @@ from restante.queries import PaperOf, Papers
 _log = structlog.get_logger(__name__)
 
 SEND_SECONDS: Final = 45
-LOOK_SECONDS: Final = 15.0
-"""How often to look for what nobody on this node raised."""
 RETRY_SECONDS_MAXIMUM: Final = 900
 MESSAGES: Final = 10
 """So many messages go to a destination within a minute, and one with more notices than that makes up a minute."""
@@ -79,24 +83,7 @@ class NoticePost:
 
     async def deliver(self) -> None:
         """Until cancelled: send what is due, then wait until something is, or may be."""
-        while True:
-            self._told.clear()
-            pause = LOOK_SECONDS
-            try:
-                pause = await self._send_due()
-            except PaperChanged:
-                continue  # another node was faster: look at what it did
-            except ShuttingDown:
-                return
-            except StoreError as error:
-                _log.warning("notices.store_error", to=self._destination, error=str(error))
-            except Exception:  # noqa: BLE001 (logged; the next alert may be told of)
-                _log.exception("notices.failed", to=self._destination)
-            cancel = self._clock.call_later(pause, self._told.set)
-            try:
-                await self._told.wait()
-            finally:
-                cancel()
+        await deliver("notices", self._destination, self._clock, self._told, self._send_due)
 
     async def _send_due(self) -> float:
         """Send what may be sent now; seconds until there may be more."""

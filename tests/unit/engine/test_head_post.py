@@ -11,14 +11,13 @@ from tests.unit.engine.neighbours import SharedStore
 
 from restante.changes import DropPaper, PutPaper
 from restante.engine.head_post import (
-    LOOK_SECONDS,
     RETRY_SECONDS_MAXIMUM,
     SEND_SECONDS,
     HeadPost,
     Sending,
 )
 from restante.engine.log_reader import TOLD_SECONDS, LogReader
-from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, RETRY_SECONDS
+from restante.engine.sending import CLAIM_SECONDS, CLOCKS_APART_MS, LOOK_SECONDS, RETRY_SECONDS
 from restante.errors import StoreUnavailable
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf
