@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from tests.unit.engine.house import turns
+from tests.unit.engine.request_house import WHO, Work, asked, crash, kill
 
 from restante.engine import requests
 from restante.engine.broker import Broker
-from restante.engine.requests import LOOK_SECONDS, OPEN_REQUESTS, RETENTION_SECONDS, Ran
+from restante.engine.requests import OPEN_REQUESTS, RETENTION_SECONDS, Ran
 from restante.errors import (
     AnswerNotKept,
     IdempotencyKeyReused,
@@ -22,37 +23,14 @@ from restante.errors import (
     TooManyKeptRequests,
     TooManyOpenRequests,
 )
-from restante.idempotency import ANSWER_BYTES, Asked, Fate, Policy, Reply, State
-from restante.nodes import Beat, Node
+from restante.idempotency import ANSWER_BYTES, Fate, Policy, Reply, State
 from restante.papers import Kind
 from restante.queries import Papers
 from restante.stores.memory import MemoryStore
 from restante.testing.clock import FakeClock
 from restante.wire.sealing import Keyring
 
-WHO = "admin/op"
 KEYRING = Keyring([b"k" * 32])
-
-
-def asked(key="k1", fingerprint=b"f", who=WHO, **more):
-    return Asked(who=who, key=key, method="POST", path="/x", fingerprint=fingerprint, **more)
-
-
-class Work:
-    """What is run: counts how often, and ends when the test says so."""
-
-    def __init__(self, reply=None, fate=Fate.KEEP, held=False):
-        self.runs = 0
-        self.reply = reply or Reply(201, ((b"x", b"y"),), b"made")
-        self.fate = fate
-        self.gate = asyncio.Event()
-        if not held:
-            self.gate.set()
-
-    async def __call__(self):
-        self.runs += 1
-        await self.gate.wait()
-        return Ran(self.reply, self.fate)
 
 
 async def test_a_repeat_is_given_the_first_answer(broker):
@@ -337,23 +315,6 @@ async def test_cookies_are_not_kept(broker):
     assert b"secret" not in paper.content
 
 
-async def crash(store, clock, work, **options):
-    """A process that is killed in the middle of a request: what it had in hand is never heard of again."""
-    dead = await Broker(store, clock, **options).__aenter__()
-    task = asyncio.create_task(dead.requests.once(asked(), work))
-    await turns()
-    await kill(dead, task)
-
-
-async def kill(broker, *callers):
-    for one in list(broker.requests._running.values()):
-        one.work.cancel()
-    for caller in callers:
-        caller.cancel()
-    await turns()
-    await broker.__aexit__(None, None, None)
-
-
 @pytest.mark.parametrize("policy", list(Policy))
 async def test_after_a_crash_the_policy_decides(store, clock, policy):
     work = Work(held=True)
@@ -372,152 +333,6 @@ async def test_after_a_crash_the_policy_decides(store, clock, policy):
             assert not (await broker.requests.once(asked(), work)).replayed
             assert (await broker.requests.once(asked(), work)).replayed
             assert work.runs == 2
-
-
-class Neighbours:
-    """The store's word about nodes, as the test has it."""
-
-    def __init__(self, clock):
-        self._clock = clock
-        self.alive = {}
-        self.gone = set()
-
-    def beat(self, report):
-        done = asyncio.get_running_loop().create_future()
-        self.alive[report.id] = report
-        nodes = [
-            Node(
-                id=one.id,
-                name="",
-                version="",
-                url="",
-                started_at_ms=0,
-                draining=False,
-                connections=0,
-                webhooks=0,
-                silent_seconds=99.0 if one.id in self.gone else 0.0,
-            )
-            for one in self.alive.values()
-        ]
-        done.set_result(Beat(0, [], nodes, frozenset()))
-        return done
-
-    def leave(self, node):
-        self.alive.pop(node, None)
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
-
-
-class SharedStore(MemoryStore):
-    """One that several nodes share."""
-
-    def __init__(self, clock):
-        super().__init__(clock)
-        self.neighbours = Neighbours(clock)
-        self.looks = 0
-
-    @property
-    def nodes(self):
-        return self.neighbours
-
-    def browse(self, query):
-        self.looks += 1
-        return super().browse(query)
-
-
-async def test_two_nodes_run_it_once(clock):
-    async with (
-        SharedStore(clock) as store,
-        Broker(store, clock) as one,
-        Broker(store, clock) as two,
-    ):
-        work = Work(held=True)
-        tasks = [asyncio.create_task(node.requests.once(asked(), work)) for node in (one, two)]
-        await turns()
-        assert work.runs == 1
-        waiting = [task for task in tasks if not task.done()]
-        refused = [task for task in tasks if task.done()]
-        assert [type(task.exception()) for task in refused] == [RequestInProgress]
-        work.gate.set()
-        assert not (await waiting[0]).replayed
-        assert (await one.requests.once(asked(), work)).replayed
-        assert (await two.requests.once(asked(), work)).replayed
-        assert work.runs == 1
-
-
-async def test_all_who_wait_for_another_node_look_together(clock):
-    async with (
-        SharedStore(clock) as store,
-        Broker(store, clock) as one,
-        Broker(store, clock) as two,
-    ):
-        work = Work(held=True)
-        first = asyncio.create_task(one.requests.once(asked(), work))
-        await turns()
-        waiting = [
-            asyncio.create_task(two.requests.once(asked(), work, wait_seconds=30)) for _ in range(9)
-        ]
-        await turns()
-        before = store.looks
-        clock.advance(LOOK_SECONDS)
-        await turns()
-        # The monitor looks as well, but never so often.
-        assert store.looks - before < len(waiting)
-        assert not any(task.done() for task in waiting)
-        work.gate.set()
-        await first
-        clock.advance(LOOK_SECONDS)
-        assert [(await task).replayed for task in waiting] == [True] * 9
-        assert work.runs == 1
-
-
-async def test_those_who_wait_for_different_keys_look_together(clock):
-    async with (
-        SharedStore(clock) as store,
-        Broker(store, clock) as one,
-        Broker(store, clock) as two,
-    ):
-        work = Work(held=True)
-        keys = [f"k{number}" for number in range(50)]
-        first = [asyncio.create_task(one.requests.once(asked(key), work)) for key in keys]
-        await turns()
-        again = [
-            asyncio.create_task(two.requests.once(asked(key), work, wait_seconds=30))
-            for key in keys
-        ]
-        await turns()
-        before = store.looks
-        clock.advance(LOOK_SECONDS)
-        await turns()
-        # The monitor looks as well, but never so often.
-        assert store.looks - before < len(keys) / 2
-        work.gate.set()
-        await asyncio.gather(*first)
-        clock.advance(LOOK_SECONDS)
-        assert all([(await task).replayed for task in again])
-        assert work.runs == len(keys)
-
-
-async def test_a_node_that_is_silent_is_taken_for_dead(clock):
-    async with SharedStore(clock) as store, Broker(store, clock) as two:
-        work = Work(held=True)
-        one = await Broker(store, clock).__aenter__()
-        task = asyncio.create_task(one.requests.once(asked(), work))
-        await turns()
-        store.neighbours.gone.add(one.membership.id)
-        clock.advance(1)
-        await turns()
-        # Only its word is missing so far: it may just have started.
-        with pytest.raises(RequestInProgress):
-            await two.requests.once(asked(), work)
-        for _ in range(10):
-            clock.advance(1)
-            await turns()
-        with pytest.raises(RequestUnknown):
-            await two.requests.once(asked(), work)
-        await kill(one, task)
-        assert work.runs == 1
 
 
 async def test_what_ended_while_it_was_looked_at_is_not_taken_for_unknown(broker, monkeypatch):
