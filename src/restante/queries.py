@@ -49,6 +49,13 @@ class ReceiptPage(msgspec.Struct, frozen=True):
     next: int | None
 
 
+class Span(msgspec.Struct, frozen=True):
+    """Receipts up to number ``pruned_to`` are past their time, and gone (0: none is); the last is number ``newest``."""
+
+    pruned_to: int = 0
+    newest: int = 0
+
+
 class DeliveryRecord(msgspec.Struct, frozen=True):
     """One delivery of a notification: where it stands, and the receipt of its last event."""
 
@@ -378,7 +385,7 @@ class Seals(Query[list[Seal]], frozen=True):
     limit: int = 100
 
 
-class PrunedTo(Query[int], frozen=True):
-    """The number up to which a queue's receipts are past their time, and gone; 0: none is."""
+class LedgerSpan(Query[Span], frozen=True):
+    """From where to where a queue's receipts have to be there."""
 
     queue: str

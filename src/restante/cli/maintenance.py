@@ -24,7 +24,7 @@ def check(
     ] = None,
     json: output.Json = False,
 ) -> None:
-    """Check a store's file from end to end while no server has it open.
+    """Check a store's file from end to end, and whether it adds up, while no server has it open.
 
     Exit code 0: all is well; 4: a server has it open; 5: it is damaged.
     """

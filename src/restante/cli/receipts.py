@@ -145,7 +145,8 @@ async def verify_signature(
 async def verify(client: Client, queue: Name, json: output.Json = False) -> None:
     """Check that a queue's ledger has no gap and that its chain of digests holds.
 
-    Receipts past their retention are gone from the front; the first that is left is then taken as it is.
+    Receipts past their retention are gone from the front; the first that is left is then taken as it is. How far that
+    is, the server says: what is gone before its time `restante ledger verify` finds.
     """
     from restante.client.ledger import LedgerBroken, verify_ledger
 

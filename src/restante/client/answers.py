@@ -65,10 +65,15 @@ class Receipt(model.Receipt, frozen=True, kw_only=True):
 
 
 class ReceiptPage(msgspec.Struct, frozen=True):
-    """``next`` is what to pass as ``after`` for the next page; None at the end. A page before may be short."""
+    """``next`` is what to pass as ``after`` for the next page; None at the end. A page before may be short.
+
+    Receipts up to number ``pruned_to`` are past their retention, and gone; ``newest`` was the ledger's last number.
+    """
 
     receipts: list[Receipt]
     next: int | None = None
+    pruned_to: int = 0
+    newest: int = 0
 
 
 class Way(msgspec.Struct, frozen=True):

@@ -31,18 +31,16 @@ async def verify_ledger(
     """Read the whole ledger of a queue and recompute its chain; raises ``LedgerBroken``.
 
     What retention has taken from the front is not there to be checked: then the chain begins with the first receipt
-    that is left, whose own digest is taken as given.
+    that is left, whose own digest is taken as given. How far that is, and where the ledger ends, the server says.
     """
     previous = GENESIS
-    first = last = 0
+    first = last = newest = 0
     after: int | None = None
     while True:
         page = await client.receipts(queue, limit=page_size, after=after)
         for receipt in page.receipts:
-            if last and receipt.number != last + 1:
-                raise LedgerBroken(
-                    f"receipts {queue}~{last + 1} to {receipt.number - 1} are missing"
-                )
+            if receipt.number > (last or page.pruned_to) + 1:
+                raise _missing(queue, (last or page.pruned_to) + 1, receipt.number - 1)
             if last or receipt.number == 1:
                 digest = receipt_digest(previous, msgspec.to_builtins(receipt))
                 if digest.hex() != receipt.digest:
@@ -55,4 +53,15 @@ async def verify_ledger(
         on_progress(last)
         after = page.next
         if after is None:
-            return Verified(last - first + 1 if last else 0, first, last)
+            if last < newest:
+                raise _missing(queue, last + 1, newest)
+            if last >= page.newest:
+                return Verified(last - first + 1 if last else 0, first, last)
+            # Written since the page was read, or missing: another look tells.
+            newest, after = page.newest, last
+
+
+def _missing(queue: str, first: int, last: int) -> LedgerBroken:
+    if first == last:
+        return LedgerBroken(f"receipt {queue}~{first} is missing")
+    return LedgerBroken(f"receipts {queue}~{first} to {last} are missing")

@@ -12,7 +12,7 @@ from restante.engine.receipt_log import ReceiptLog
 from restante.errors import Malformed
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
-from restante.queries import Papers, PrunedTo, Queues, Receipts, Seals
+from restante.queries import LedgerSpan, Papers, Queues, Receipts, Seals
 from restante.receipt_log import tile_of
 from restante.wire import log_lines
 
@@ -95,8 +95,8 @@ class LogExport:
         if page.next is not None:
             return Exported(lines, f"{_RECEIPTS}/{queue}/{page.next}")
         # Behind them: what was let go of meanwhile is told with what was before.
-        pruned = await self._store.browse(PrunedTo(queue))
-        end = log_lines.of_pruned(pruned, self._clock.wall_ms())
+        span = await self._store.browse(LedgerSpan(queue))
+        end = log_lines.of_pruned(span.pruned_to, self._clock.wall_ms())
         return Exported([*lines, end], f"{_QUEUES}/{queue}")
 
     async def _tiles(self, after: str) -> Exported:

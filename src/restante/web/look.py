@@ -25,6 +25,7 @@ from restante.queries import (
     DeadLetters,
     DeadReasons,
     FiguresOf,
+    LedgerSpan,
     OpenDeliveries,
     OpenDelivery,
     Queues,
@@ -189,9 +190,13 @@ class Look:
                 until_ms=_time(request, "until"),
             )
         )
+        # Behind the page: what was let go of meanwhile is told with what was before.
+        span = await self._browse(LedgerSpan(queue.name))
         page = ReceiptPage(
             receipts=[msgspec.Raw(to_json(receipt)) for receipt in found.receipts],
             next=found.next,
+            pruned_to=span.pruned_to,
+            newest=span.newest,
         )
         return envelope(request, page, "receipts")
 

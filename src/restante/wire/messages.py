@@ -305,6 +305,8 @@ class WayOut(Answered, kw_only=True, omit_defaults=False):
 class ReceiptPage(Answered, kw_only=True, omit_defaults=False):
     receipts: list[msgspec.Raw]
     next: int | None
+    pruned_to: int
+    newest: int
 
 
 # -- administration -----------------------------------------------------------------------------

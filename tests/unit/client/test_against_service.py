@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -211,7 +212,22 @@ async def test_a_ledger_verifies(admin, acme):
     assert (checked.count, checked.first, checked.last) == (10, 1, 10)
 
 
-@pytest.mark.parametrize("tamper", ["change", "remove"])
+async def test_what_is_written_while_a_ledger_is_verified_is_not_missed(admin, acme, monkeypatch):
+    honest = admin.receipts
+    late = iter(range(2))
+
+    async def busy(queue, **options):
+        page = await honest(queue, **options)
+        for _ in itertools.islice(late, 1):
+            await admin.publish("acme", b"x")
+        return type(page)(page.receipts, page.next, page.pruned_to, (await honest(queue)).newest)
+
+    monkeypatch.setattr(admin, "receipts", busy)
+    checked = await verify_ledger(admin, "acme")
+    assert (checked.count, checked.first, checked.last) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("tamper", ["change", "first", "remove", "newest"])
 async def test_a_ledger_that_was_tampered_with_does_not(admin, acme, monkeypatch, tamper):
     for _ in range(4):
         await admin.publish("acme", b"x")
@@ -219,14 +235,15 @@ async def test_a_ledger_that_was_tampered_with_does_not(admin, acme, monkeypatch
 
     async def tampered(queue, **options):
         page = await honest(queue, **options)
-        kept = [receipt for receipt in page.receipts if tamper == "change" or receipt.number != 2]
+        gone = {"first": 1, "remove": 2, "newest": 4}.get(tamper)
+        kept = [receipt for receipt in page.receipts if receipt.number != gone]
         changed = [
             type(receipt)(**{**_fields(receipt), "principal": "someone else"})
             if tamper == "change" and receipt.number == 3
             else receipt
             for receipt in kept
         ]
-        return type(page)(changed, page.next)
+        return type(page)(changed, page.next, page.pruned_to, page.newest)
 
     monkeypatch.setattr(admin, "receipts", tampered)
     with pytest.raises(LedgerBroken, match="acme~"):

@@ -175,7 +175,8 @@ DAMAGES = {
     ),
     "UPDATE notifications SET body = x'00' WHERE body IS NOT NULL": "its body is damaged",
     "UPDATE tallies SET ready = ready + 1, acked = acked - 1 WHERE ready > 0": "ready, and it counts",
-    "DELETE FROM receipts WHERE r IN (SELECT last FROM tallies)": "its ledger is not there",
+    "DELETE FROM receipts WHERE r IN (SELECT last FROM tallies)": "its ledger ends at",
+    "DELETE FROM receipts": "its ledger is not there",
     "UPDATE tallies SET acked = acked + 1": "in all states",
 }
 

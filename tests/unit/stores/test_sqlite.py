@@ -91,6 +91,16 @@ async def test_a_refused_store_can_be_opened_once_it_is_mended(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("part", ["table seals", "index papers_by_expiry"])
+async def test_a_store_that_lacks_a_part_is_refused(tmp_path, part):
+    async with SqliteStore(tmp_path, FakeClock()):
+        pass
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    connection.execute(f"DROP {part}")
+    connection.close()
+    assert (await refusal(tmp_path)).endswith(f"is damaged: {part} is not there")
+
+
 async def test_nothing_to_check(tmp_path):
     with pytest.raises(StoreRefused, match="no store"):
         check_file(tmp_path)

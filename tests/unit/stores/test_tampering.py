@@ -13,9 +13,9 @@ from tests.unit.stores.forging import ORIGIN, forged
 
 from restante.log_audit import Finding
 from restante.papers import Kind
-from restante.queries import PaperOf
+from restante.queries import PaperOf, ReceiptByNumber, Receipts
 from restante.receipt_log import STATE_KEY
-from restante.stores.sqlite import SqliteStore
+from restante.stores.sqlite import SqliteStore, check_file
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.testing.clock import FakeClock
 from restante.testing.conformance.stage import Stage
@@ -62,6 +62,18 @@ CASES = {
     ),
     # What is there.
     "the first gone": (f"DELETE FROM receipts WHERE {OF.format('= 1')}", "deletion", "acme~1"),
+    "one gone": (f"DELETE FROM receipts WHERE {OF.format('= 30')}", "deletion", "acme~30"),
+    "one gone, with its shelf": (
+        f"DELETE FROM receipts WHERE {OF.format('= 64')};"
+        f" DELETE FROM shelves WHERE {OF.format('= 64')}",
+        "deletion",
+        "acme~64",
+    ),
+    "the newest gone, and the ledger counts it": (
+        f"DELETE FROM receipts WHERE {OF.format('= 600')}",
+        "truncation",
+        "acme~600",
+    ),
     "the first gone as if past its time": (
         f"DELETE FROM receipts WHERE {OF.format('= 1')};"
         " INSERT OR REPLACE INTO pruned SELECT id, 0, 1 FROM queues WHERE name = 'acme'",
@@ -226,6 +238,45 @@ async def test_untouched_it_is_sound(untouched):
     verdict = await judged(folder)
     assert (verdict.findings, verdict.receipts, verdict.unsealed) == ([], 4 * NUMBERS, 0)
     assert verdict.head.size == 4 * NUMBERS
+
+
+GAPS = {
+    "one": ("DELETE FROM receipts WHERE {}", [30]),
+    "a shelf": ("DELETE FROM receipts WHERE {}", [64]),
+    "some": ("DELETE FROM receipts WHERE {}", [5, 6, 63, 64, 65, 128, 400]),
+    "a whole stride": ("DELETE FROM receipts WHERE {}", range(40, 590)),
+    "the newest": ("DELETE FROM receipts WHERE {}", [599, 600]),
+    "a way to itself": ("UPDATE receipts SET previous = r WHERE {}", []),
+    "a way that leads past others": (
+        "UPDATE receipts SET previous = (SELECT o.previous FROM receipts o"
+        " WHERE o.queue = receipts.queue AND o.number = receipts.number - 9) WHERE {}",
+        [],
+    ),
+    "a shelf elsewhere": ("UPDATE shelves SET r = r - 1 WHERE {}", []),
+}
+
+
+@pytest.mark.parametrize("gap", GAPS)
+async def test_what_is_gone_hides_nothing_else(untouched, tmp_path, gap):
+    sql, gone = GAPS[gap]
+    which = OF.format(f"IN ({', '.join(map(str, gone or [30, 192, 320]))})")
+    edited(untouched, tmp_path, sql.format(which))
+    left = [number for number in range(1, 601) if number not in gone]
+    async with SqliteStore(tmp_path, FakeClock()) as store:
+        for newest_first in (False, True):
+            page = await store.browse(Receipts("acme", limit=1_000, newest_first=newest_first))
+            numbers = [receipt.number for receipt in page.receipts]
+            assert numbers == (left[::-1] if newest_first else left)
+        for number in (1, *left[27:31], *left[-2:]):
+            found = await store.browse(ReceiptByNumber("acme", number))
+            assert found is not None
+    verdict = await judged(tmp_path)
+    assert verdict.receipts == 600 + len(left)
+    told = " ".join(finding.where for finding in verdict.findings if finding.what == "deletion")
+    assert bool(told) == any(number < left[-1] for number in gone)
+    assert not verdict.pruned
+    assert all(problem.startswith("the figures of queue acme") for problem in check_file(tmp_path))
+    assert bool(check_file(tmp_path)) == bool(gone)
 
 
 @pytest.mark.parametrize("case", CASES)

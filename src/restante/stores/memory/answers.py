@@ -99,9 +99,11 @@ class Answers:
                 return self._unsealed(limit)
             case query.LogLag(limit):
                 return self._lag(limit)
-            case query.PrunedTo(name):
+            case query.LedgerSpan(name):
                 table = tables.queues.get(name)
-                return min(table.entries, default=1) - 1 if table is not None else 0
+                if table is None:
+                    return query.Span()
+                return query.Span(min(table.entries, default=1) - 1, table.receipts)
             case query.Seals():
                 return self._seals(asked)
             case _:

@@ -142,13 +142,14 @@ class Reads:
                 return await seals.lag(self._connection, asked)
             case query.Unsealed():
                 return await seals.unsealed(self._connection, asked)
-            case query.PrunedTo(queue):
+            case query.LedgerSpan(queue):
                 row = await first(
-                    "SELECT p.receipts FROM restante.pruned p JOIN restante.queues q ON q.id = p.queue"
-                    " WHERE q.name = $1",
+                    "SELECT coalesce(p.receipts, 0), t.receipts"
+                    " FROM restante.queues q JOIN restante.tallies t ON t.queue = q.id"
+                    " LEFT JOIN restante.pruned p ON p.queue = q.id WHERE q.name = $1",
                     queue,
                 )
-                return 0 if row is None else row[0]
+                return query.Span() if row is None else query.Span(*row)
             case query.Seals():
                 return await seals.seals(self._connection, asked)
             case _:

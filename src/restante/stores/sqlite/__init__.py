@@ -199,7 +199,9 @@ def open_for_tests(folder: Path, clock: Clock, jitter: Callable[[], float]) -> S
 
 
 def check_file(folder: Path, *, full: bool = True) -> list[str]:
-    """What SQLite's check finds wrong in the store of ``folder``, the full one or the quick; empty when all is well.
+    """What is wrong with the store of ``folder``; empty when all is well.
+
+    It is what SQLite's check finds, the full one or the quick, and with the full one what does not add up.
 
     Raises ``StoreInUse`` while a process has it open, ``StoreRefused`` when it cannot even be opened.
     """
@@ -209,6 +211,7 @@ def check_file(folder: Path, *, full: bool = True) -> list[str]:
     with lock(folder):
         connection = schema.open_file(path)
         try:
-            return schema.check(connection, full=full)
+            problems = schema.check(connection, full=full)
+            return problems or (schema.miscounted(connection) if full else [])
         finally:
             connection.close()

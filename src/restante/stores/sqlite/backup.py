@@ -22,7 +22,6 @@ from restante.stores.sqlite.folder import FILE_NAME, lock
 
 STEP_PAGES: Final = 2_048
 """8 MiB at once, and then the progress is told."""
-_LIVING: Final = ("scheduled", "ready", "held", "leased", "dead")
 
 Watch = Callable[[int, int], None]
 """Told ``(pages done, pages in all)``."""
@@ -156,7 +155,7 @@ def _look(path: Path) -> Contents:
     """What is in the copy; ``StoreRefused`` where its pages, its figures or its ledgers do not add up."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        problems = schema.check(connection, full=False) or _miscounted(connection)
+        problems = schema.check(connection, full=False) or schema.miscounted(connection)
         if problems:
             raise StoreRefused(f"the store is damaged: {problems[0]}")
         older = connection.pragma("user_version") < schema.WEBHOOKS_SINCE
@@ -169,24 +168,6 @@ def _look(path: Path) -> Contents:
         )
     finally:
         connection.close()
-
-
-def _miscounted(connection: apsw.Connection) -> list[str]:
-    """Queues whose figures are not what their deliveries and receipts are."""
-    counted = ", ".join(
-        f"count(*) FILTER (WHERE state = {number}) AS {name}" for number, name in enumerate(_LIVING)
-    )
-    differ = " OR ".join(f"t.{name} <> coalesce(d.{name}, 0)" for name in _LIVING)
-    rows: Any = connection.execute(
-        "SELECT q.name FROM queues q JOIN tallies t ON t.queue = q.id"  # noqa: S608 (fixed names)
-        f" LEFT JOIN (SELECT queue, {counted} FROM deliveries GROUP BY queue) d ON d.queue = q.id"
-        " LEFT JOIN (SELECT queue, count(*) AS kept FROM receipts GROUP BY queue) r ON r.queue = q.id"
-        " LEFT JOIN pruned p ON p.queue = q.id"
-        f" WHERE {differ} OR coalesce(r.kept, 0) <> t.receipts - coalesce(p.receipts, 0)"
-        " OR t.seq <> t.scheduled + t.ready + t.held + t.leased + t.dead + t.acked + t.superseded + t.expired"
-        " + t.discarded LIMIT 20"
-    )
-    return [f"the figures of queue {name} are not what it holds" for (name,) in rows]
 
 
 def _renew_secret(path: Path) -> None:

@@ -159,11 +159,9 @@ class Reads:
                 return self._seals.lag(asked)
             case query.Unsealed():
                 return self._seals.unsealed(asked)
-            case query.PrunedTo(name):
-                row = self._execute(
-                    "SELECT receipts FROM pruned WHERE queue = ?", (self._id(name),)
-                ).fetchone()
-                return 0 if row is None else row[0]
+            case query.LedgerSpan(name):
+                ledger = self._id(name)
+                return query.Span(self._ledger.pruned_to(ledger), self._ledger.end(ledger))
             case query.Seals():
                 return self._seals.seals(asked)
             case _:

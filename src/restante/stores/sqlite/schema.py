@@ -9,7 +9,7 @@ each knows the one before it in its queue, and ``shelves`` knows where every 64t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -107,6 +107,9 @@ COPYING: Final = "copying"
 """In ``meta`` while a store is being copied into this file: how far that has come."""
 COPIED: Final = "copied"
 """In ``meta``: how far the copy had come that was finished here, which is to its end."""
+_LIVING: Final = ("scheduled", "ready", "held", "leased", "dead")
+"""Counts of ``tallies`` that are of rows in ``deliveries``, in the order of their states."""
+_NAMED: Final = "SELECT type || ' ' || name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"
 
 
 def open_file(path: Path | None, *, half_copied: bool = False) -> apsw.Connection:
@@ -159,6 +162,24 @@ def check(connection: apsw.Connection, *, full: bool) -> list[str]:
     return [] if found == ["ok"] else found
 
 
+def miscounted(connection: apsw.Connection) -> list[str]:
+    """Queues whose figures are not what their deliveries and receipts are."""
+    counted = ", ".join(
+        f"count(*) FILTER (WHERE state = {number}) AS {name}" for number, name in enumerate(_LIVING)
+    )
+    differ = " OR ".join(f"t.{name} <> coalesce(d.{name}, 0)" for name in _LIVING)
+    rows: Any = connection.execute(
+        "SELECT q.name FROM queues q JOIN tallies t ON t.queue = q.id"  # noqa: S608 (fixed names)
+        f" LEFT JOIN (SELECT queue, {counted} FROM deliveries GROUP BY queue) d ON d.queue = q.id"
+        " LEFT JOIN (SELECT queue, count(*) AS kept FROM receipts GROUP BY queue) r ON r.queue = q.id"
+        " LEFT JOIN pruned p ON p.queue = q.id"
+        f" WHERE {differ} OR coalesce(r.kept, 0) <> t.receipts - coalesce(p.receipts, 0)"
+        " OR t.seq <> t.scheduled + t.ready + t.held + t.leased + t.dead + t.acked + t.superseded + t.expired"
+        " + t.discarded LIMIT 20"
+    )
+    return [f"the figures of queue {name} are not what it holds" for (name,) in rows]
+
+
 def _prepare(connection: apsw.Connection, path: Path | None) -> None:
     fresh = connection.pragma("schema_version") == 0
     if not fresh and connection.pragma("application_id") != APPLICATION_ID:
@@ -186,6 +207,21 @@ def _prepare(connection: apsw.Connection, path: Path | None) -> None:
             connection.execute(MIGRATIONS[number])
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", number + 1)
+    if not fresh:
+        missing = _parts_of_this_version() - {str(name) for (name,) in connection.execute(_NAMED)}
+        if missing:
+            raise StoreRefused(f"{path} is damaged: {min(missing)} is not there")
+
+
+def _parts_of_this_version() -> set[str]:
+    """The tables and indexes that a store has, as in ``table queues``."""
+    connection = apsw.Connection(":memory:")
+    try:
+        for migration in MIGRATIONS:
+            connection.execute(migration)
+        return {str(name) for (name,) in connection.execute(_NAMED)}
+    finally:
+        connection.close()
 
 
 def _set(pragma: str, value: object, connection: apsw.Connection, text: str = "") -> None:

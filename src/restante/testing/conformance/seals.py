@@ -5,7 +5,7 @@ from __future__ import annotations
 from restante.changes import AddSeals, PutPaper
 from restante.errors import PaperChanged
 from restante.papers import Kind, Paper
-from restante.queries import LogLag, PaperOf, PrunedTo, Receipts, Seals, Unsealed
+from restante.queries import LedgerSpan, LogLag, PaperOf, Receipts, Seals, Span, Unsealed
 from restante.receipt_log import STATE_KEY, Lag, Run, Seal
 from restante.testing.conformance.stage import Stage, refused
 
@@ -53,7 +53,8 @@ async def what_is_sealed_says_where_it_is(stage: Stage) -> None:
     assert await stage.store.browse(Seals("acme", 5)) == []
     assert await stage.store.browse(Seals("billing")) == []
     assert await stage.store.browse(Seals("nobody")) == []
-    assert [await stage.store.browse(PrunedTo(name)) for name in ("acme", "nobody")] == [0, 0]
+    spans = [await stage.store.browse(LedgerSpan(name)) for name in ("acme", "nobody")]
+    assert spans == [Span(0, 4), Span()]
     assert [first.place_of(number) for number in (0, 1, 3, 4)] == [None, 70, 72, None]
 
 
@@ -112,7 +113,7 @@ async def receipts_past_their_time_are_passed_over(stage: Stage) -> None:
     # The newest of a ledger is kept whatever its age.
     left = await _entries(stage, "acme")
     assert len(left) == 1
-    assert await stage.store.browse(PrunedTo("acme")) == 5
+    assert await stage.store.browse(LedgerSpan("acme")) == Span(5, 6)
     assert (await stage.store.browse(Unsealed())).runs == [Run("acme", 6, left)]
     assert (await stage.store.browse(LogLag())).receipts == 1
 
