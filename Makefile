@@ -57,7 +57,7 @@ $(NODE_STAMP): $(NODE)/package.json $(NODE)/package-lock.json scripts/node-clien
 
 .PHONY: test
 test: setup test-packages $(NODE_STAMP) ## Run every test but the long lane
-	scripts/test.sh parallel serial -- $(ARGS)
+	scripts/test.sh parallel servers -- $(ARGS)
 
 .PHONY: test-long
 test-long: setup test-packages $(NODE_STAMP) ## Run the long lane: many cycles of every failure

@@ -22,7 +22,7 @@ async def numbers_taken(look, postgresql, database):
     The counter is the whole cluster's, and autovacuum takes numbers too, of each of its databases in turn: what the
     look itself takes, it takes every time.
     """
-    taken = []
+    found, taken = None, []
     for _ in range(ROUNDS):
         before = postgresql.query("SELECT pg_current_xact_id()", database=database)
         found = await look()

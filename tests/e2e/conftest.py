@@ -12,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from restante.testing.servers.postgresql import PostgresqlServer
 
 ADMIN_KEY = "admin-key-of-the-end-to-end-tests"
 _names = itertools.count(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Processes that share the tests know each by its id: of several with the same one only one would run."""
+    if hasattr(config, "workerinput"):
+        same = [id for id, count in Counter(item.nodeid for item in items).items() if count > 1]
+        if same:
+            raise pytest.UsageError(f"several tests are called {same[0]}: run them in one process")
 
 
 class Service:

@@ -73,8 +73,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_BYTES, which PostgreSQL may write to. Needs root, and fails without it."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(above.stat().st_mode | 0o011)
+    for above in (tmp_path, *tmp_path.parents):
+        if not above.stat().st_mode & 0o001:
+            above.chmod(above.stat().st_mode | 0o011)
     options = f"size={DISK_BYTES}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     shutil.chown(folder, USER)

@@ -25,7 +25,7 @@ ALL = [f"I{number}" for number in range(1, 19)]
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 def test_random_kills_lose_nothing(house: House, run: Run) -> None:
     run(random_kills(house, cycles=200, seed=1))
 
