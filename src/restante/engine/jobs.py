@@ -193,8 +193,8 @@ class Jobs:
     async def ended(self, id: str) -> Job:
         """Return the job when it has ended, on whatever node.
 
-        A store that is away is waited for, ``PATIENCE_SECONDS`` long; then, or where this node ends, ``OutcomeUnknown``:
-        the job is there, and goes on.
+        A store that is away is waited for, ``PATIENCE_SECONDS`` long. Then, or where it is being closed, nobody here
+        sees the end of what goes on: ``OutcomeUnknown``.
         """
         seen = self._clock.monotonic()
         while True:
