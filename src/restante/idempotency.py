@@ -106,7 +106,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     def key_of_part(self, index: int) -> str:
         """What part ``index`` is known by, and no part of any other request."""
-        digest = _digest(f"{self.place}/".encode() + self.fingerprint)
+        digest = _digest(f"{self.place}/".encode() + self.fingerprint)[:32]
         return f"restante-part-{digest}-{index}"
 
     @property
