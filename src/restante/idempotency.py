@@ -45,6 +45,8 @@ class State(enum.StrEnum):
     DONE = "done"
     UNKNOWN = "unknown"
     """It was begun, and nobody knows what came of it."""
+    INCOMPLETE = "incomplete"
+    """Of its parts some may be missing: the same request with the same key does the rest."""
     FREE = "free"
     """It did nothing: the key may be used again."""
 
@@ -53,6 +55,7 @@ class Fate(enum.Enum):
     """What becomes of a key, by how its request ended."""
 
     KEEP = enum.auto()
+    INCOMPLETE = enum.auto()
     FREE = enum.auto()
     UNKNOWN = enum.auto()
 
@@ -88,7 +91,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request with a key. ``secret`` says that its answer shows what nobody may read in the store.
 
     ``who`` is the principal: the same key of another is another request. ``private`` says that it may be a credential,
-    which no log is to show.
+    which no log is to show. ``in_parts`` says that each part is kept with a key, ``key_of_part``, in the transaction
+    that does it: run once more, the request does what is missing, and nothing twice.
     """
 
     who: str
@@ -98,6 +102,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: bytes
     secret: bool = False
     private: bool = False
+    in_parts: bool = False
+
+    def key_of_part(self, index: int) -> str:
+        """What part ``index`` is known by, and no part of any other request."""
+        digest = _digest(f"{self.place}/".encode() + self.fingerprint)[:32]
+        return f"restante-part-{digest}-{index}"
 
     @property
     def place(self) -> str:
@@ -109,7 +119,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a request. ``run`` is the process that has it, by the id that it drew at its start.
 
     ``reply`` is None until it is done, and for an answer that was not kept; where it is ``sealed``, its body is.
-    ``expires_at_ms``, when it is forgotten, its paper says.
+    ``expires_at_ms`` is when it is forgotten, which its paper says. With ``in_parts``, as of ``Asked``, that is counted
+    from when it was first begun, as long as its parts may be asked for: their keys last no longer.
     """
 
     method: str
@@ -122,10 +133,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int = 0
     reply: Reply | None = None
     sealed: bool = False
+    in_parts: bool = False
     expires_at_ms: int | None = None
 
+    @property
+    def left(self) -> Record:
+        """The same, of which nobody is there any more to say how far it came."""
+        state = State.INCOMPLETE if self.in_parts else State.UNKNOWN
+        return msgspec.structs.replace(self, state=state)
 
-def begun(asked: Asked, run: str, now_ms: int) -> Record:
+
+def begun(asked: Asked, run: str, now_ms: int, expires_at_ms: int | None = None) -> Record:
     """What is kept of a request before it is run."""
     return Record(
         method=asked.method,
@@ -134,6 +152,8 @@ def begun(asked: Asked, run: str, now_ms: int) -> Record:
         state=State.IN_PROGRESS,
         run=run,
         since_ms=now_ms,
+        in_parts=asked.in_parts,
+        expires_at_ms=expires_at_ms,
     )
 
 
@@ -146,10 +166,12 @@ def judge(record: Record | None, fingerprint: bytes, *, running: bool, policy: P
         return Verdict.RUN
     if record.fingerprint != fingerprint:
         raise reused()
-    if record.state is State.DONE:
-        return Verdict.REPLAY
     if record.state is State.IN_PROGRESS and running:
         return Verdict.WAIT
+    if record.in_parts and record.reply is None:
+        return Verdict.RUN  # also where it was done: its parts give the answer that was not kept
+    if record.state is State.DONE:
+        return Verdict.REPLAY
     return Verdict.RUN if policy is Policy.RUN_AGAIN else Verdict.REFUSE
 
 

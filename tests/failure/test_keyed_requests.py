@@ -13,6 +13,8 @@ from tests.failure.server import ADMIN_KEY, DidNotStart, Server, serving
 from tests.failure.strace import SYNCS, faults, traced
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
+Ask = Callable[[httpx.AsyncClient, int], Coroutine[Any, Any, httpx.Response]]
+ITEMS = 3
 
 
 def caller(server: Server) -> httpx.AsyncClient:
@@ -29,7 +31,14 @@ async def ask(http: httpx.AsyncClient, number: int) -> httpx.Response:
     return await http.post("/v1/clients", json={"name": f"client-{number}"}, headers=key)
 
 
-async def killed_at(data: Path, position: int) -> bool:
+async def publish(http: httpx.AsyncClient, number: int) -> httpx.Response:
+    """Publish a batch, under a key of its own."""
+    key = {"idempotency-key": f"batch-{number}"}
+    batch = [{"queue": "acme", "body": f"{number}-{index}"} for index in range(ITEMS)]
+    return await http.post("/v1/notifications", json={"notifications": batch}, headers=key)
+
+
+async def killed_at(data: Path, position: int, ask: Ask) -> bool:
     """Whether the server was killed at that sync; else it has answered."""
     try:
         async with traced(data, *faults(SYNCS, "signal=SIGKILL", position)) as (server, _):
@@ -39,7 +48,7 @@ async def killed_at(data: Path, position: int) -> bool:
                 except httpx.TransportError:
                     assert await server.ended(60) == -signal.SIGKILL
                     return True
-            assert answer.status_code == 201
+            assert answer.is_success
             return False
     except DidNotStart as error:
         if error.code != -signal.SIGKILL:
@@ -56,7 +65,7 @@ async def kills(data: Path) -> None:
     async with serving(data):
         pass
     last = 1
-    while await killed_at(data, last):
+    while await killed_at(data, last, ask):
         last += 1
     async with serving(data) as server, caller(server) as http:
         seen = [await repeated(http, number) for number in range(1, last + 1)]
@@ -110,3 +119,35 @@ async def made(http: httpx.AsyncClient, number: int) -> tuple[int, int]:
         sum(client["name"] == name for client in clients),
         sum(key["name"] == name for key in keys),
     )
+
+
+@pytest.mark.timeout(180)
+def test_a_kill_at_any_sync_of_a_batch(tmp_path: Path, run: Run) -> None:
+    run(kills_of_batches(tmp_path / "data"))
+
+
+async def kills_of_batches(data: Path) -> None:
+    """Nothing is left unknown: the repeat publishes what is missing, and no more."""
+    async with serving(data) as server, caller(server) as http:
+        assert (await http.post("/v1/clients", json={"name": "acme"})).status_code == 201
+    last = 1
+    while await killed_at(data, last, publish):
+        last += 1
+    seen = []
+    async with serving(data) as server, caller(server) as http:
+        for number in range(1, last + 1):
+            told = await http.get(f"/v1/requests/batch-{number}")
+            seen.append(told.json().get("state"))
+            first, again = [await publish(http, number) for _ in range(2)]
+            assert first.status_code == 200, first.text
+            results = first.json()["results"]
+            assert [one["ok"] for one in results] == [True] * ITEMS
+            assert again.json() == first.json()
+            assert again.headers["idempotency-replayed"] == "true"
+            assert (await http.get(f"/v1/requests/batch-{number}")).json()["state"] == "done"
+        figures = (await http.get("/v1/queues/acme")).json()["figures"]
+        assert figures["published"] == ITEMS * last
+    # The first had not begun, and the last was answered.
+    assert (seen[0], seen[-1]) == (None, "done")
+    assert "incomplete" in seen
+    print(f"\n{seen}")

@@ -181,10 +181,13 @@ class Client(Operations):
         )
         return self._wire.read(Awaited, response)
 
-    async def publish_batch(self, publications: Sequence[Publication]) -> list[PublishResult]:
+    async def publish_batch(
+        self, publications: Sequence[Publication], *, idempotency_key: str | None = None
+    ) -> list[PublishResult]:
         """Publish 1 to 1,000 at once, each standing or failing by itself: a result or an error for each, in order.
 
-        Repeated after a lost answer only where every one has an idempotency key.
+        Repeated after a lost answer only where every one has an idempotency key, or all have this one. Call it again
+        with it where some are a ``StoreError``: the others are not published anew.
         """
         batch = await self._wire.call(
             PublishedBatch,
@@ -192,12 +195,13 @@ class Client(Operations):
             "/v1/notifications",
             ask={"notifications": [_item(publication) for publication in publications]},
             repeatable=all(publication.idempotency_key for publication in publications),
+            idempotency_key=idempotency_key,
         )
         results: list[PublishResult] = []
         for item in batch.results:
             if item.ok and item.id is not None:
-                places = item.deliveries or []
-                results.append(_published(PublishedMessage(id=item.id, deliveries=places)))
+                message = PublishedMessage(id=item.id, deliveries=item.deliveries or [])
+                results.append(_published(message, item.replayed))
             else:
                 results.append(_error(item.code, item.detail, item.status))
         return results

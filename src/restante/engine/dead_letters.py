@@ -19,7 +19,7 @@ from restante.engine.broker import Broker
 from restante.engine.ids import new_id
 from restante.engine.job import JobState
 from restante.engine.jobs import STEP
-from restante.errors import DeadLetterNotFound, JobEnded, RestanteError
+from restante.errors import DeadLetterNotFound, JobEnded, OutcomeUnknown, RestanteError
 from restante.model import (
     Actor,
     Appended,
@@ -49,7 +49,8 @@ class DeadLetterDesk:
     ) -> tuple[int, int]:
         """Give selected dead letters new attempts: ``(how many matched, how many were redriven)``.
 
-        ``JobEnded`` where what goes by a filter was cancelled or given up before its end; so does ``discard``.
+        ``JobEnded`` where what goes by a filter was cancelled or given up before its end; ``OutcomeUnknown`` where the
+        store failed after something was done. So does ``discard``.
         """
         return await self._bulk(Task.REDRIVE, queue, selection, "", preview)
 
@@ -85,7 +86,14 @@ class DeadLetterDesk:
             # Each once: what is redriven may die again while this goes on.
             some = msgspec.structs.replace(selection, seqs=selection.seqs[first : first + STEP])
             work = broker.jobs.step(task, queue, some, self._actor, reason)
-            done += await asyncio.shield(work)
+            try:
+                done += await asyncio.shield(work)
+            except RestanteError as error:
+                if not done:
+                    raise
+                raise OutcomeUnknown(
+                    f"{done:,} of {matched:,} were done before this: {error.detail}"
+                ) from error
         return matched, done
 
     async def replace(self, queue: str, seq: int, body: bytes, content_type: str) -> Appended:

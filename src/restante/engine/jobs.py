@@ -37,6 +37,7 @@ from restante.errors import (
     ClientNotFound,
     JobEnded,
     JobNotFound,
+    OutcomeUnknown,
     PaperChanged,
     ShuttingDown,
     StoreError,
@@ -63,6 +64,8 @@ COUNTED: Final = 100_000
 """A count looks at so many dead letters at most, and says when there are more."""
 CLAIM_SECONDS: Final = 10.0
 JOB_RETENTION_SECONDS: Final = 90 * 86_400
+PATIENCE_SECONDS: Final = 60.0
+"""So long whoever waits for a job's end waits for a store that is away."""
 _LOOK_SECONDS: Final = 2.0
 _RELEASE_SECONDS: Final = 2.0
 _STEP_SECONDS: Final = 0.5
@@ -188,22 +191,41 @@ class Jobs:
         return JobPage([*first, *past], past[-1].id if len(past) == limit else None)
 
     async def ended(self, id: str) -> Job:
-        """Return the job when it has ended, on whatever node."""
+        """Return the job when it has ended, on whatever node.
+
+        A store that is away is waited for, ``PATIENCE_SECONDS`` long. Then, or where it is being closed, nobody here
+        sees the end of what goes on: ``OutcomeUnknown``.
+        """
+        seen = self._clock.monotonic()
         while True:
             news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             waiting = self._waiting.setdefault(id, [])
             waiting.append(news)
             cancel = self._clock.call_later(_LOOK_SECONDS, functools.partial(_resolve, news))
             try:
-                job = await self.job(id)
-                if job.state.ended:
+                job = await self._look(id)
+                if job is not None and job.state.ended:
                     return job
+                now = self._clock.monotonic()
+                if job is not None:
+                    seen = now
+                elif now - seen >= PATIENCE_SECONDS:
+                    raise OutcomeUnknown(_goes_on(id))
                 await news
             finally:
                 cancel()
                 waiting.remove(news)
                 if not waiting:
                     self._waiting.pop(id, None)
+
+    async def _look(self, id: str) -> Job | None:
+        """The job as it stands; None where the store does not say. ``OutcomeUnknown`` where it is being closed."""
+        try:
+            return await self.job(id)
+        except ShuttingDown as error:
+            raise OutcomeUnknown(_goes_on(id)) from error
+        except StoreError:
+            return None
 
     # -- working --------------------------------------------------------------------------------
 
@@ -458,6 +480,10 @@ class Jobs:
                 **told,
             },
         )
+
+
+def _goes_on(id: str) -> str:
+    return f"job {id} was asked for and goes on; how it stands the store does not say now"
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

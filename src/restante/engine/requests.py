@@ -2,7 +2,8 @@
 
 A request is a paper. It is written down before it is run, in the place of the version that was read, so that of two
 at once one runs. What came of it is written down before it is answered. A request whose process is gone, or that
-failed in the middle, is one of which nobody knows what came: it is never run again without the operator's word.
+failed in the middle, is one of which nobody knows what came: it is never run again without the operator's word. One
+whose parts each have a key of their own is, for that does what is missing, and nothing twice.
 """
 
 from __future__ import annotations
@@ -221,7 +222,7 @@ class Requests:
         if record is None or record.state is State.FREE:
             raise RequestNotFound("no request with this key is known")
         if self._is_left(asked.place, record):
-            record = msgspec.structs.replace(record, state=State.UNKNOWN)
+            record = record.left
         if record.state is State.UNKNOWN:
             self._found_unknown(asked, record)
         return record
@@ -239,7 +240,7 @@ class Requests:
 
     def _found_unknown(self, asked: Asked, record: Record | None) -> None:
         """Have the operator learn of it, the first time that it is found."""
-        if record is None or self._unknown.get(asked.place) == record.since_ms:
+        if record is None or record.in_parts or self._unknown.get(asked.place) == record.since_ms:
             return
         if len(self._unknown) >= _UNKNOWN_REQUESTS:
             del self._unknown[next(iter(self._unknown))]
@@ -325,8 +326,12 @@ class Requests:
     def _begin(self, asked: Asked, kept: _Kept, run: Run) -> asyncio.Task[Given]:
         if self._open[asked.who] >= OPEN_REQUESTS:
             raise TooManyOpenRequests(f"{OPEN_REQUESTS} requests with keys are under way already")
-        record = begun(asked, self._broker.membership.id, self._clock.wall_ms())
-        work = asyncio.create_task(self._run(asked, record, kept.version + 1, run))
+        now = self._clock.wall_ms()
+        expires = None
+        if asked.in_parts:
+            expires = now + self._retention_ms if kept.record is None else kept.record.expires_at_ms
+        record = begun(asked, self._broker.membership.id, now, expires)
+        work = asyncio.create_task(self._run(asked, record, kept, run))
         self._running[asked.place] = _Running(asked, record.since_ms, work)
         self._open[asked.who] += 1
         work.add_done_callback(functools.partial(self._ended, asked))
@@ -342,7 +347,8 @@ class Requests:
         if error is not None and not isinstance(error, PaperChanged | TooManyKeptRequests):
             _log.warning("request.failed", path=asked.path, error=type(error).__name__)
 
-    async def _run(self, asked: Asked, record: Record, version: int, run: Run) -> Given:
+    async def _run(self, asked: Asked, record: Record, kept: _Kept, run: Run) -> Given:
+        version = kept.version + 1
         count = await self._count(asked)
         if version == 1 and count.number >= self._kept_requests:
             raise TooManyKeptRequests(
@@ -353,21 +359,32 @@ class Requests:
         try:
             ran = await run()
         except Exception:
-            await self._end(asked.place, record, version, State.UNKNOWN)
+            await self._end(asked.place, record.left, version)
             self._found_unknown(asked, record)
             raise
-        if ran.fate is Fate.KEEP:
+        fate = ran.fate
+        if asked.in_parts and kept.record is not None and fate is Fate.FREE:
+            fate = Fate.INCOMPLETE  # Of what was done before, it says nothing.
+        if fate is Fate.KEEP:
             reply = ran.reply.to_keep if ran.whole and ran.reply.may_be_kept else None
             if reply is not None and asked.secret:
                 reply = msgspec.structs.replace(reply, body=self._seal(asked.place, reply.body))
+            expires = record.expires_at_ms if reply is None else None
             record = msgspec.structs.replace(
-                record, status=ran.reply.status, reply=reply, sealed=asked.secret
+                record,
+                status=ran.reply.status,
+                reply=reply,
+                sealed=asked.secret,
+                expires_at_ms=expires,
             )
-        state = {Fate.KEEP: State.DONE, Fate.FREE: State.FREE, Fate.UNKNOWN: State.UNKNOWN}
-        await self._end(asked.place, record, version, state[ran.fate])
-        if ran.fate is Fate.UNKNOWN:
+        ended = record.left
+        if fate in (Fate.KEEP, Fate.FREE):
+            state = State.DONE if fate is Fate.KEEP else State.FREE
+            ended = msgspec.structs.replace(record, state=state)
+        await self._end(asked.place, ended, version)
+        if fate is Fate.UNKNOWN:
             self._found_unknown(asked, record)
-        if ran.fate is Fate.FREE:
+        if fate is Fate.FREE:
             count.number -= 1
         return Given(ran.reply, False)
 
@@ -395,10 +412,9 @@ class Requests:
     def _seal(self, place: str, body: bytes) -> bytes:
         return self._keyring.seal(body, (Kind.REQUEST, place), self._random_bytes(NONCE_BYTES))
 
-    async def _end(self, place: str, record: Record, version: int, state: State) -> None:
+    async def _end(self, place: str, record: Record, version: int) -> None:
         """Write down what came of it. Where that cannot be, its repeat is told that nobody knows."""
-        now = self._clock.wall_ms()
-        record = msgspec.structs.replace(record, state=state, ended_at_ms=now)
+        record = msgspec.structs.replace(record, ended_at_ms=self._clock.wall_ms())
         try:
             await self._put(place, record, version + 1)
         except (StoreError, PaperChanged) as error:
@@ -410,7 +426,7 @@ class Requests:
             key=place,
             content=_encode(record),
             version=version,
-            expires_at_ms=self._clock.wall_ms() + self._retention_ms,
+            expires_at_ms=record.expires_at_ms or self._clock.wall_ms() + self._retention_ms,
         )
         changes: list[Change] = [PutPaper(paper)]
         if record.state is State.FREE:

@@ -83,6 +83,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
 
 
+History = dict[str, Any]
+"""Those fields of a ``Standing`` that the ledger tells."""
+
+
 class Courier(Protocol):
     """What calls webhooks: there where this process can call any."""
 
@@ -136,15 +140,19 @@ class WebhookDesk:
             raise WebhookNotFound(f"queue {queue} has no webhook")
         return webhook
 
-    async def standing(self, webhook: Webhook) -> Standing:
-        """How it fares, as the ledger's end tells, which any node can read."""
+    async def standing(self, webhook: Webhook, history: History | None = None) -> Standing:
+        """How it fares, as the ledger's end tells; where its ``history`` is given, nothing is looked up."""
+        if history is None:
+            history = await self.history(webhook.queue)
         circuit = None if self.courier is None else self.courier.circuit(webhook.queue)
-        told: dict[str, Any] = {"consecutive_failures": 0}
+        return Standing(circuit=circuit, problem=self._problem(webhook), **history)
+
+    async def history(self, queue: str) -> History:
+        """How the last calls ended, as the ledger's end tells, which any node can read."""
+        told: History = {"consecutive_failures": 0}
         after: int | None = None
         for _ in range(_RECEIPTS // _PAGE):
-            page = await self._broker.store.browse(
-                Receipts(webhook.queue, after, _PAGE, newest_first=True)
-            )
+            page = await self._broker.store.browse(Receipts(queue, after, _PAGE, newest_first=True))
             for receipt in page.receipts:
                 entry = decode_entry(receipt.entry)
                 if entry.transport != TRANSPORT:
@@ -158,7 +166,7 @@ class WebhookDesk:
             after = page.next
             if after is None or {"last_success_at", "last_error_at"} <= told.keys():
                 break
-        return Standing(circuit=circuit, problem=self._problem(webhook), **told)
+        return told
 
     def open(self, webhook: Webhook) -> Opened:
         """What is sealed of it; ``SealBroken`` where the operator's keys do not open it."""

@@ -82,8 +82,33 @@ async def answer_once(
     secret: bool,
 ) -> Replay:
     """Have the handler answer, unless a request with that key was answered before. Raises what ``once`` does."""
+    asked = await _asked(request, key, secret=secret)
+
+    async def work() -> tuple[Replied, Fate]:
+        return await handler(request), Fate.KEEP
+
+    return await _answer(requests, request, asked, work)
+
+
+async def answer_in_parts(
+    requests: Requests,
+    request: Request,
+    key: str,
+    handler: Callable[[Request, Asked], Awaitable[tuple[Replied, Fate]]],
+) -> Replay:
+    """As ``answer_once`` for a handler that does parts, each under its ``key_of_part``, and says what the fate is.
+
+    Where not all was done the handler has the next repeat too.
+    """
+    asked = await _asked(request, key, in_parts=True)
+    return await _answer(requests, request, asked, lambda: handler(request, asked))
+
+
+async def _asked(
+    request: Request, key: str, *, secret: bool = False, in_parts: bool = False
+) -> Asked:
     body = await request.hold(JSON_BYTES)
-    asked = Asked(
+    return Asked(
         who=request.actor.principal,
         key=key,
         method=request.method,
@@ -96,13 +121,21 @@ async def answer_once(
             hashlib.sha256(body).digest(),
         ),
         secret=secret,
+        in_parts=in_parts,
     )
 
+
+async def _answer(
+    requests: Requests,
+    request: Request,
+    asked: Asked,
+    work: Callable[[], Awaitable[tuple[Replied, Fate]]],
+) -> Replay:
     async def run() -> Ran:
         error: RestanteError
         try:
-            answer: Replied = await handler(request)
-            return Ran(_reply(answer), Fate.KEEP)
+            answer, fate = await work()
+            return Ran(_reply(answer), fate)
         except RestanteError as raised:
             error = raised
         except Exception:  # noqa: BLE001 (logged, and answered with 500)

@@ -10,14 +10,14 @@ import msgspec
 
 from restante import auth
 from restante.engine.broker import Broker
-from restante.errors import InvalidHeader, RestanteError
+from restante.errors import InvalidHeader, OutcomeUnknown, RestanteError, StoreError
 from restante.http.answers import Answer, Header, envelope
 from restante.http.api import Routes
-from restante.http.once import Once
+from restante.http.once import Once, Replay, answer_in_parts
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
 from restante.http.waiting import to_delivery, wanted_of
-from restante.idempotency import REPLAYED, key_of_header
+from restante.idempotency import HEADER, REPLAYED, Asked, Fate, key_of_header
 from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
 from restante.outcomes import Result
 from restante.tracecontext import with_context
@@ -38,10 +38,10 @@ _ATTRIBUTE: Final = "restante-attribute-"
 def add_routes(routes: Routes, broker: Broker) -> None:
     """Attach the calls of a publisher."""
     web = Publish(broker)
-    # Their keys are kept by the store, in the transaction that publishes.
+    # Their keys are kept by the store, in the transaction that publishes; a batch's, part by part.
     routes.add("POST", "/v1/queues/{queue}/notifications", web.to_queue, once=Once.BY_ITSELF)
     routes.add("POST", "/v1/topics/{topic}/notifications", web.to_topic, once=Once.BY_ITSELF)
-    routes.add("POST", "/v1/notifications", web.batch)
+    routes.add("POST", "/v1/notifications", web.batch, once=Once.BY_ITSELF)
 
 
 class Publish:
@@ -98,7 +98,15 @@ class Publish:
         place = (b"location", f"/v1/notifications/{appended.id}".encode())
         return envelope(request, out, "published", 202, (*headers, place))
 
-    async def batch(self, request: Request) -> Answer:
+    async def batch(self, request: Request) -> Answer | Replay:
+        header = request.header(HEADER)
+        if header is None:
+            answer, _ = await self._batch(request)
+            return answer
+        requests = self._broker.requests
+        return await answer_in_parts(requests, request, key_of_header(header), self._batch)
+
+    async def _batch(self, request: Request, once: Asked | None = None) -> tuple[Answer, Fate]:
         auth.require(request.actor, Role.PUBLISHER, Role.ADMIN)
         asked = await request.read(_BATCH)
         check_bounds("number of notifications", len(asked.notifications), 1, BATCH)
@@ -109,16 +117,31 @@ class Publish:
         for index, item in enumerate(asked.notifications):
             try:
                 body = bytes_of("body", item.body, item.body_base64)
-                publications.append(to_publication(item, body, context))
+                publication = to_publication(item, body, context)
+                if once is not None and not publication.idempotency_key:
+                    publication = msgspec.structs.replace(
+                        publication, idempotency_key=once.key_of_part(index)
+                    )
+                publications.append(publication)
                 places.append(index)
             except RestanteError as error:
                 results[index] = to_result(error)
+        appended: list[Appended | RestanteError] = []
         if publications:
             appended = await self._broker.publish_batch(publications, request.actor)
             for index, result in zip(places, appended, strict=True):
                 results[index] = to_result(result)
         batch = PublishedBatch(results=[result for result in results if result is not None])
-        return envelope(request, batch, "published")
+        return envelope(request, batch, "published"), _fate(appended)
+
+
+def _fate(results: list[Appended | RestanteError]) -> Fate:
+    """What becomes of a batch's key. A refusal is an answer; what the store could not do now is missing."""
+    if not any(isinstance(result, StoreError) for result in results):
+        return Fate.KEEP
+    if any(isinstance(result, Appended | OutcomeUnknown) for result in results):
+        return Fate.INCOMPLETE
+    return Fate.FREE
 
 
 def _publication(request: Request, body: bytes, *, queue: str = "", topic: str = "") -> Publication:

@@ -8,6 +8,7 @@ import msgspec
 
 from restante import auth
 from restante.engine.broker import Broker
+from restante.engine.webhooks import History
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.once import Once
@@ -75,15 +76,18 @@ class WebhookCalls:
     async def enable(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
+        # Before it is done: what cannot be looked up afterwards would be answered as not done.
+        history = await self._broker.webhooks.history(queue)
         enabled = await self._broker.webhooks.enable(queue, request.actor)
-        return await self._answer(request, enabled)
+        return await self._answer(request, enabled, history=history)
 
     async def disable(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
         asked = await request.read(_DISABLE, DisableWebhook())
         reason = asked.reason or f"disabled by {request.actor.name}"
+        history = await self._broker.webhooks.history(queue)
         disabled = await self._broker.webhooks.disable(queue, reason, request.actor)
-        return await self._answer(request, disabled)
+        return await self._answer(request, disabled, history=history)
 
     async def ping(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
@@ -115,10 +119,15 @@ class WebhookCalls:
         return queue.name
 
     async def _answer(
-        self, request: Request, webhook: Webhook, status: int = 200, secret: str | None = None
+        self,
+        request: Request,
+        webhook: Webhook,
+        status: int = 200,
+        secret: str | None = None,
+        history: History | None = None,
     ) -> Answer:
         now = self._broker.clock.wall_ms()
-        standing = await self._broker.webhooks.standing(webhook)
+        standing = await self._broker.webhooks.standing(webhook, history)
         out = WebhookOut(
             queue=webhook.queue,
             url=webhook.url,

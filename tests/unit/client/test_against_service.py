@@ -118,6 +118,17 @@ async def test_topics_and_batches(admin, acme):
     assert await admin.subscriptions() == []
 
 
+async def test_a_batch_with_a_key_is_published_once(admin, acme):
+    batch = [Publication(queue="acme", body=b"1"), Publication(queue="acme", body=b"2")]
+    first = await admin.publish_batch(batch, idempotency_key="b")
+    assert await admin.publish_batch(batch, idempotency_key="b") == first
+    own = [Publication(queue="acme", body=b"3", idempotency_key="own")]
+    results = [(await admin.publish_batch(own))[0] for _ in range(2)]
+    assert [result.replayed for result in results] == [False, True]
+    assert (await admin.queue("acme")).figures.published == 3
+    assert (await admin.request("b")).state == "done"
+
+
 async def test_keys(admin, acme, connect):
     made = await admin.add_key(Role.PUBLISHER, "orders", expires_after_seconds=60, label="l")
     assert {key.name for key in (await admin.keys()).keys} >= {"acme", "orders"}

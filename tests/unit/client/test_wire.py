@@ -204,6 +204,10 @@ REPEATED: dict[str, tuple[Call, object]] = {
     "get": (lambda c: c.queues(), {"queues": [], "next": None}),
     "put": (lambda c: c.put_queue("a"), {"name": "a", "owner": "a", "settings": {}}),
     "publish with a key": (lambda c: c.publish("a", b"", idempotency_key="k"), PUBLISHED),
+    "a batch with a key": (
+        lambda c: c.publish_batch([Publication(queue="a", body=b"")], idempotency_key="k"),
+        {"results": [{"ok": True, **PUBLISHED}]},
+    ),
     "ack": (lambda c: c.ack("L"), SETTLED),
     "nack": (lambda c: c.nack("L"), SETTLED),
     "settle": (lambda c: c.settle("a", [Settle(lease="L")]), {"settled": [SETTLED]}),

@@ -80,6 +80,22 @@ def slow(monkeypatch, store, verb):
     monkeypatch.setattr(store, verb, lambda *asked: asyncio.ensure_future(late(method(*asked))))
 
 
+def failing(monkeypatch, store, verb, *answers):
+    """Have the store answer that verb, of so many calls, with these errors; None: as it does. Then it is well."""
+    method = getattr(store, verb)
+    left = list(answers)
+
+    def answer(*asked):
+        error = left.pop(0) if left else None
+        if error is None:
+            return method(*asked)
+        done = asyncio.get_running_loop().create_future()
+        done.set_exception(error)
+        return done
+
+    monkeypatch.setattr(store, verb, answer)
+
+
 def letter(body=b"<hello/>", queue="acme", **fields):
     return Publication(body=body, queue=queue, **fields)
 

@@ -32,10 +32,10 @@ class Work:
         return Ran(self.reply, self.fate)
 
 
-async def crash(store, clock, work, **options):
+async def crash(store, clock, work, request=None, **options):
     """A process that is killed in the middle of a request: what it had in hand is never heard of again."""
     dead = await Broker(store, clock, **options).__aenter__()
-    task = asyncio.create_task(dead.requests.once(asked(), work))
+    task = asyncio.create_task(dead.requests.once(request or asked(), work))
     await turns()
     await kill(dead, task)
 

@@ -9,6 +9,7 @@ from tests.unit.engine.house import (
     SHOP,
     acts,
     bury,
+    failing,
     figures,
     letter,
     settings,
@@ -17,7 +18,7 @@ from tests.unit.engine.house import (
 )
 
 from restante.engine.dead_letters import DeadLetterDesk
-from restante.engine.jobs import STEP
+from restante.engine.jobs import PATIENCE_SECONDS, STEP
 from restante.engine.settling import Settle
 from restante.errors import (
     BodyTooLarge,
@@ -25,7 +26,11 @@ from restante.errors import (
     IdempotencyKeyReused,
     InvalidHeader,
     JobEnded,
+    OutcomeUnknown,
     QueueNotFound,
+    ShuttingDown,
+    StoreFull,
+    StoreUnavailable,
 )
 from restante.model import Selection, State, Verb
 from restante.queries import BodyOf, NotificationById, OpenDeliveries
@@ -61,6 +66,76 @@ async def test_what_was_cancelled_on_the_way_is_not_told_as_done(desk, broker, c
     clock.advance(10)
     with pytest.raises(JobEnded, match="is cancelled: at least 0 of 200 were done"):
         await asked
+
+
+async def begun(desk, broker, count=5):
+    """A redrive of all that waits for its job, which is under way."""
+    await bury(broker, count)
+    asked = asyncio.create_task(desk.redrive("acme", Selection()))
+    while not (found := (await broker.jobs.page()).jobs):
+        await turns(1)
+    return asked, found[0].id
+
+
+async def test_a_look_at_the_job_that_fails_is_not_the_end(desk, broker, clock, monkeypatch):
+    """The job is there, and goes on: "nothing was done" would have it asked for twice."""
+    away = StoreUnavailable("for a moment")
+    slow(monkeypatch, broker.store, "redrive")
+    asked, id = await begun(desk, broker)
+    failing(monkeypatch, broker.store, "browse", *[away] * 10)
+    while not asked.done():
+        await turns()
+        clock.advance(2)
+    assert await asked == (5, 5)
+    assert [job.id for job in (await broker.jobs.page()).jobs] == [id]
+
+
+async def test_a_store_that_stays_away_leaves_the_job_s_end_unknown(
+    desk, broker, clock, monkeypatch
+):
+    slow(monkeypatch, broker.store, "redrive")
+    asked, id = await begun(desk, broker)
+    with monkeypatch.context() as away:
+        failing(away, broker.store, "browse", *[StoreUnavailable()] * 1_000)
+        until = clock.monotonic() + PATIENCE_SECONDS
+        while not asked.done():
+            assert clock.monotonic() <= until + 10
+            await turns()
+            clock.advance(2)
+        assert clock.monotonic() >= until
+        with pytest.raises(OutcomeUnknown, match=id):
+            await asked
+
+
+async def test_a_store_that_is_closed_leaves_the_job_s_end_unknown(
+    desk, broker, clock, monkeypatch
+):
+    slow(monkeypatch, broker.store, "redrive")
+    asked, id = await begun(desk, broker)
+    failing(monkeypatch, broker.store, "browse", *[ShuttingDown()] * 1_000)
+    clock.advance(2)
+    with pytest.raises(OutcomeUnknown, match=id):
+        await asked
+
+
+@pytest.mark.parametrize("error", [StoreFull(), StoreUnavailable(), QueueNotFound()])
+async def test_what_fails_after_something_was_done_is_not_told_as_nothing_done(
+    desk, broker, monkeypatch, error
+):
+    await bury(broker, STEP + 5)
+    seqs = tuple(range(1, STEP + 6))
+    failing(monkeypatch, broker.store, "discard", None, error)
+    with pytest.raises(OutcomeUnknown, match="100 of 105 were done"):
+        await desk.discard("acme", Selection(seqs=seqs))
+    assert (await figures(broker)).dead == 5
+
+
+async def test_what_fails_before_anything_was_done_is_told_so(desk, broker, monkeypatch):
+    await bury(broker, 1)
+    failing(monkeypatch, broker.store, "redrive", None, StoreFull())
+    with pytest.raises(StoreFull):
+        await desk.redrive("acme", Selection(seqs=tuple(range(2, STEP + 3))))
+    assert (await figures(broker)).dead == 1
 
 
 async def test_some_are_discarded(desk, broker):

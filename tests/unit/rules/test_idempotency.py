@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import pytest
 
 from restante.errors import IdempotencyKeyReused, InvalidHeader
@@ -46,6 +47,31 @@ def test_what_is_done_with_a_repeat(state, running, policy, verdict):
     else:
         with pytest.raises(IdempotencyKeyReused):
             judge(record(state), b"g", running=running, policy=policy)
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_one_whose_parts_have_keys_is_run_until_its_answer_is_kept(policy):
+    def verdict(state, *, running=False, reply=None):
+        one = msgspec.structs.replace(record(state), in_parts=True, reply=reply)
+        with pytest.raises(IdempotencyKeyReused):
+            judge(one, b"g", running=running, policy=policy)
+        return judge(one, b"f", running=running, policy=policy)
+
+    for state in (State.INCOMPLETE, State.IN_PROGRESS, State.DONE):
+        assert verdict(state) is Verdict.RUN
+    assert verdict(State.IN_PROGRESS, running=True) is Verdict.WAIT
+    assert verdict(State.DONE, reply=Reply(200)) is Verdict.REPLAY
+
+
+def test_a_part_has_a_key_that_is_no_other_part_s():
+    def keys(key="k", who="publisher/shop", fingerprint=b"f"):
+        asked = Asked(who=who, key=key, method="POST", path="/", fingerprint=fingerprint)
+        return [asked.key_of_part(index) for index in (0, 1, 11, 999)]
+
+    asked = [keys(), keys("l"), keys(who="publisher/other"), keys(fingerprint=b"g")]
+    assert len({key for some in asked for key in some}) == 16
+    assert keys() == asked[0]
+    assert max(len(key) for key in keys("x" * 255)) == 50
 
 
 def test_the_first_is_run():

@@ -20,6 +20,7 @@ REMEMBERED = "onceKey"
 KEPT_WITH_WHAT_IS_MADE = {
     "/v1/queues/{queue}/notifications": "idempotencyKey",
     "/v1/topics/{topic}/notifications": "idempotencyKey",
+    "/v1/notifications": "batchKey",
     "/v1/groups": "groupKey",
     "/v1/operations": "operationKey",
 }
