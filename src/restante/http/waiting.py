@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from restante.engine.waiting import Came
 from restante.errors import InvalidHeader
 from restante.http.answers import Header
 from restante.http.request import Request
 from restante.lifecycle import ENDED
-from restante.model import WAIT_SECONDS_MAXIMUM, State
+from restante.model import WAIT_SECONDS_MAXIMUM, Appended, State
 from restante.outcomes import ALL, Requirement
 from restante.queries import DeliveryRecord
-from restante.wire.messages import DeliveryOut, text_of
+from restante.wire.messages import AwaitedDelivery, DeliveryOut, text_of
 from restante.wire.messages import bytes_of as bytes_in
 from restante.wire.preferences import preferences_of
 from restante.wire.receipts import decode_entry, receipt_id
@@ -45,6 +46,13 @@ def wanted_of(request: Request) -> Wanted | None:
     if not _SECONDS.fullmatch(wait):
         raise InvalidHeader(f"prefer has wait=seconds, a whole number, not {wait[:40]!r}")
     return Wanted(min(int(wait), WAIT_SECONDS_MAXIMUM), requirement)
+
+
+def to_awaited(came: Came | Appended, *, for_xml: bool) -> list[AwaitedDelivery]:
+    """Where each delivery stands; where it went only, of what is known to be published and no more."""
+    if isinstance(came, Appended):
+        return [AwaitedDelivery(queue=place.queue, seq=place.seq) for place in came.deliveries]
+    return [to_delivery(one, for_xml=for_xml) for one in came.record.deliveries]
 
 
 def to_delivery(record: DeliveryRecord, *, for_xml: bool) -> DeliveryOut:
