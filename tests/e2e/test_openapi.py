@@ -332,6 +332,7 @@ def test_a_selection_of_dead_letters_has_the_members_of_the_code() -> None:
         "Standing": Figures,
         "Totals": watching.TotalsOut,
         "WebhookHealth": watching.WebhookHealthOut,
+        "AwaitedDelivery": messages.AwaitedDelivery,
         "Client": messages.ClientOut,
         "ClientMade": messages.ClientMade,
         "ClientPage": messages.ClientPage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -66,6 +67,39 @@ def test_a_database_that_goes_away_is_waited_for(
         becomes(box, 200)
         assert box.publish().status_code == 201
         assert [one["seq"] for one in box.receive(wait=5)][:1] == [1]
+
+
+def becomes_published(box: Mailbox, count: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while box.figures()["ready"] != count:
+        assert time.monotonic() < deadline
+
+
+async def test_what_is_published_and_waited_for_is_told_as_published(
+    tmp_path: Path, database: PostgresqlServer
+) -> None:
+    """Whose time is up meanwhile is told that it is pending; whoever has more waits on, and is told of the end."""
+    with serving(tmp_path, database.create_database()) as box:
+        async with box.service.async_caller(box.publisher_key) as caller:
+            path = f"/v1/queues/{box.name}/notifications"
+            short, long = [
+                asyncio.create_task(
+                    caller.post(path, content=b"<a/>", headers={"prefer": f"wait={wait}"})
+                )
+                for wait in (5, 60)
+            ]
+            # A place to wait is taken before it is published.
+            await asyncio.to_thread(becomes_published, box, 2)
+            database.kill()
+            answer = await short
+            assert (answer.status_code, answer.json()["result"]) == (202, "pending"), answer.text
+            database.start()
+            await asyncio.to_thread(becomes, box, 200)
+            for lease in await asyncio.to_thread(box.receive, max=2, wait=20):
+                assert box.settle(lease["lease"], "ack").status_code == 200
+            assert ((await long).status_code, (await long).json()["result"]) == (200, "met")
+            found = await caller.get(answer.headers["location"])
+            assert found.json()["result"] == "met"
 
 
 @pytest.fixture

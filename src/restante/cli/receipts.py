@@ -16,8 +16,7 @@ from restante.cli.signing_keys import read_pem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from restante.client import Receipt
-    from restante.wire.messages import DeliveryOut
+    from restante.client import DeliveryStatus, Receipt
 
 app = typer.Typer(help="Receipts: the ledger of each queue.")
 
@@ -195,7 +194,7 @@ async def status(
     tell_deliveries(found.deliveries)
 
 
-def tell_deliveries(deliveries: Iterable[DeliveryOut]) -> None:
+def tell_deliveries(deliveries: Iterable[DeliveryStatus]) -> None:
     """What has become of a notification in each of its queues."""
     columns = ["queue", "seq>", "state", "attempt>", "outcome", "settled", "by", "receipt"]
     output.table(

@@ -12,7 +12,7 @@ from restante.cli.remote import Client, remote
 from restante.way import Step, steps_of
 
 if TYPE_CHECKING:
-    from restante.wire.messages import DeliveryOut
+    from restante.client import DeliveryStatus
 
 _WORDS: Final = {
     "lease_expired": "its lease ran out",
@@ -54,7 +54,7 @@ async def trace(
         output.note("There are more: `restante receipts list QUEUE` has each queue's own.")
 
 
-def _show(queue: str, seq: int, steps: list[Step], now: DeliveryOut | None) -> None:
+def _show(queue: str, seq: int, steps: list[Step], now: DeliveryStatus | None) -> None:
     where = "" if now is None else f": {now.state}"
     if now is not None and now.state == "leased":
         where += f", attempt {now.attempt}"

@@ -18,6 +18,7 @@ server answers with is ever retried.
 
 from restante.client.answers import (
     Awaited,
+    AwaitedDelivery,
     DeadLetter,
     DeadPage,
     DeliveryStatus,
@@ -40,6 +41,7 @@ from restante.wire.proofs import NotProved, check_consistency
 
 __all__ = [
     "Awaited",
+    "AwaitedDelivery",
     "Client",
     "Compensation",
     "DeadLetter",

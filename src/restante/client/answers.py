@@ -7,8 +7,8 @@ import msgspec
 from restante import model
 from restante.errors import RestanteError
 from restante.outcomes import Result
+from restante.wire import messages
 from restante.wire.messages import (
-    DeliveryOut,
     NotificationOut,
     PlaceOut,
     SettledItem,
@@ -16,13 +16,23 @@ from restante.wire.messages import (
 )
 
 
-class DeliveryStatus(DeliveryOut):
-    """Where one delivery stands, as ``publish_and_wait`` and ``notification`` tell it."""
+class AwaitedDelivery(messages.AwaitedDelivery):
+    """Where one delivery stands, as ``publish_and_wait`` tells it.
+
+    ``state`` and ``attempt`` are None where it is published, and it could not be found out how it stands.
+    """
 
     @property
     def reply_content(self) -> bytes | None:
         """What the client sent along with its ack, byte for byte; None where it sent nothing."""
         return bytes_of("reply", self.reply, self.reply_base64)
+
+
+class DeliveryStatus(AwaitedDelivery):
+    """The same, as ``notification`` tells it: always with its state."""
+
+    state: str
+    attempt: int
 
 
 class NotificationStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -45,7 +55,7 @@ class Awaited(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     result: Result
-    deliveries: list[DeliveryStatus]
+    deliveries: list[AwaitedDelivery]
 
 
 class Notification(NotificationOut):

@@ -9,7 +9,7 @@ from typing import Final, Self, TypedDict, Unpack
 import httpx
 import msgspec
 
-from restante.client.answers import Awaited, Published, PublishResult, Received
+from restante.client.answers import Awaited, AwaitedDelivery, Published, PublishResult, Received
 from restante.client.collecting import Lease
 from restante.client.http import (
     RETRY_DELAYS_SECONDS,
@@ -19,8 +19,9 @@ from restante.client.http import (
 )
 from restante.client.operations import Operations, segment
 from restante.client.signing import Signer
-from restante.errors import RestanteError
-from restante.model import Publication, Signature, Verb
+from restante.errors import RestanteError, TooManyWaiters
+from restante.model import WAIT_SECONDS_MAXIMUM, Publication, Signature, Verb, check_bounds
+from restante.outcomes import Requirement, Result
 from restante.wire.client_signatures import HEADER, to_header, to_json
 from restante.wire.messages import Published as PublishedMessage
 from restante.wire.messages import PublishedBatch, SettledBatch, SettledItem, text_of
@@ -157,20 +158,24 @@ class Client(Operations):
         wait_seconds: int = 30,
         require: int | str = "all",
     ) -> Awaited:
-        """Publish, and wait up to ``wait_seconds`` (0 to 60) for what the queues make of it: acks, with their replies.
+        """Publish, and wait up to ``wait_seconds`` (0 to 60, whole) for what the queues make of it: acks, with replies.
 
         As many have to sign as ``require`` says: ``all``, ``any`` or a number. It ends as soon as they have, or
         cannot any more, since one has rejected it or let it expire. What is still pending when the time is up is
-        waited for by ``notification``. Repeated as ``publish`` is. ``TooManyWaiters``: nothing was published.
+        waited for by ``notification``: also where there was no place to wait, or nobody could tell how it stands, once
+        it was published. Repeated as ``publish`` is. ``TooManyWaiters``, ``OutOfBounds`` and ``Malformed`` say that
+        nothing was published.
         """
+        # Checked here: what a server cannot read of a preference it passes over, and publishes.
+        check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
+        Requirement.parse(str(require))
+        prefer = f"wait={wait_seconds:d}"
         headers = _headers(publication)
         if headers is None:
-            published = await self.publish_one(publication)
-            found = await self.notification(
-                published.id, wait_seconds=wait_seconds, require=require
+            return await self._outcome_of(
+                await self.publish_one(publication), wait_seconds, require
             )
-            return Awaited(id=found.id, result=found.result, deliveries=found.deliveries)
-        headers |= {"Prefer": f"wait={wait_seconds}", "Restante-Require": str(require)}
+        headers |= {"Prefer": prefer, "Restante-Require": str(require)}
         response = await self._wire.send(
             "POST",
             _publish_path(publication),
@@ -180,6 +185,21 @@ class Client(Operations):
             wait_seconds=wait_seconds,
         )
         return self._wire.read(Awaited, response)
+
+    async def _outcome_of(
+        self, published: Published, wait_seconds: int, require: int | str
+    ) -> Awaited:
+        """What it has come to. Where that cannot be found out, it is published all the same, and pending."""
+        for seconds in (wait_seconds, 0):
+            try:
+                found = await self.notification(published.id, wait_seconds=seconds, require=require)
+            except TooManyWaiters:
+                continue  # who does not wait needs no place
+            except RestanteError:
+                break
+            return Awaited(id=found.id, result=found.result, deliveries=[*found.deliveries])
+        places = [AwaitedDelivery(queue=one.queue, seq=one.seq) for one in published.deliveries]
+        return Awaited(id=published.id, result=Result.PENDING, deliveries=places)
 
     async def publish_batch(
         self, publications: Sequence[Publication], *, idempotency_key: str | None = None

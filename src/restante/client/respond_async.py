@@ -21,8 +21,9 @@ import msgspec
 
 from restante.client.client import Client
 from restante.errors import NotFound, OperationEnded, RestanteError
+from restante.model import WAIT_SECONDS_MAXIMUM
 from restante.operation import RESULT_BYTES, TIMEOUT_SECONDS, OperationState
-from restante.wire.preferences import preferences_of
+from restante.wire.preferences import preferences_of, wait_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,7 +39,6 @@ BODY_BYTES: Final = 1_048_576
 """A request with a larger body is answered when its endpoint has answered."""
 _GATHERED_BYTES: Final = RESULT_BYTES // 4 * 3
 """In base64, a longer body is no result."""
-_WAIT_MAXIMUM: Final = 60
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
 
@@ -325,13 +325,13 @@ class RespondAsync:
         await _send_json(send, 202, {"id": id, "state": state}, headers)
 
 
-def _preferred_wait(scope: Scope) -> float | None:
+def _preferred_wait(scope: Scope) -> int | None:
     """For how many seconds the caller would rather wait first; None: it does not prefer an early answer at all."""
     lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"prefer"]
     preferences = preferences_of(lines)
     if "respond-async" not in preferences:
         return None
-    return _seconds(preferences.get("wait", "0"))
+    return wait_of(preferences) or 0
 
 
 def _seconds(text: str) -> float:
@@ -340,7 +340,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         return 0.0
-    return min(max(seconds, 0.0), _WAIT_MAXIMUM) if math.isfinite(seconds) else 0.0
+    return min(max(seconds, 0.0), WAIT_SECONDS_MAXIMUM) if math.isfinite(seconds) else 0.0
 
 
 async def _body_of(receive: Receive) -> tuple[bytes, bool]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -53,7 +53,6 @@ from restante.errors import (
     StoreError,
 )
 from restante.model import (
-    WAIT_SECONDS_MAXIMUM,
     Actor,
     Draft,
     Publication,
@@ -199,40 +198,24 @@ class Groups:
         actor: Actor,
         wait_seconds: float = 0.0,
         hangup: Hangup | None = None,
+        known: Group | None = None,
     ) -> Group:
-        """The group as soon as it is no longer pending, or when ``wait_seconds`` (0 to 60) are over.
+        """The group as soon as it is no longer pending, waited for as ``Waiting.until`` does.
 
-        ``GroupNotFound``, also for another publisher's.
+        ``known`` is how it stood when it was asked for. ``GroupNotFound``, also for another publisher's.
         """
-        check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        waiting = self._broker.waiting
-        until = self._clock.monotonic() + wait_seconds
-        unwatch: Callable[[], None] | None = None
-        timed_out = False
-        try:
-            while True:
-                if waiter is not None:
-                    waiter.look((id,))
-                group = await self.group(id, actor)
-                left = until - self._clock.monotonic()
-                if (
-                    group.state is not GroupState.PENDING
-                    or waiter is None
-                    or timed_out
-                    or left <= 0
-                    or waiting.is_off(actor, hangup)
-                ):
-                    return group
+
+        async def look() -> tuple[Group, bool]:
+            group = await self.group(id, actor)
+            over = group.state is not GroupState.PENDING
+            if waiter is not None and not over:
                 # Only who watches it can tell of it: another node may have been asked for it just now.
                 self._begin(group)
-                if hangup is not None and unwatch is None:
-                    unwatch = hangup.watch(waiter.time_out)
-                timed_out = not await waiter.wait(left)
-                if timed_out and waiting.is_off(actor, hangup):
-                    return group
-        finally:
-            if unwatch is not None:
-                unwatch()
+            return group, over
+
+        return await self._broker.waiting.until(
+            look, waiter, id, actor, wait_seconds, hangup, known=known
+        )
 
     async def group(self, id: str, actor: Actor) -> Group:
         """The group as it stands. ``GroupNotFound``, also for another publisher's."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 import structlog
 
@@ -21,7 +22,7 @@ from restante.engine.bodies import find_notification
 from restante.engine.session import Hangup
 from restante.errors import ShuttingDown, StoreError, TooManyWaiters
 from restante.metering import Event
-from restante.model import WAIT_SECONDS_MAXIMUM, Actor, Role, State, check_bounds
+from restante.model import WAIT_SECONDS_MAXIMUM, Actor, Appended, Role, State, check_bounds
 from restante.outcomes import OVER, Requirement, Result, reckon
 from restante.queries import NotificationRecord, ReceiptCounts
 
@@ -29,12 +30,17 @@ if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
 _log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 WAITERS: Final = 20_000
 """So many callers may wait on one node at once."""
 WAITERS_OF_ONE: Final = 10_000
 """So many of them may have come as one client, publisher or administrator."""
 ASK_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 1.0
+"""A store that could not be asked is asked again so much later."""
+LOOK_SECONDS: Final = 5.0
+"""So long a look may take where something is known without it, also when the time is up."""
 
 
 class Came(NamedTuple):
@@ -173,41 +179,91 @@ class Waiting:
         wait_seconds: float,
         hangup: Hangup | None = None,
     ) -> Came:
-        """Wait up to ``wait_seconds`` (0 to 60) until a notification has met the requirement, or cannot any more.
+        """Wait as ``until`` does until a notification has met the requirement, or cannot any more.
 
-        It is over the deliveries that the actor may see. ``NotificationNotFound``, ``OutOfBounds``.
+        It is over the deliveries that the actor may see. ``NotificationNotFound``, and what ``until`` raises.
+        """
+
+        async def look() -> tuple[Came, bool]:
+            return await self._look(waiter, id, actor, requirement)
+
+        return await self.until(look, waiter, id, actor, wait_seconds, hangup)
+
+    async def outcome_of(
+        self,
+        waiter: Waiter | None,
+        appended: Appended,
+        actor: Actor,
+        requirement: Requirement,
+        wait_seconds: float,
+        hangup: Hangup | None = None,
+    ) -> Came | Appended:
+        """As ``outcome``, for who has just published it: given back as it is where the store cannot be asked."""
+
+        async def look() -> tuple[Came | Appended, bool]:
+            return await self._look(waiter, appended.id, actor, requirement)
+
+        return await self.until(
+            look, waiter, appended.id, actor, wait_seconds, hangup, known=appended
+        )
+
+    async def _look(
+        self, waiter: Waiter | None, id: str, actor: Actor, requirement: Requirement
+    ) -> tuple[Came, bool]:
+        record = await find_notification(self._broker, id, actor)
+        result, acks, failures = reckon(requirement, (one.state for one in record.deliveries))
+        if waiter is not None:
+            # Each delivery was published. Who sees only some of them does not know how many receipts that makes.
+            seen = 0 if actor.role is Role.CLIENT else len(record.deliveries)
+            waiter.found(acks, failures, seen)
+        return Came(record, result), result is not Result.PENDING
+
+    async def until(
+        self,
+        look: Callable[[], Awaitable[tuple[T, bool]]],
+        waiter: Waiter | None,
+        id: str,
+        actor: Actor,
+        wait_seconds: float,
+        hangup: Hangup | None = None,
+        *,
+        known: T | None = None,
+    ) -> T:
+        """What ``look`` finds by that id once it says that it is over, or when ``wait_seconds`` (0 to 60) have passed.
+
+        Of what something is known, also before the first look, that is told where the store cannot be asked: it is
+        asked again within the time, and no failure of it is raised. Raises ``OutOfBounds``, and what ``look`` does.
         """
         check_bounds("wait", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        until = self.clock.monotonic() + wait_seconds
+        now = self.clock.monotonic
+        until = now() + wait_seconds
         unwatch: Callable[[], None] | None = None
         timed_out = False
         try:
             while True:
                 if waiter is not None:
                     waiter.look((id,))
-                record = await find_notification(self._broker, id, actor)
-                result, acks, failures = reckon(
-                    requirement, (one.state for one in record.deliveries)
-                )
-                came = Came(record, result)
-                left = until - self.clock.monotonic()
-                if (
-                    result is not Result.PENDING
-                    or waiter is None
-                    or timed_out
-                    or left <= 0
-                    or self.is_off(actor, hangup)
-                ):
-                    return came
-                # Each delivery was published. Who sees only some of them does not know how many receipts that makes.
-                seen = 0 if actor.role is Role.CLIENT else len(record.deliveries)
-                waiter.found(acks, failures, seen)
+                over, pause = False, math.inf
+                try:
+                    if known is None:
+                        known, over = await look()
+                    else:
+                        async with asyncio.timeout(max(until - now(), LOOK_SECONDS)):
+                            known, over = await look()
+                except (StoreError, TimeoutError):
+                    if known is None:
+                        raise
+                    pause = AGAIN_SECONDS
+                left = until - now()
+                if over or waiter is None or timed_out or left <= 0 or self.is_off(actor, hangup):
+                    return known
                 if hangup is not None and unwatch is None:
                     unwatch = hangup.watch(waiter.time_out)
+                told = await waiter.wait(min(left, pause))
+                if not told and self.is_off(actor, hangup):
+                    return known
                 # Whose time is up is told how it stands then; whoever is off, how it stood.
-                timed_out = not await waiter.wait(left)
-                if timed_out and self.is_off(actor, hangup):
-                    return came
+                timed_out = not told and left <= pause
         finally:
             if unwatch is not None:
                 unwatch()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from restante.errors import InvalidHeader
+from restante.engine.waiting import Came
 from restante.http.answers import Header
 from restante.http.request import Request
 from restante.lifecycle import ENDED
-from restante.model import WAIT_SECONDS_MAXIMUM, State
+from restante.model import Appended, State
 from restante.outcomes import ALL, Requirement
 from restante.queries import DeliveryRecord
-from restante.wire.messages import DeliveryOut, text_of
+from restante.wire.messages import AwaitedDelivery, DeliveryOut, text_of
 from restante.wire.messages import bytes_of as bytes_in
-from restante.wire.preferences import preferences_of
+from restante.wire.preferences import preferences_of, wait_of
 from restante.wire.receipts import decode_entry, receipt_id
-
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Wanted(NamedTuple):
@@ -34,17 +31,21 @@ class Wanted(NamedTuple):
 def wanted_of(request: Request) -> Wanted | None:
     """What ``Prefer: wait`` and ``Restante-Require`` ask for; None where there is no such preference.
 
-    A longer wait than the longest is cut to that: it is a preference. Others are passed over (RFC 7240, section 2).
+    A longer wait than the longest is cut to that. What cannot be done or read of what is preferred is passed over (RFC
+    7240, section 2); what is required has to be read: ``Malformed``.
     """
     required = request.header(b"restante-require")
     # Also where nothing is waited for: what cannot be read is a mistake.
     requirement = ALL if required is None else Requirement.parse(required)
-    wait = preferences_of(request.lines(b"prefer")).get("wait")
-    if wait is None:
-        return None
-    if not _SECONDS.fullmatch(wait):
-        raise InvalidHeader(f"prefer has wait=seconds, a whole number, not {wait[:40]!r}")
-    return Wanted(min(int(wait), WAIT_SECONDS_MAXIMUM), requirement)
+    wait = wait_of(preferences_of(request.lines(b"prefer")))
+    return None if wait is None else Wanted(wait, requirement)
+
+
+def to_awaited(came: Came | Appended, *, for_xml: bool) -> list[AwaitedDelivery]:
+    """Where each delivery stands; where it went only, of what is known to be published and no more."""
+    if isinstance(came, Appended):
+        return [AwaitedDelivery(queue=place.queue, seq=place.seq) for place in came.deliveries]
+    return [to_delivery(one, for_xml=for_xml) for one in came.record.deliveries]
 
 
 def to_delivery(record: DeliveryRecord, *, for_xml: bool) -> DeliveryOut:

@@ -63,8 +63,9 @@ class GroupCalls:
                 members, asked.timeout_seconds, request.actor, key
             )
             if wait_seconds:
+                # It is written down: from here on nothing but that is answered.
                 group = await self._groups.outcome(
-                    waiter, group.id, request.actor, wait_seconds, hangup=request
+                    waiter, group.id, request.actor, wait_seconds, hangup=request, known=group
                 )
         headers: tuple[Header, ...] = ((b"location", f"/v1/groups/{group.id}".encode()),)
         if wanted is not None:

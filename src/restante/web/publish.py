@@ -16,7 +16,7 @@ from restante.http.api import Routes
 from restante.http.once import Once, Replay, answer_in_parts
 from restante.http.publishing import to_places, to_publication, to_result
 from restante.http.request import Request
-from restante.http.waiting import to_delivery, wanted_of
+from restante.http.waiting import to_awaited, wanted_of
 from restante.idempotency import HEADER, REPLAYED, Asked, Fate, key_of_header
 from restante.model import BATCH, Actor, Appended, Publication, Role, check_bounds
 from restante.outcomes import Result
@@ -79,18 +79,20 @@ class Publish:
         # A place first: what there is none for is refused before it is published.
         with waiting.enter(request.actor, wanted.wait_seconds) as waiter:
             appended = await publish(publication, request.actor)
-            record, result = await waiting.outcome(
+            # It is published: from here on nothing but that is answered.
+            came = await waiting.outcome_of(
                 waiter,
-                appended.id,
+                appended,
                 request.actor,
                 wanted.requirement,
                 wanted.wait_seconds,
                 hangup=request,
             )
+        result = Result.PENDING if isinstance(came, Appended) else came.result
         out = PublishedAndAwaited(
             id=appended.id,
             result=result.value,
-            deliveries=[to_delivery(one, for_xml=request.wants_xml) for one in record.deliveries],
+            deliveries=to_awaited(came, for_xml=request.wants_xml),
         )
         headers = (*_replayed(appended), wanted.applied())
         if result is not Result.PENDING:

@@ -160,11 +160,13 @@ class SettledBatch(Answered, kw_only=True, omit_defaults=False):
 # -- look ---------------------------------------------------------------------------------------
 
 
-class DeliveryOut(Answered, kw_only=True):
+class AwaitedDelivery(Answered, kw_only=True):
+    """``state`` and ``attempt`` are None where it is stored, and the store could not be asked how it stands."""
+
     queue: str
     seq: int
-    state: str
-    attempt: int
+    state: str | None = None
+    attempt: int | None = None
     receipt: str | None = None
     outcome: str | None = None
     settled_at: str | None = None
@@ -173,6 +175,11 @@ class DeliveryOut(Answered, kw_only=True):
     reply: str | None = None
     reply_base64: str | None = None
     reply_content_type: str | None = None
+
+
+class DeliveryOut(AwaitedDelivery, kw_only=True):
+    state: str
+    attempt: int
 
 
 class NotificationStatus(Answered, kw_only=True):
@@ -191,7 +198,7 @@ class NotificationStatus(Answered, kw_only=True):
 class PublishedAndAwaited(Answered, kw_only=True, omit_defaults=False):
     id: str
     result: str
-    deliveries: list[DeliveryOut]
+    deliveries: list[AwaitedDelivery]
 
 
 class ErrorCount(Answered, kw_only=True, omit_defaults=False):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
+
+from restante.model import WAIT_SECONDS_MAXIMUM
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"?'
 _PREFERENCES: Final = re.compile(rf'(?:{_QUOTED}|[^",])+', re.DOTALL)
 _PARTS: Final = re.compile(rf'(?:{_QUOTED}|[^";])+', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_SECONDS: Final = re.compile(r"[0-9]+", re.ASCII)
+_DIGITS: Final = 9
 _SPACE: Final = " \t"
 
 
@@ -22,6 +26,18 @@ def preferences_of(lines: Iterable[str]) -> dict[str, str]:
     for name, value in _each(lines):
         found.setdefault(name, value)
     return found
+
+
+def wait_of(preferences: Mapping[str, str]) -> int | None:
+    """For how many seconds to wait (section 4.3), ``WAIT_SECONDS_MAXIMUM`` at most; None where that is not preferred.
+
+    Nor is it where it is no whole number of seconds: what cannot be read is passed over, like what nobody knows.
+    """
+    seconds = preferences.get("wait", "")
+    if not _SECONDS.fullmatch(seconds):
+        return None
+    # There may be thousands of digits: the first ones tell that it is too long.
+    return min(int(seconds.lstrip("0")[:_DIGITS] or "0"), WAIT_SECONDS_MAXIMUM)
 
 
 def _each(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

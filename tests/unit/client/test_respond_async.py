@@ -223,15 +223,32 @@ async def test_a_caller_who_left_before_stops_its_endpoint(
         await asyncio.wait_for(slow.ended.wait(), 20)
 
 
-@pytest.mark.parametrize("prefer", ["respond-async, wait=30", 'WAIT="30", Respond-Async; x=1'])
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        *("respond-async, wait=30", 'WAIT="30", Respond-Async; x=1'),
+        pytest.param("respond-async, wait=" + "9" * 400, id="longer than any"),
+    ],
+)
 async def test_one_that_is_ready_in_time_is_answered_as_ever(
     slow: Slow, restante_client: Client, prefer: str
 ) -> None:
     async with served(slow, restante_client) as caller:
+        headers = {"prefer": prefer}
+        asking = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=headers))
+        await slow.started.wait()
         slow.go.set()
-        answer = await caller.post("/reports/sales", content=b"May", headers={"prefer": prefer})
+        answer = await asking
         assert (answer.status_code, answer.content) == (201, b"report on May")
         assert (await restante_client.open_operations(runner="shop-1")).operations == []
+
+
+@pytest.mark.parametrize("wait", ["wait", "wait=soon", "wait=1.5", "wait=-1"])
+async def test_a_wait_that_cannot_be_read_is_none(
+    slow: Slow, restante_client: Client, wait: str
+) -> None:
+    async with served(slow, restante_client) as caller:
+        await begun(caller, prefer=f"respond-async, {wait}")
 
 
 async def test_only_where_it_is_preferred_and_meant(slow: Slow, restante_client: Client) -> None:

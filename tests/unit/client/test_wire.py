@@ -12,6 +12,7 @@ from restante import errors
 from restante.client import Client, Settle, UnexpectedAnswer, Unreachable
 from restante.client.http import error_of
 from restante.model import Publication, Role, Verb
+from restante.outcomes import Result
 
 PUBLISHED = {"id": "n1", "deliveries": [{"queue": "acme", "seq": 1}]}
 SETTLED = {"ok": True, "lease": "L", "outcome": "acked", "state": "acked", "receipt": "acme~2"}
@@ -42,6 +43,10 @@ class Server:
 
 def ok(content: object, status: int = 200, **headers: str) -> httpx.Response:
     return httpx.Response(status, json=content, headers=headers)
+
+
+def problem(code: str, status: int) -> httpx.Response:
+    return ok({"code": code, "detail": code}, status)
 
 
 async def test_publish_sends_the_body_as_it_is():
@@ -105,6 +110,91 @@ async def test_an_envelope_brings_its_error():
     async with server.client() as client:
         with pytest.raises(errors.QueueNotFound, match="no acme"):
             await client.publish("acme", b"", attributes={"a": "ö"})
+
+
+AWAITED = {"id": "n1", "result": "met", "deliveries": []}
+STANDS = {
+    "id": "n1",
+    "content_type": "text/plain",
+    "body_bytes": 1,
+    "body_sha256": "ab",
+    "published_at": "2026-01-31T12:00:00.000Z",
+    "publisher": "shop",
+    "result": "pending",
+    "deliveries": [{"queue": "acme", "seq": 1, "state": "leased", "attempt": 1}],
+}
+IN_AN_ENVELOPE = Publication(queue="acme", body=b"x", attributes={"a.b": "c"})
+
+
+async def test_who_waits_says_for_how_long_and_for_what():
+    server = Server(ok(AWAITED))
+    async with server.client() as client:
+        awaited = await client.publish_and_wait(
+            Publication(queue="acme", body=b"x"), wait_seconds=60, require=2
+        )
+    assert (awaited.id, awaited.result) == ("n1", Result.MET)
+    (request,) = server.asked
+    assert (request.headers["prefer"], request.headers["restante-require"]) == ("wait=60", "2")
+
+
+async def test_a_delivery_of_which_nothing_could_be_learned_has_no_state():
+    pending = AWAITED | {"result": "pending", "deliveries": [{"queue": "acme", "seq": 1}]}
+    async with Server(ok(pending, 202)).client() as client:
+        awaited = await client.publish_and_wait(Publication(queue="acme", body=b"x"))
+    (delivery,) = awaited.deliveries
+    assert (delivery.queue, delivery.state, delivery.attempt) == ("acme", None, None)
+
+
+@pytest.mark.parametrize("publication", [IN_AN_ENVELOPE, Publication(queue="acme", body=b"x")])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"wait_seconds": 61}, errors.OutOfBounds),
+        ({"wait_seconds": -1}, errors.OutOfBounds),
+        ({"wait_seconds": float("nan")}, errors.OutOfBounds),
+        ({"wait_seconds": 1.5}, ValueError),
+        ({"require": "most"}, errors.Malformed),
+        ({"require": 0}, errors.Malformed),
+    ],
+)
+async def test_what_cannot_be_waited_for_is_not_published(publication, options, error):
+    server = Server()
+    async with server.client() as client:
+        with pytest.raises(error):
+            await client.publish_and_wait(publication, **options)
+    assert server.asked == []
+
+
+async def test_where_there_is_no_place_to_wait_it_is_told_how_it_stands():
+    """It goes in an envelope, which is published before it is waited for."""
+    server = Server(
+        ok({"results": [{"ok": True, **PUBLISHED}]}), problem("too_many_waiters", 429), ok(STANDS)
+    )
+    async with server.client() as client:
+        awaited = await client.publish_and_wait(IN_AN_ENVELOPE, wait_seconds=30, require="any")
+    assert (awaited.id, awaited.result) == ("n1", Result.PENDING)
+    assert [(one.state, one.attempt) for one in awaited.deliveries] == [("leased", 1)]
+    waits = [dict(request.url.params) for request in server.asked[1:]]
+    assert waits == [{"wait": "30", "require": "any"}, {"wait": "0", "require": "any"}]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [problem("store_unavailable", 503)],
+        [problem("too_many_waiters", 429), problem("store_unavailable", 503)],
+        [problem("too_many_waiters", 429), problem("too_many_requests", 429)],
+        [httpx.ReadError, httpx.ConnectError, httpx.ConnectError],
+        [httpx.Response(502, text="from a proxy")],
+    ],
+)
+async def test_what_is_published_is_told_whatever_becomes_of_the_question(answers):
+    server = Server(ok({"results": [{"ok": True, **PUBLISHED}]}), *answers)
+    async with server.client() as client:
+        awaited = await client.publish_and_wait(IN_AN_ENVELOPE, wait_seconds=30)
+    assert (awaited.id, awaited.result) == ("n1", Result.PENDING)
+    assert [(one.queue, one.seq, one.state) for one in awaited.deliveries] == [("acme", 1, None)]
+    assert len(server.asked) == 1 + len(answers)
 
 
 async def test_a_batch_has_a_result_for_each():

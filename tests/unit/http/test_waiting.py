@@ -2,7 +2,7 @@
 
 import pytest
 
-from restante.errors import InvalidHeader
+from restante.errors import Malformed
 from restante.http.request import Request
 from restante.http.waiting import Wanted, wanted_of
 from restante.outcomes import ALL, Requirement
@@ -25,6 +25,10 @@ def wanted(*lines, **headers):
         (["wait=3"], 3),
         (['respond-async, WAIT = "30"; x=y'], 30),
         (["wait=86400"], 60),
+        (["wait=10000000000"], 60),
+        (["wait=" + "9" * 20_000], 60),
+        (["wait=" + "0" * 20_000 + "7"], 7),
+        (["wait=000"], 0),
         (["wait=3, wait=4"], 3),
         (["return=minimal", "wait=4"], 4),
         (['foo="a, wait=3", wait=4'], 4),
@@ -44,8 +48,18 @@ def test_other_preferences_are_passed_over(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["wait", "wait=", 'wait=""', "wait=soon", "wait=1.5", "wait=-1", "wait=3 4", "Wait=٣"]
+    "line",
+    [
+        *("wait", "wait=", 'wait=""', "wait=soon", "wait=1.5", "wait=-1", "wait=3 4", "Wait=٣"),
+        *("wait=soon, wait=3", "wait=1e1", "wait=+1", "wait=inf", "wait=1_0"),
+    ],
 )
-def test_a_wait_that_is_none(line):
-    with pytest.raises(InvalidHeader):
-        wanted(line.encode().decode("latin-1"))
+def test_a_wait_that_cannot_be_read_is_no_preference(line):
+    """RFC 7240, section 2: whoever cannot do what is preferred passes it over, and does not refuse the request."""
+    assert wanted(line.encode().decode("latin-1")) is None
+
+
+def test_what_is_required_is_no_preference():
+    for lines in (["wait=3"], ["wait=soon"], []):
+        with pytest.raises(Malformed):
+            wanted(*lines, restante_require="most")

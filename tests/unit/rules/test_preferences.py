@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.wire.preferences import preferences_of
+from restante.wire.preferences import preferences_of, wait_of
 
 TOKENS = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8)
 TEXTS = st.text("".join(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x100)))), max_size=12)
@@ -68,3 +68,18 @@ def test_by_hand(lines, wanted):
     found = preferences_of(lines)
     found.pop("", None)
     assert found == wanted
+
+
+@given(st.integers(0, 10**30), st.integers(0, 5))
+def test_a_wait_of_any_length_is_cut(seconds, zeros):
+    assert wait_of({"wait": "0" * zeros + str(seconds)}) == min(seconds, 60)
+
+
+@given(st.text())
+def test_whatever_is_waited_for_is_within_bounds(text):
+    wait = wait_of({"wait": text})
+    assert wait is None or 0 <= wait <= 60
+
+
+def test_no_wait():
+    assert wait_of({"wait-for-it": "1"}) is None
