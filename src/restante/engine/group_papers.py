@@ -34,6 +34,13 @@ class Kept(NamedTuple):
     version: int
 
 
+class Earlier(NamedTuple):
+    """What an idempotency key has made (None: nothing that is kept), and the version of the key's paper (0: none)."""
+
+    group: Group | None
+    version: int
+
+
 class _Asked(msgspec.Struct, frozen=True):
     """Which group an idempotency key has made, and of what."""
 
@@ -55,27 +62,31 @@ class GroupPapers:
         """What writes down one that nobody has seen yet."""
         return PutPaper(self._paper(group, f"{_OPEN}{group.id}", 1))
 
-    def new_key(self, name: str, fingerprint: str, group: Group) -> Change:
-        """What writes down that this idempotency key has made it."""
+    def new_key(self, name: str, fingerprint: str, group: Group, earlier: Earlier) -> Change:
+        """What writes down that this idempotency key has made it, in the place of what was found of an earlier one."""
         return PutPaper(
             Paper(
                 kind=Kind.GROUP_KEY,
                 key=name,
                 content=_encode(_Asked(group.id, fingerprint)),
-                version=1,
+                version=earlier.version + 1,
                 expires_at_ms=group.asked_at_ms + GROUP_RETENTION_SECONDS * 1_000,
             )
         )
 
-    async def asked(self, name: str, fingerprint: str) -> Group | None:
-        """What this idempotency key has made. ``IdempotencyKeyReused`` where that was another group."""
+    async def asked(self, name: str, fingerprint: str) -> Earlier:
+        """What this idempotency key has made. ``IdempotencyKeyReused`` where that was another group.
+
+        A key may outlive its group, where the wall clock was set back meanwhile: it has made nothing then.
+        """
         paper = await self._store.browse(PaperOf(Kind.GROUP_KEY, name))
         if paper is None:
-            return None
+            return Earlier(None, 0)
         asked = _decode_asked(paper.content)
-        if asked.fingerprint != fingerprint:
+        group = await self.any(asked.id)
+        if group is not None and asked.fingerprint != fingerprint:
             raise IdempotencyKeyReused("the key was used for another group")
-        return await self.any(asked.id)
+        return Earlier(group, paper.version)
 
     async def made_with(self, name: str) -> Group | None:
         """What this idempotency key has made, whatever it was."""

@@ -34,6 +34,7 @@ from restante.engine.group import (
     step,
 )
 from restante.engine.group_papers import (
+    Earlier,
     GroupPapers,
     Kept,
     body_keys,
@@ -127,13 +128,14 @@ class Groups:
         lengths = [len(payload.body) for one in wanted for payload in one.payloads()]
         check_bounds("length of body", max(lengths), 0, BODY_BYTES)
         name = fingerprint = ""
+        earlier = Earlier(None, 0)
         if idempotency_key:
             check_text("idempotency key", idempotency_key)
             name = _name_of(actor.principal, idempotency_key)
             fingerprint = fingerprint_of(wanted, timeout_seconds)
             earlier = await self._papers.asked(name, fingerprint)
-            if earlier is not None:
-                return Asked(earlier, True)
+            if earlier.group is not None:
+                return Asked(earlier.group, True)
         timeline_ms = await self._store.browse(Now())
         now = self._clock.wall_ms()
         group = Group(
@@ -162,15 +164,16 @@ class Groups:
                 await self._broker.checked(publication, actor)
                 changes.append(new_body(key, payload.body))
         if name:
-            changes.append(self._papers.new_key(name, fingerprint, group))
+            changes.append(self._papers.new_key(name, fingerprint, group, earlier))
         try:
             await asyncio.shield(self._write(group, changes))
         except PaperChanged:
             # Asked for twice at the same moment.
-            earlier = await self._papers.asked(name, fingerprint) if name else None
-            if earlier is None:
+            if name:
+                earlier = await self._papers.asked(name, fingerprint)
+            if earlier.group is None:
                 raise
-            return Asked(earlier, True)
+            return Asked(earlier.group, True)
         return Asked(group, False)
 
     def _write(self, group: Group, changes: list[Change]) -> asyncio.Future[None]:

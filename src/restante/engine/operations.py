@@ -2,10 +2,10 @@
 
 What is to be seen to and when stands in papers of its own (``OPERATION_DUE``), written together with the operation:
 while it is open, the moment by which it has to end; once it has ended, that its queue is to be told; after that, when
-it is to be forgotten. Whichever node comes first does it. The queue is told under an idempotency key of the operation,
-and what says that it is to be told goes only after that: a crash in between has it told again, and the store knows it
-for the same. All these moments are on the store's timeline: no wall clock that is set wrong ends an operation, or has
-it forgotten.
+it is to be forgotten. Whichever node comes first does it. The queue is told under an idempotency key of the operation
+and of when it was made, and what says that it is to be told goes only after that: a crash in between has it told again,
+and the store knows it for the same. All these moments are on the store's timeline: no wall clock that is set wrong ends
+an operation, or has it forgotten.
 """
 
 from __future__ import annotations
@@ -378,7 +378,8 @@ class Operations:
             queue=operation.asked.queue,
             content_type="application/json",
             attributes={"operation": operation.id, "state": operation.state.value},
-            idempotency_key=f"restante-operation-{operation.id}",
+            # Made anew once its key was forgotten, it has the id again, and the queue may know what it was told then.
+            idempotency_key=f"restante-operation-{operation.id}-{operation.made_ms}",
         )
         try:
             try:

@@ -18,7 +18,7 @@ from tests.unit.engine.group_house import (
 )
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, settings, turns
 
-from restante.engine import group_quota
+from restante.engine import group_papers, group_quota
 from restante.engine.broker import Broker
 from restante.engine.group_request import Payload, Wanted
 from restante.engine.settling import Settle
@@ -158,6 +158,25 @@ async def test_asked_for_twice_under_one_key(broker):
     for key in ("x" * 256, "a\nb"):
         with pytest.raises(InvalidHeader):
             await ask(broker, key=key)
+
+
+@pytest.mark.parametrize("days_back", [0, 2])
+async def test_a_key_whose_group_was_forgotten_makes_another(broker, store, clock, days_back):
+    """The key may outlive its group by as much as the wall clock was set back meanwhile."""
+    first = await ask(broker, key="k")
+    clock.jump_wall(-days_back * 86_400)
+    for queue in ("acme", "bob"):
+        await settle(broker, queue)
+    clock.advance(group_papers.GROUP_RETENTION_SECONDS + 1)
+    await store.prune(100)
+    with pytest.raises(GroupNotFound):
+        await broker.groups.group(first, SHOP)
+    asked = await broker.groups.ask(BOTH, 61, SHOP, "k")
+    assert not asked.replayed
+    await turns()
+    assert len(await handed_out(broker, "acme")) == 1
+    again = await broker.groups.ask(BOTH, 61, SHOP, "k")
+    assert (again.group.id, again.replayed) == (asked.group.id, True)
 
 
 async def test_an_administrator_of_the_same_name_is_another_principal(broker):

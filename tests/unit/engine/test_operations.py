@@ -331,6 +331,26 @@ async def test_it_is_kept_for_its_time_after_the_end(broker, store, clock, queue
         assert await papers(broker, kind) == []
 
 
+async def test_a_key_that_was_forgotten_makes_one_whose_end_is_told_as_well(broker, clock):
+    """The id is the same again, and the queue still knows under which key it was told the first time."""
+    asked = Asked(queue="acme", keep_seconds=60)
+    lives = []
+    for count in (1, 2, 3):
+        kept = await make(broker, asked, key="nightly-report")
+        assert kept.version == 1
+        await broker.operations.move(kept.operation.id, DONE, SHOP)
+        await turns()
+        lives.append(kept.operation)
+        clock.advance(3 * 3_600)
+        await turns()
+        with pytest.raises(OperationNotFound):
+            await broker.operations.find(kept.operation.id, SHOP)
+        assert await papers(broker, Kind.OPERATION_DUE) == [], count
+    told = await collected(broker)
+    assert [one["id"] for one in told] == [life.id for life in lives]
+    assert len({one["made_at"] for one in told}) == len(lives)
+
+
 @pytest.mark.parametrize("days", [2, -2])
 async def test_a_wall_clock_that_jumps_ends_nothing_and_keeps_nothing_open(
     broker, store, clock, days
