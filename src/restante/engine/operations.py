@@ -238,7 +238,7 @@ class Operations:
         return OpenPage(operations, papers[-1].key if len(papers) == limit else None)
 
     async def watch(self, watch: Watch, id: str, actor: Actor) -> Kept:
-        """Have the watch told of it from now on; how it stands. Errors as of ``find``, and ``OutOfBounds``."""
+        """Have the watch told of it from now on; how it stands, for ``seen``. As ``find``, and ``OutOfBounds``."""
         new = id not in watch
         watch.arm(id)
         try:
@@ -247,7 +247,6 @@ class Operations:
             if new:
                 watch.drop(id)
             raise
-        watch.seen(kept)
         return kept
 
     async def wait(
@@ -270,6 +269,7 @@ class Operations:
         with self.watches.watch(actor.key_id) as watch:
             try:
                 kept = await self.watch(watch, id, actor)
+                watch.seen(kept)
                 while not kept.operation.state.ended and (after is None or kept.version <= after):
                     left = until - clock.monotonic()
                     if left <= 0 or broker.draining or broker.directory.has_ended(actor.key_id):
@@ -277,9 +277,9 @@ class Operations:
                     if hangup is not None and unwatch is None:
                         unwatch = hangup.watch(watch.end)
                     news = await watch.next(left)
+                    kept = kept if news is None else news
                     if watch.ended:
                         break
-                    kept = news[-1] if news else kept
                 return kept
             finally:
                 if unwatch is not None:

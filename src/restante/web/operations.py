@@ -144,12 +144,12 @@ class OperationEvents:
     async def _tell(self, send: SendMessage, watch: Watch) -> None:
         id = self._kept.operation.id
         kept = await self._broker.operations.watch(watch, id, self._request.actor)
-        if kept.version > self._after:
+        if watch.seen(kept) and kept.version > self._after:
             await _put(send, _event(kept))
         while id in watch and not watch.ended:
             news = await watch.next(HEARTBEAT_SECONDS)
             if not watch.ended:
-                await _put(send, b"".join(_event(kept) for kept in news) or HEARTBEAT)
+                await _put(send, HEARTBEAT if news is None else _event(news))
 
 
 def _event(kept: Kept) -> bytes:
