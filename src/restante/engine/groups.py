@@ -35,6 +35,7 @@ from restante.engine.group import (
 )
 from restante.engine.group_papers import (
     Earlier,
+    GroupPage,
     GroupPapers,
     Kept,
     body_keys,
@@ -77,13 +78,6 @@ _LOOK_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _LATE_SECONDS: Final = 60.0
 """A group that waits for nothing but late ends looks again so often, in case that it missed one."""
-
-
-class GroupPage(NamedTuple):
-    """``next`` is the id to go on after; None at the end. A page may be short, even empty, before the end."""
-
-    groups: list[Group]
-    next: str | None
 
 
 class Asked(NamedTuple):
@@ -155,7 +149,7 @@ class Groups:
             body_bytes=sum(lengths),
             ahead_ms=timeline_ms - now,
         )
-        changes = [self._papers.new(group)]
+        changes = self._papers.new(group)
         for index, one in enumerate(wanted):
             for key, payload in zip(body_keys(group.id, index), one.payloads(), strict=False):
                 publication = Publication(
@@ -252,12 +246,14 @@ class Groups:
         return await self._papers.made_with(_name_of(principal, idempotency_key))
 
     async def page(self, actor: Actor, after: str = "", limit: int = 100) -> GroupPage:
-        """Those that are not closed, all on the first page, then the closed among ``limit``; the newest first."""
+        """The actor's own, for an administrator all: those that are not closed, then the closed; the newest first.
+
+        ``Forbidden`` for clients, ``Malformed`` for a cursor that is none.
+        """
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
-        first = [] if after else [kept.group for kept in reversed(await self._papers.open())]
-        past = await self._papers.past(after, limit)
-        groups = [group for group in (*first, *past) if _may_see(actor, group)]
-        return GroupPage(groups, past[-1].id if len(past) == limit else None)
+        return await self._papers.page(
+            "" if actor.role is Role.ADMIN else actor.principal, after, limit
+        )
 
     # -- working --------------------------------------------------------------------------------
 
