@@ -79,7 +79,7 @@ class Made(NamedTuple):
 class OpenPage(NamedTuple):
     """``next`` is the cursor to go on with; None at the end. One that has ended or is damaged leaves its page short."""
 
-    operations: list[Operation]
+    kept: list[Kept]
     next: str | None
 
 
@@ -212,30 +212,25 @@ class Operations:
 
     async def page(
         self, actor: Actor, runner: str = "", after: str = "", limit: int = 100
-    ) -> list[Kept]:
+    ) -> OpenPage:
         """The actor's own that are open and have that runner, up to ``limit``, by id. ``Forbidden`` for clients."""
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
         if runner:
             check_name("runner", runner)
-        place = f"{actor.principal}/{runner}/"
-        papers = await self._store.browse(
-            Papers(
-                Kind.OPERATION_OPEN,
-                after=f"{place}{after}",
-                before=f"{place}~",
-                limit=limit,
-            )
-        )
-        found = [await self._listed(paper.key.removeprefix(place)) for paper in papers]
-        return [kept for kept in found if kept is not None]
+        return await self._page(f"{actor.principal}/{runner}/", after, limit)
 
     async def open(self, after: str = "", limit: int = 100) -> OpenPage:
         """Everybody's that are open, up to ``limit``, by maker, runner and id: from a cursor on."""
-        papers = await self._store.browse(Papers(Kind.OPERATION_OPEN, after, limit=limit))
+        return await self._page("", after, limit)
+
+    async def _page(self, place: str, after: str, limit: int) -> OpenPage:
+        papers = await self._store.browse(
+            Papers(Kind.OPERATION_OPEN, f"{place}{after}", f"{place}~", limit)
+        )
         ids = [paper.key.rpartition("/")[2] for paper in papers]
         found = await asyncio.gather(*map(self._listed, ids))
-        operations = [kept.operation for kept in found if kept is not None]
-        return OpenPage(operations, papers[-1].key if len(papers) == limit else None)
+        kept = [one for one in found if one is not None]
+        return OpenPage(kept, papers[-1].key.removeprefix(place) if len(papers) == limit else None)
 
     async def watch(self, watch: Watch, id: str, actor: Actor) -> Kept:
         """Have the watch told of it from now on; how it stands, for ``seen``. As ``find``, and ``OutOfBounds``."""

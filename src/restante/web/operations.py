@@ -76,9 +76,8 @@ class OperationCalls:
         limit = request.integer("limit", PAGE, 1, PAGE)
         runner, after = request.cursor("runner"), request.cursor("after")
         found = await self._operations.page(request.actor, runner, after, limit)
-        shown = [operation_out(*kept, for_xml=request.wants_xml) for kept in found]
-        # One that ended while it was read leaves its page short of one.
-        page = OperationPage(operations=shown, next=shown[-1].id if shown else None)
+        shown = [operation_out(*kept, for_xml=request.wants_xml) for kept in found.kept]
+        page = OperationPage(operations=shown, next=found.next)
         return envelope(request, page, "operations")
 
     async def get(self, request: Request) -> Answer:

@@ -59,14 +59,14 @@ async def test_from_its_beginning_to_its_end(broker, clock):
         id, Move(state=OperationState.RUNNING, progress=0.5), SHOP
     )
     assert (running.version, running.operation.progress) == (2, 0.5)
-    assert [kept.operation.id for kept in await broker.operations.page(SHOP)] == [id]
+    assert [kept.operation.id for kept in (await broker.operations.page(SHOP)).kept] == [id]
     ended = await broker.operations.move(id, DONE, SHOP)
     assert (ended.version, ended.operation.progress) == (3, 1.0)
     await turns()
     (told,) = await collected(broker)
     assert (told["id"], told["version"], told["state"]) == (id, 3, "succeeded")
     assert (told["result"], told["result_content_type"]) == ("<report/>", "application/xml")
-    assert await broker.operations.page(SHOP) == []
+    assert await broker.operations.page(SHOP) == ([], None)
     assert await papers(broker, Kind.OPERATION_OPEN) == []
 
 
@@ -93,7 +93,7 @@ async def test_who_may(broker):
     for call in (make(broker, actor=ACME), broker.operations.page(ACME)):
         with pytest.raises(Forbidden):
             await call
-    assert await broker.operations.page(OTHER) == []
+    assert await broker.operations.page(OTHER) == ([], None)
     await broker.operations.move(id, DONE, OPERATOR)
     for unknown in ("", "é", "x" * 1_000, id[:-1]):
         with pytest.raises(OperationNotFound):
