@@ -99,6 +99,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
 
     @property
+    def made_ms(self) -> int:
+        """When it was made, on the store's timeline."""
+        return self.made_at_ms + self.ahead_ms
+
+    @property
     def due_ms(self) -> int:
         """When its time is up, on the store's timeline."""
         return self.ends_by_ms + self.ahead_ms

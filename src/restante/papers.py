@@ -48,6 +48,8 @@ class Kind(enum.StrEnum):
     """Bulk work, by the time it was asked for."""
     GROUP = "group"
     """What was published together and is undone together, by the time it was asked for."""
+    GROUP_OF = "group_of"
+    """Which groups somebody has asked for: ``role/name/open/id``, or past in the place of open."""
     GROUP_BODY = "group_body"
     """What is yet to be published of a group, or may have to be: ``group/number``."""
     GROUP_KEY = "group_key"

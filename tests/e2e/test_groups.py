@@ -204,8 +204,24 @@ def test_publishers_alone(pair: Pair) -> None:
     assert pair.b.client.get(path).status_code == 403
     assert pair.c.publisher.get(path).status_code == 404, "another publisher's"
     assert pair.b.publisher.get(path).json()["state"] == "pending"
-    mine = pair.b.publisher.get("/v1/groups").json()["groups"]
-    assert [one["id"] for one in mine] == [group["id"]]
+    mine = pair.b.publisher.get("/v1/groups").json()
+    assert [one["id"] for one in mine["groups"]] == [group["id"]]
+    assert mine["next"] is None
+    assert pair.c.publisher.get("/v1/groups?limit=1").json() == {"groups": [], "next": None}
+    assert pair.b.publisher.get(f"/v1/groups?after={group['id']}").status_code == 400
+
+
+def test_pages(pair: Pair) -> None:
+    """To the end, in however small steps."""
+    asked = [pair.ask()["id"] for _ in range(3)]
+    found, path = [], "/v1/groups?limit=1"
+    while True:
+        page = pair.b.publisher.get(path).json()
+        found += [one["id"] for one in page["groups"]]
+        if page["next"] is None:
+            break
+        path = f"/v1/groups?limit=1&after={page['next']}"
+    assert found == sorted(asked, reverse=True)
 
 
 async def test_a_group_outlives_a_killed_server(own_server: Service, own_pair: Pair) -> None:

@@ -19,8 +19,8 @@ app = typer.Typer(help="Groups: what is published together, all or compensate.")
 @remote
 async def list_(
     client: Client,
-    limit: Annotated[int, typer.Option(help="At most so many that ended (1 to 1000).")] = 20,
-    after: Annotated[str | None, typer.Option(help="Only those older than this one.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many (1 to 1000).")] = 20,
+    after: Annotated[str | None, typer.Option(help="Only those behind this place.")] = None,
     json: output.Json = False,
 ) -> None:
     """Groups that are open, then those that ended; the newest first. They are kept for 30 days."""

@@ -74,7 +74,7 @@ class GroupOperations:
         )
 
     async def groups(self, *, limit: int | None = None, after: str | None = None) -> GroupPage:
-        """Those that are open, then the newest."""
+        """Those that are open, then those that ended, up to ``limit``; ``next`` is None at the end."""
         params = {"limit": limit, "after": after}
         return await self._wire.call(GroupPage, "GET", "/v1/groups", params=params)
 

@@ -34,7 +34,8 @@ async def page(call: Call) -> Answer:
     """Those that are open, by their makers."""
     broker = call.desk.broker
     found = await broker.operations.open(_after(call), PAGE)
-    return call.render("operations.html", operations=found.operations, next=found.next)
+    operations = [kept.operation for kept in found.kept]
+    return call.render("operations.html", operations=operations, next=found.next)
 
 
 async def one(call: Call) -> Answer:

@@ -34,6 +34,8 @@ from restante.engine.group import (
     step,
 )
 from restante.engine.group_papers import (
+    Earlier,
+    GroupPage,
     GroupPapers,
     Kept,
     body_keys,
@@ -75,13 +77,6 @@ _LOOK_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 2.0
 _LATE_SECONDS: Final = 60.0
 """A group that waits for nothing but late ends looks again so often, in case that it missed one."""
-
-
-class GroupPage(NamedTuple):
-    """``next`` is the id to go on after; None at the end. A page may be short, even empty, before the end."""
-
-    groups: list[Group]
-    next: str | None
 
 
 class Asked(NamedTuple):
@@ -126,13 +121,14 @@ class Groups:
         lengths = [len(payload.body) for one in wanted for payload in one.payloads()]
         check_bounds("length of body", max(lengths), 0, BODY_BYTES)
         name = fingerprint = ""
+        earlier = Earlier(None, 0)
         if idempotency_key:
             check_text("idempotency key", idempotency_key)
             name = _name_of(actor.principal, idempotency_key)
             fingerprint = fingerprint_of(wanted, timeout_seconds)
             earlier = await self._papers.asked(name, fingerprint)
-            if earlier is not None:
-                return Asked(earlier, True)
+            if earlier.group is not None:
+                return Asked(earlier.group, True)
         timeline_ms = await self._store.browse(Now())
         now = self._clock.wall_ms()
         group = Group(
@@ -152,7 +148,7 @@ class Groups:
             body_bytes=sum(lengths),
             ahead_ms=timeline_ms - now,
         )
-        changes = [self._papers.new(group)]
+        changes = self._papers.new(group)
         for index, one in enumerate(wanted):
             for key, payload in zip(body_keys(group.id, index), one.payloads(), strict=False):
                 publication = Publication(
@@ -161,15 +157,16 @@ class Groups:
                 await self._broker.checked(publication, actor)
                 changes.append(new_body(key, payload.body))
         if name:
-            changes.append(self._papers.new_key(name, fingerprint, group))
+            changes.append(self._papers.new_key(name, fingerprint, group, earlier))
         try:
             await asyncio.shield(self._write(group, changes))
         except PaperChanged:
             # Asked for twice at the same moment.
-            earlier = await self._papers.asked(name, fingerprint) if name else None
-            if earlier is None:
+            if name:
+                earlier = await self._papers.asked(name, fingerprint)
+            if earlier.group is None:
                 raise
-            return Asked(earlier, True)
+            return Asked(earlier.group, True)
         return Asked(group, False)
 
     def _write(self, group: Group, changes: list[Change]) -> asyncio.Future[None]:
@@ -232,12 +229,14 @@ class Groups:
         return await self._papers.made_with(_name_of(principal, idempotency_key))
 
     async def page(self, actor: Actor, after: str = "", limit: int = 100) -> GroupPage:
-        """Those that are not closed, all on the first page, then the closed among ``limit``; the newest first."""
+        """The actor's own, for an administrator all: those that are not closed, then the closed; the newest first.
+
+        ``Forbidden`` for clients, ``Malformed`` for a cursor that is none.
+        """
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
-        first = [] if after else [kept.group for kept in reversed(await self._papers.open())]
-        past = await self._papers.past(after, limit)
-        groups = [group for group in (*first, *past) if _may_see(actor, group)]
-        return GroupPage(groups, past[-1].id if len(past) == limit else None)
+        return await self._papers.page(
+            "" if actor.role is Role.ADMIN else actor.principal, after, limit
+        )
 
     # -- working --------------------------------------------------------------------------------
 

@@ -83,16 +83,17 @@ class Watch:
             self._known[id] = 0
             self._watches.add(self, id)
 
-    def seen(self, kept: Kept) -> None:
-        """This much of it is known: only what is newer is told."""
+    def seen(self, kept: Kept) -> bool:
+        """It stood so when it was read: whether that is to be told. If so, only what is newer is told after it."""
         id = kept.operation.id
-        if id in self._known:
-            self._known[id] = max(self._known[id], kept.version)
-            if id in self._news and self._news[id].version <= kept.version:
-                del self._news[id]
-            # The others that watch it need not wait for the next look.
-            self._watches.tell(kept)
-            self._over(kept)
+        if id not in self._known or kept.version <= self._known[id]:
+            return False  # What came while it was read was told already, its end perhaps, or is told next.
+        self._known[id] = kept.version
+        self._news.pop(id, None)
+        # The others that watch it need not wait for the next look.
+        self._watches.tell(kept)
+        self._over(kept)
+        return True
 
     def drop(self, id: str) -> None:
         """Tell no more of it."""
@@ -108,8 +109,11 @@ class Watch:
             self._news[id] = kept
             self._resolve()
 
-    async def next(self, seconds: float) -> list[Kept]:
-        """What has changed since it was last asked, each as it stands; empty when time is up, or it has to end."""
+    async def next(self, seconds: float) -> Kept | None:
+        """One that has changed since it was last told, as it stands; None when time is up, or it has to end.
+
+        One at a time: what was taken and waits to be told would be out of date once that one is watched anew.
+        """
         if not self._news and not self.ended:
             self._alarm = asyncio.get_running_loop().create_future()
             cancel = self._watches.clock.call_later(seconds, self._resolve)
@@ -117,11 +121,11 @@ class Watch:
                 await self._alarm
             finally:
                 cancel()
-        news = list(self._news.values())
-        self._news.clear()
-        for kept in news:
-            self._over(kept)
-        return news
+        if not self._news:
+            return None
+        kept = self._news.pop(next(iter(self._news)))
+        self._over(kept)
+        return kept
 
     def end(self) -> None:
         """Whoever waits is answered now."""
@@ -129,7 +133,7 @@ class Watch:
         self._resolve()
 
     def _over(self, kept: Kept) -> None:
-        if kept.operation.state.ended and kept.operation.id not in self._news:
+        if kept.operation.state.ended:
             self.drop(kept.operation.id)
 
     def _resolve(self) -> None:

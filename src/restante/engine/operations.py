@@ -2,10 +2,10 @@
 
 What is to be seen to and when stands in papers of its own (``OPERATION_DUE``), written together with the operation:
 while it is open, the moment by which it has to end; once it has ended, that its queue is to be told; after that, when
-it is to be forgotten. Whichever node comes first does it. The queue is told under an idempotency key of the operation,
-and what says that it is to be told goes only after that: a crash in between has it told again, and the store knows it
-for the same. All these moments are on the store's timeline: no wall clock that is set wrong ends an operation, or has
-it forgotten.
+it is to be forgotten. Whichever node comes first does it. The queue is told under an idempotency key of the operation
+and of when it was made, and what says that it is to be told goes only after that: a crash in between has it told again,
+and the store knows it for the same. All these moments are on the store's timeline: no wall clock that is set wrong ends
+an operation, or has it forgotten.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Made(NamedTuple):
 class OpenPage(NamedTuple):
     """``next`` is the cursor to go on with; None at the end. One that has ended or is damaged leaves its page short."""
 
-    operations: list[Operation]
+    kept: list[Kept]
     next: str | None
 
 
@@ -212,33 +212,28 @@ class Operations:
 
     async def page(
         self, actor: Actor, runner: str = "", after: str = "", limit: int = 100
-    ) -> list[Kept]:
+    ) -> OpenPage:
         """The actor's own that are open and have that runner, up to ``limit``, by id. ``Forbidden`` for clients."""
         auth.require(actor, Role.PUBLISHER, Role.ADMIN)
         if runner:
             check_name("runner", runner)
-        place = f"{actor.principal}/{runner}/"
-        papers = await self._store.browse(
-            Papers(
-                Kind.OPERATION_OPEN,
-                after=f"{place}{after}",
-                before=f"{place}~",
-                limit=limit,
-            )
-        )
-        found = [await self._listed(paper.key.removeprefix(place)) for paper in papers]
-        return [kept for kept in found if kept is not None]
+        return await self._page(f"{actor.principal}/{runner}/", after, limit)
 
     async def open(self, after: str = "", limit: int = 100) -> OpenPage:
         """Everybody's that are open, up to ``limit``, by maker, runner and id: from a cursor on."""
-        papers = await self._store.browse(Papers(Kind.OPERATION_OPEN, after, limit=limit))
+        return await self._page("", after, limit)
+
+    async def _page(self, place: str, after: str, limit: int) -> OpenPage:
+        papers = await self._store.browse(
+            Papers(Kind.OPERATION_OPEN, f"{place}{after}", f"{place}~", limit)
+        )
         ids = [paper.key.rpartition("/")[2] for paper in papers]
         found = await asyncio.gather(*map(self._listed, ids))
-        operations = [kept.operation for kept in found if kept is not None]
-        return OpenPage(operations, papers[-1].key if len(papers) == limit else None)
+        kept = [one for one in found if one is not None]
+        return OpenPage(kept, papers[-1].key.removeprefix(place) if len(papers) == limit else None)
 
     async def watch(self, watch: Watch, id: str, actor: Actor) -> Kept:
-        """Have the watch told of it from now on; how it stands. Errors as of ``find``, and ``OutOfBounds``."""
+        """Have the watch told of it from now on; how it stands, for ``seen``. As ``find``, and ``OutOfBounds``."""
         new = id not in watch
         watch.arm(id)
         try:
@@ -247,7 +242,6 @@ class Operations:
             if new:
                 watch.drop(id)
             raise
-        watch.seen(kept)
         return kept
 
     async def wait(
@@ -270,6 +264,7 @@ class Operations:
         with self.watches.watch(actor.key_id) as watch:
             try:
                 kept = await self.watch(watch, id, actor)
+                watch.seen(kept)
                 while not kept.operation.state.ended and (after is None or kept.version <= after):
                     left = until - clock.monotonic()
                     if left <= 0 or broker.draining or broker.directory.has_ended(actor.key_id):
@@ -277,9 +272,9 @@ class Operations:
                     if hangup is not None and unwatch is None:
                         unwatch = hangup.watch(watch.end)
                     news = await watch.next(left)
+                    kept = kept if news is None else news
                     if watch.ended:
                         break
-                    kept = news[-1] if news else kept
                 return kept
             finally:
                 if unwatch is not None:
@@ -378,7 +373,8 @@ class Operations:
             queue=operation.asked.queue,
             content_type="application/json",
             attributes={"operation": operation.id, "state": operation.state.value},
-            idempotency_key=f"restante-operation-{operation.id}",
+            # Made anew once its key was forgotten, it has the id again, and the queue may know what it was told then.
+            idempotency_key=f"restante-operation-{operation.id}-{operation.made_ms}",
         )
         try:
             try:

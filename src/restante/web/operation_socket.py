@@ -50,6 +50,7 @@ class OperationSocket:
         self._broker = broker
         self._socket = socket
         self._actor = socket.actor
+        self._sending = asyncio.Lock()
 
     async def serve(self) -> None:
         """From the handshake to the end of the connection."""
@@ -109,12 +110,13 @@ class OperationSocket:
         except RestanteError as error:
             await self._send(frames.error_of(error, ref))
         else:
-            await self._send(_told(kept))
+            if watch.seen(kept):
+                await self._send(_told(kept))
 
     async def _tell(self, watch: Watch) -> None:
         try:
             while not watch.ended:
-                for kept in await watch.next(HEARTBEAT_SECONDS):
+                if (kept := await watch.next(HEARTBEAT_SECONDS)) is not None:
                     await self._send(_told(kept))
             await self._leave()
         except SocketClosed:
@@ -129,7 +131,9 @@ class OperationSocket:
         await self._socket.close(POLICY, Unauthenticated.code)
 
     async def _send(self, frame: frames.ServerFrame) -> None:
-        await self._socket.send(_encode(frame).decode())
+        # In order: of what waits for who reads slowly, nothing overtakes what it is newer than.
+        async with self._sending:
+            await self._socket.send(_encode(frame).decode())
 
 
 def _told(kept: Kept) -> OperationFrame:

@@ -76,9 +76,8 @@ class OperationCalls:
         limit = request.integer("limit", PAGE, 1, PAGE)
         runner, after = request.cursor("runner"), request.cursor("after")
         found = await self._operations.page(request.actor, runner, after, limit)
-        shown = [operation_out(*kept, for_xml=request.wants_xml) for kept in found]
-        # One that ended while it was read leaves its page short of one.
-        page = OperationPage(operations=shown, next=shown[-1].id if shown else None)
+        shown = [operation_out(*kept, for_xml=request.wants_xml) for kept in found.kept]
+        page = OperationPage(operations=shown, next=found.next)
         return envelope(request, page, "operations")
 
     async def get(self, request: Request) -> Answer:
@@ -144,12 +143,12 @@ class OperationEvents:
     async def _tell(self, send: SendMessage, watch: Watch) -> None:
         id = self._kept.operation.id
         kept = await self._broker.operations.watch(watch, id, self._request.actor)
-        if kept.version > self._after:
+        if watch.seen(kept) and kept.version > self._after:
             await _put(send, _event(kept))
         while id in watch and not watch.ended:
             news = await watch.next(HEARTBEAT_SECONDS)
             if not watch.ended:
-                await _put(send, b"".join(_event(kept) for kept in news) or HEARTBEAT)
+                await _put(send, HEARTBEAT if news is None else _event(news))
 
 
 def _event(kept: Kept) -> bytes:

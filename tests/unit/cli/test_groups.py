@@ -33,11 +33,11 @@ def quick(monkeypatch):
 
 
 def test_groups_are_listed(program):
-    page = {"groups": [GROUP], "next": "g1"}
+    page = {"groups": [GROUP], "next": "past/g1"}
     program.answer = lambda _: reply(page)
     told = program.remote("group", "list")
     assert "stock, mail" in told.stdout
-    assert "--after g1" in told.stderr
+    assert "--after past/g1" in told.stderr
     assert json.loads(program.remote("group", "list", "--json").stdout) == page
 
 

@@ -206,11 +206,20 @@ async def test_lists_leave_out_what_cannot_be_read_and_say_so(broker):
     with structlog.testing.capture_logs() as logs:
         page = await broker.operations.page(SHOP)
         everybody = await broker.operations.open()
-    assert [kept.operation.id for kept in page] == [first, last]
-    assert [operation.id for operation in everybody.operations] == [first, last]
+    assert page == everybody
+    assert [kept.operation.id for kept in page.kept] == [first, last]
     damaged = [one["operation"] for one in logs if one["event"] == "operation.damaged"]
     assert damaged == [broken, broken]
-    assert await broker.operations.page(OTHER) == []
+    assert await broker.operations.page(OTHER) == ([], None)
+
+
+async def test_a_page_of_which_nothing_can_be_read_is_not_the_last(broker):
+    broken, last = sorted([(await make(broker)).operation.id for _ in range(2)])
+    await damage(broker, broken)
+    assert await broker.operations.page(SHOP, limit=1) == ([], broken)
+    page = await broker.operations.page(SHOP, after=broken, limit=1)
+    assert ([kept.operation.id for kept in page.kept], page.next) == ([last], last)
+    assert await broker.operations.page(SHOP, after=last, limit=1) == ([], None)
 
 
 async def test_what_cannot_be_read_is_not_counted_as_open(broker, clock, monkeypatch):

@@ -59,14 +59,14 @@ async def test_from_its_beginning_to_its_end(broker, clock):
         id, Move(state=OperationState.RUNNING, progress=0.5), SHOP
     )
     assert (running.version, running.operation.progress) == (2, 0.5)
-    assert [kept.operation.id for kept in await broker.operations.page(SHOP)] == [id]
+    assert [kept.operation.id for kept in (await broker.operations.page(SHOP)).kept] == [id]
     ended = await broker.operations.move(id, DONE, SHOP)
     assert (ended.version, ended.operation.progress) == (3, 1.0)
     await turns()
     (told,) = await collected(broker)
     assert (told["id"], told["version"], told["state"]) == (id, 3, "succeeded")
     assert (told["result"], told["result_content_type"]) == ("<report/>", "application/xml")
-    assert await broker.operations.page(SHOP) == []
+    assert await broker.operations.page(SHOP) == ([], None)
     assert await papers(broker, Kind.OPERATION_OPEN) == []
 
 
@@ -93,7 +93,7 @@ async def test_who_may(broker):
     for call in (make(broker, actor=ACME), broker.operations.page(ACME)):
         with pytest.raises(Forbidden):
             await call
-    assert await broker.operations.page(OTHER) == []
+    assert await broker.operations.page(OTHER) == ([], None)
     await broker.operations.move(id, DONE, OPERATOR)
     for unknown in ("", "é", "x" * 1_000, id[:-1]):
         with pytest.raises(OperationNotFound):
@@ -225,17 +225,17 @@ async def test_a_watch_over_many_hears_of_each_the_latest(broker):
     ids = [(await make(broker)).operation.id for _ in range(3)]
     with broker.operations.watches.watch("k") as watch:
         for id in ids:
-            assert (await broker.operations.watch(watch, id, ACME)).version == 1
+            assert watch.seen(await broker.operations.watch(watch, id, ACME))
         await broker.operations.move(ids[0], RUNNING, SHOP)
         await broker.operations.move(ids[0], Move(progress=0.5), SHOP)
         await broker.operations.move(ids[2], DONE, SHOP)
-        news = {kept.operation.id: kept.version for kept in await watch.next(1)}
-        assert news == {ids[0]: 3, ids[2]: 2}
+        news = [await watch.next(1) for _ in range(2)]
+        assert [(one.operation.id, one.version) for one in news] == [(ids[0], 3), (ids[2], 2)]
         assert [id in watch for id in ids] == [True, True, False], "nothing comes after the end"
         watch.drop(ids[0])
         await broker.operations.move(ids[0], DONE, SHOP)
         watch.end()
-        assert await watch.next(1) == []
+        assert await watch.next(1) is None
         with pytest.raises(OperationNotFound):
             await broker.operations.watch(watch, ids[1], BOB)
         assert ids[1] in watch
@@ -245,11 +245,11 @@ async def test_what_one_reads_the_others_need_not_look_for(broker, store, clock)
     """Another node has changed it, and somebody here comes to know before the next look does."""
     id = (await make(broker)).operation.id
     with broker.operations.watches.watch("k") as watch:
-        await broker.operations.watch(watch, id, ACME)
+        assert watch.seen(await broker.operations.watch(watch, id, ACME))
         async with Broker(store, clock) as other:
             await other.operations.move(id, RUNNING, SHOP)
         assert (await broker.operations.wait(id, ACME, after=1, seconds=1)).version == 2
-        assert [kept.version for kept in await watch.next(1)] == [2]
+        assert (await watch.next(1)).version == 2
 
 
 class Shared:
@@ -288,7 +288,9 @@ async def test_one_look_is_for_all_that_wait_whoever_made_the_change(broker, sto
         versions, changed = shared.asked
         assert (set(versions.keys), changed.key) == (set(ids), ids[0])
         for watch in all_of_them:
-            assert [kept.version for kept in await watch.next(1)] == [2]
+            kept = await watch.next(1)
+            assert kept is not None
+            assert kept.version == 2
         await turns()
         clock.advance(1)
         await turns()
@@ -329,6 +331,26 @@ async def test_it_is_kept_for_its_time_after_the_end(broker, store, clock, queue
         await broker.operations.find(id, ACME)
     for kind in KINDS:
         assert await papers(broker, kind) == []
+
+
+async def test_a_key_that_was_forgotten_makes_one_whose_end_is_told_as_well(broker, clock):
+    """The id is the same again, and the queue still knows under which key it was told the first time."""
+    asked = Asked(queue="acme", keep_seconds=60)
+    lives = []
+    for count in (1, 2, 3):
+        kept = await make(broker, asked, key="nightly-report")
+        assert kept.version == 1
+        await broker.operations.move(kept.operation.id, DONE, SHOP)
+        await turns()
+        lives.append(kept.operation)
+        clock.advance(3 * 3_600)
+        await turns()
+        with pytest.raises(OperationNotFound):
+            await broker.operations.find(kept.operation.id, SHOP)
+        assert await papers(broker, Kind.OPERATION_DUE) == [], count
+    told = await collected(broker)
+    assert [one["id"] for one in told] == [life.id for life in lives]
+    assert len({one["made_at"] for one in told}) == len(lives)
 
 
 @pytest.mark.parametrize("days", [2, -2])

@@ -1,13 +1,12 @@
 """Whoever asks too often is refused, in each transport's words, and on a stream held back."""
 
 import asyncio
-import json
-from typing import Any
 
 import httpx
 import pytest
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, furnish, letter, turns
 from tests.unit.rpc.house import Link, ack, first
+from tests.unit.transports.house import Socket
 
 from restante.app import build_api
 from restante.engine.administration import Administration
@@ -109,38 +108,6 @@ async def test_a_dialogue_is_held_back_and_loses_nothing(broker, clock):
     assert [answer.ref for answer in link.answers] == ["one", "two"]
     link.close()
     await asyncio.wait_for(serving, 5)
-
-
-class Socket:
-    """A WebSocket's other end, as ASGI has it."""
-
-    def __init__(self, broker, key, path="/v1/queues/acme/socket", subprotocol="restante.v1"):
-        scope = {
-            "type": "websocket",
-            "path": path,
-            "headers": [(b"authorization", f"Bearer {key}".encode())],
-            "query_string": b"",
-            "subprotocols": [subprotocol],
-            "extensions": {"websocket.http.response": {}},
-        }
-        self.sent = []
-        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._said.put_nowait({"type": "websocket.connect"})
-        self.serving = asyncio.create_task(build_api(broker)(scope, self._said.get, self._send))
-
-    async def _send(self, message):
-        self.sent.append(message)
-
-    def say(self, **frame):
-        self._said.put_nowait({"type": "websocket.receive", "text": json.dumps(frame)})
-
-    async def leave(self):
-        self._said.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        await asyncio.wait_for(self.serving, 5)
-
-    @property
-    def frames(self):
-        return [json.loads(one["text"]) for one in self.sent if one["type"] == "websocket.send"]
 
 
 async def test_a_websocket_is_held_back_and_loses_nothing(broker, clock, key):
