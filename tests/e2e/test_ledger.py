@@ -197,7 +197,7 @@ def test_the_log_only_grows(mailbox: Mailbox, tmp_path: Path) -> None:
     offline = (*trust, "--proof", str(files["proof"]))
     assert f"proved: the log of {old[0]:,} receipts" in restante(*offline, *two)
     (shown,) = json.loads(restante(*offline, *two[:2], "--json"))
-    assert (shown["old"][0], shown["new"][0]) == (old[0], new[0])
+    assert (shown["old"]["size"], shown["new"]["size"]) == (old[0], new[0])
     # The one for the other; a hash that is another; a key that is; what is no proof.
     assert "the proof is of logs of" in restante(*offline, *two[2:], *two[:2], code=1)
     files["proof"].write_text(json.dumps(answer | {"path": [*answer["path"][1:], "00" * 32]}))

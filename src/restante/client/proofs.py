@@ -66,7 +66,14 @@ async def verify_heads(
     newest = await client.ledger_head()
     notes = [*heads, newest]
     origin = origin_of(notes[0])
-    read = [(read_head("a head", note, origin, trusted).size, note) for note in notes]
+    named = [
+        *(f"head {number} of those that were kept" for number in range(1, len(notes))),
+        "the newest head",
+    ]
+    read = [
+        (read_head(whose, note, origin, trusted).size, note)
+        for whose, note in zip(named, notes, strict=True)
+    ]
     size = read[-1][0]
     kept = sorted(read[:-1])
     if kept and kept[-1][0] > size:
