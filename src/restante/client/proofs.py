@@ -41,7 +41,10 @@ class ProofOperations:
         return await self._wire.call(KeyList, "GET", "/v1/ledger/keys")
 
     async def ledger_consistency(self, old: int, new: int) -> ConsistencyOut:
-        """The proof that the log of ``old`` receipts is the beginning of that of ``new``. ``OutOfBounds``."""
+        """The proof that the log of ``old`` receipts is the beginning of that of ``new``.
+
+        Raises ``OutOfBounds``, and ``LogEmpty``.
+        """
         params: dict[str, str | int | float | None] = {"from": old, "to": new}
         return await self._wire.call(ConsistencyOut, "GET", "/v1/ledger/consistency", params=params)
 
