@@ -3,6 +3,7 @@
 import stat
 
 import pytest
+from structlog.testing import capture_logs
 
 from restante.errors import ConfigurationError, StoreRefused
 from restante.keyfiles import load_keyring, load_log_keys, write_private
@@ -45,12 +46,13 @@ def test_what_is_no_file_of_keys_is_refused_and_not_shown(tmp_path):
         load_keyring(tmp_path)
 
 
-def test_what_others_can_read_is_told(tmp_path, capsys):
+def test_what_others_can_read_is_told(tmp_path):
     path = tmp_path / "secrets.key"
     load_keyring(path)
     path.chmod(0o644)
-    load_keyring(path)
-    assert "readable_by_others" in capsys.readouterr().out
+    with capture_logs() as logs:
+        load_keyring(path)
+    assert [line["event"] for line in logs] == ["secrets.key_readable_by_others"]
 
 
 def test_what_cannot_be_written_is_told(tmp_path):
