@@ -324,8 +324,8 @@ class LogAuditor:
             self._pruned += number - 1
             queue.digest = GENESIS if number == 1 else None
         elif number > queue.last + 1:
-            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{number - 1}"
-            self._find("deletion", gone, "they are not there")
+            gone = _receipts(queue.name, queue.last + 1, number - 1)
+            self._find("deletion", gone, "not there")
             queue.digest = None
         elif number <= queue.last:
             self._find("insertion", where, f"it comes behind {queue.name}~{queue.last}")
@@ -371,14 +371,14 @@ class LogAuditor:
         if queue.pruned is None:
             self._find("truncation", f"queue {queue.name}", "its end is not there")
         elif queue.first > queue.pruned + 1:
-            gone = f"receipts {queue.name}~{queue.pruned + 1} to {queue.name}~{queue.first - 1}"
-            self._find("deletion", gone, "retention has not let go of them, and they are not there")
+            gone = _receipts(queue.name, queue.pruned + 1, queue.first - 1)
+            self._find("deletion", gone, "not there, though not let go of by retention")
         if not queue.seals:
             return
         last = queue.seals[-1].first + queue.seals[-1].count - 1
         if queue.last < last:
-            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{last}"
-            self._find("truncation", gone, "they are in the log, and not there")
+            gone = _receipts(queue.name, queue.last + 1, last)
+            self._find("truncation", gone, "in the log, and not there")
         if queue.first > 1:
             self._pruned_queues.append(queue)
 
@@ -404,8 +404,8 @@ class LogAuditor:
                 break
             before = bisect_right(heads, (seal.place, 1 << 62)) - 1
             if before >= 0 and heads[before][1] > since_ms:
-                gone = f"receipts from {queue.name}~{seal.first} on, up to {queue.name}~{queue.first - 1}"
-                why = "they are gone before their time, unless it was made longer since"
+                gone = _receipts(queue.name, seal.first, queue.first - 1)
+                why = "gone before the time, unless that was made longer since"
                 self._find("deletion", gone, why)
                 break
 
@@ -444,6 +444,12 @@ class LogAuditor:
         elif self._tree.root_of(other.size) not in {None, other.root}:
             self._find("fork", where, "the log began otherwise then")
         return other
+
+
+def _receipts(queue: str, first: int, last: int) -> str:
+    if first == last:
+        return f"receipt {queue}~{first}"
+    return f"receipts {queue}~{first} to {queue}~{last}"
 
 
 def _is_before(text: str, at_ms: int) -> bool:

@@ -288,7 +288,7 @@ def test_checking_a_server_an_export_and_a_store(own_server: Service, tmp_path: 
             "edit: receipt",
             [*lines[:at], lines[at].replace('"acked"', '"nacked"'), *lines[at + 1 :]],
         ),
-        ("deletion: receipts", [*lines[:at], *lines[at + 1 :]]),
+        ("deletion: receipt ", [*lines[:at], *lines[at + 1 :]]),
         ("insertion: receipt", [*lines[: at + 1], lines[at], *lines[at + 1 :]]),
         ("truncation: the export", lines[:-1]),
     ):

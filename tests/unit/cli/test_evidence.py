@@ -137,6 +137,20 @@ def test_what_needs_no_key_is_found_all_the_same(verify, export):
     assert "insertion: receipt acme~4" in told.stderr
 
 
+def test_one_that_is_gone_is_told_from_many(verify, export):
+    lines = log_of(COUNT)
+    whole = [*lines[:3], *lines[8:]]
+    for gone, told in (
+        ((3,), "deletion: receipt acme~3: not there"),
+        ((2, 3), "deletion: receipts acme~2 to acme~3: not there"),
+        ((5,), "truncation: receipt acme~5: in the log, and not there"),
+        ((1,), "deletion: receipt acme~1: not there, though not let go of by retention"),
+    ):
+        left = [lines[2 + number] for number in range(1, COUNT + 1) if number not in gone]
+        export.write_bytes(b"".join(line + b"\n" for line in [*whole[:3], *left, *whole[3:]]))
+        assert told in verify(*TRUST, export, code=1).stderr.splitlines()[0]
+
+
 # -- heads ------------------------------------------------------------------------------------------
 
 
