@@ -155,6 +155,10 @@ def test_each_receipt_is_proved_to_the_client_it_is_of(mailbox: Mailbox, tmp_pat
     assert done.returncode == 0, done.stderr
     told = restante("verify", "--proof", str(file), "--trust", key)
     assert f"proved: receipt {receipt['id']}" in told
+    shown = json.loads(restante("verify", "--proof", str(file), "--trust", key, "--json"))
+    _, size, root, at, *_ = proof["checkpoint"].split("\n")
+    assert shown["head"] == {"size": int(size), "root": root, "at": at}
+    assert (shown["index"], shown["receipt"]["number"]) == (proof["index"], receipt["number"])
     file.write_text(json.dumps(proof | {"index": proof["index"] + 1}))
     assert "the receipt is not number" in restante(
         "verify", "--proof", str(file), "--trust", key, code=1
@@ -250,7 +254,7 @@ async def test_with_the_sdk(mailbox: Mailbox, server: Service) -> None:
         known = (await client.ledger_heads()).heads
         shown = await verify_heads(client, known, [VerifierKey.parse(key)])
         assert (len(shown), shown[0].old.size) == (len(known), 0)
-        with pytest.raises(NotProved):
+        with pytest.raises(NotProved, match="head 1 of those that were kept does not hold"):
             await verify_heads(client, known, [])
         with pytest.raises(ReceiptNotFound):
             await client.proof(f"{mailbox.name}~77")
