@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
-from restante import __version__
+from restante import __version__, logs
 from restante.addresses import parse_networks
 from restante.clock import SystemClock
 from restante.config import Address, Config
@@ -464,6 +464,7 @@ async def open_broker(
     a key that lives no longer than the broker. ``ledger_key_file`` has the keys that sign the log of receipts; None:
     one in the store's folder, or, where it has none, this broker seals nothing into the log.
     """
+    logs.hand_over()
     clock = SystemClock()
     folder = folder_of(url)
     async with open_store(url, clock) as store:

@@ -58,16 +58,25 @@ def load_log_keys(path: Path) -> LogKeys:
     try:
         if path.stat().st_mode & 0o077:
             _log.warning("ledger.key_readable_by_others", path=str(path))
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        signers = tuple(SignerKey.parse(line) for line in lines if SignerKey.is_text(line))
-        before = tuple(VerifierKey.parse(line) for line in lines if not SignerKey.is_text(line))
+        lines = path.read_text(errors="replace").splitlines()
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    signers: list[SignerKey] = []
+    before: list[VerifierKey] = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        try:
+            if SignerKey.is_text(line):
+                signers.append(SignerKey.parse(line))
+            elif line:
+                before.append(VerifierKey.parse(line))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path}, line {number}: {error}. A line is a key that signs heads (PRIVATE+KEY+name+id+key),"
+                " or the public part of one that is lost (name+id+key)"
+            ) from error
     if not 1 <= len(signers) <= SIGNATURES:
         raise ConfigurationError(f"{path} has {len(signers)} keys: it takes 1 to {SIGNATURES}")
-    return LogKeys(signers, before)
+    return LogKeys(tuple(signers), tuple(before))
 
 
 def load_keyring(path: Path) -> Keyring:

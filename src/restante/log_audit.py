@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -35,8 +35,17 @@ LATE_MS: Final = 60_000
 """A receipt that is older than this is in the log, or was kept out of it."""
 
 
+class HeldHead(NamedTuple):
+    """A signed head that was kept elsewhere, and where, for people."""
+
+    note: str
+    place: str
+
+
 class Finding(msgspec.Struct, frozen=True):
-    """``what`` is ``edit``, ``deletion``, ``insertion``, ``truncation``, ``fork`` or ``damage``; else for people."""
+    """``what`` is ``edit``, ``deletion``, ``insertion``, ``truncation``, ``fork``, ``damage``, or ``key`` where only
+    somebody with another key can say whether it holds; all else is for people.
+    """
 
     what: str
     where: str
@@ -111,7 +120,7 @@ class _Queue:
 class LogAuditor:
     """Is told line after line, then asked for its verdict.
 
-    ``trusted`` are keys that one holds; without any the log's own are taken. ``heads`` are checkpoints that were kept
+    ``trusted`` are keys that one holds; without any the log's own are taken. ``heads`` were kept
     elsewhere. ``retention_seconds`` is how long receipts had to be kept; None: as long as their queues say. ``now_ms``,
     by one's own clock, is when the export had been taken at the latest.
     """
@@ -119,7 +128,7 @@ class LogAuditor:
     def __init__(
         self,
         trusted: Collection[VerifierKey] = (),
-        heads: Sequence[str] = (),
+        heads: Sequence[HeldHead] = (),
         retention_seconds: int | None = None,
         now_ms: int | None = None,
     ) -> None:
@@ -133,7 +142,7 @@ class LogAuditor:
         self._log: LogLine | None = None
         self._head: TreeHead | None = None
         self._tree = AuditedTree(self._find)
-        self._kept: list[str] = []
+        self._kept: list[HeldHead] = []
         self._queue: _Queue | None = None
         self._name = ""
         self._pruned_queues: list[_Queue] = []
@@ -141,7 +150,7 @@ class LogAuditor:
         self._ended = False
         self._lines = 0
         self._at_ms = 0
-        self._unjudged = 0
+        self._judged = self._unjudged = 0
 
     @property
     def size(self) -> int | None:
@@ -179,7 +188,7 @@ class LogAuditor:
             self._begin(line.queue)
         elif line.head is not None:
             self._close()
-            self._kept.append(line.head.checkpoint)
+            self._kept.append(HeldHead(line.head.checkpoint, f"line {self._lines} of the export"))
         elif line.log is not None:
             self._start(line.log)
         elif line.end is not None:
@@ -208,7 +217,7 @@ class LogAuditor:
             pruned=self._pruned,
             unproved=self._pruned if self._retention_seconds is None else 0,
             unsealed=self._unsealed,
-            heads=len(self._kept) + len(self._elsewhere) - self._unjudged,
+            heads=self._judged,
             unjudged=self._unjudged,
             findings=self._findings,
             count=self._count,
@@ -234,6 +243,10 @@ class LogAuditor:
                 self._find("edit", "the log's keys", "one of them is no key")
         try:
             self._head = of_note(line.checkpoint, line.origin, self._trusted)
+        except NotTrusted as error:
+            why = f"{error}: without that key the log cannot be judged"
+            self._find("key" if self._given else "edit", "the head of the log", why)
+            return
         except NotSigned as error:
             self._find("edit", "the head of the log", str(error))
             return
@@ -311,8 +324,8 @@ class LogAuditor:
             self._pruned += number - 1
             queue.digest = GENESIS if number == 1 else None
         elif number > queue.last + 1:
-            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{number - 1}"
-            self._find("deletion", gone, "they are not there")
+            gone = _receipts(queue.name, queue.last + 1, number - 1)
+            self._find("deletion", gone, "not there")
             queue.digest = None
         elif number <= queue.last:
             self._find("insertion", where, f"it comes behind {queue.name}~{queue.last}")
@@ -329,7 +342,7 @@ class LogAuditor:
                 self._find("edit", where, "nothing says where in the log it is")
             elif _is_before(head.at, self._at_ms - LATE_MS):
                 self._find("insertion", where, "it is not new, and not in the log")
-        elif not self._tree.put(place, entry):
+        elif self._head is not None and not self._tree.put(place, entry):
             # Sealed since the head was read; or the head was taken back.
             self._is_unsealed(queue, head)
             if _is_before(head.at, self._at_ms - LATE_MS):
@@ -358,14 +371,14 @@ class LogAuditor:
         if queue.pruned is None:
             self._find("truncation", f"queue {queue.name}", "its end is not there")
         elif queue.first > queue.pruned + 1:
-            gone = f"receipts {queue.name}~{queue.pruned + 1} to {queue.name}~{queue.first - 1}"
-            self._find("deletion", gone, "retention has not let go of them, and they are not there")
+            gone = _receipts(queue.name, queue.pruned + 1, queue.first - 1)
+            self._find("deletion", gone, "not there, though not let go of by retention")
         if not queue.seals:
             return
         last = queue.seals[-1].first + queue.seals[-1].count - 1
         if queue.last < last:
-            gone = f"receipts {queue.name}~{queue.last + 1} to {queue.name}~{last}"
-            self._find("truncation", gone, "they are in the log, and not there")
+            gone = _receipts(queue.name, queue.last + 1, last)
+            self._find("truncation", gone, "in the log, and not there")
         if queue.first > 1:
             self._pruned_queues.append(queue)
 
@@ -374,6 +387,7 @@ class LogAuditor:
     def _judge(self, log: LogLine, head: TreeHead, on_progress: OnProgress) -> None:
         self._tree.judge(head, on_progress)
         times_of = self._check_heads(log, head)
+        self._judged = len(self._kept) + len(self._elsewhere) - self._unjudged
         if not self._kept:
             self._find("deletion", "the heads that the store kept", "there are none")
         for queue in self._pruned_queues:
@@ -390,8 +404,8 @@ class LogAuditor:
                 break
             before = bisect_right(heads, (seal.place, 1 << 62)) - 1
             if before >= 0 and heads[before][1] > since_ms:
-                gone = f"receipts from {queue.name}~{seal.first} on, up to {queue.name}~{queue.first - 1}"
-                why = "they are gone before their time, unless it was made longer since"
+                gone = _receipts(queue.name, seal.first, queue.first - 1)
+                why = "gone before the time, unless that was made longer since"
                 self._find("deletion", gone, why)
                 break
 
@@ -399,22 +413,23 @@ class LogAuditor:
         """Check them all; the sizes and times of those that are signed."""
         return [
             (found.size, found.at_ms)
-            for kept, notes in ((True, self._kept), (False, self._elsewhere))
-            for note in notes
-            if (found := self._check_head(note, log, head, kept=kept)) is not None
+            for kept, heads in ((True, self._kept), (False, self._elsewhere))
+            for one in heads
+            if (found := self._check_head(one, log, head, kept=kept)) is not None
         ]
 
     def _check_head(
-        self, note: str, log: LogLine, head: TreeHead, *, kept: bool
+        self, one: HeldHead, log: LogLine, head: TreeHead, *, kept: bool
     ) -> TreeHead | None:
         whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
+        whose = f"{whose} ({one.place})"
         try:
-            other = of_note(note, log.origin, self._trusted)
+            other = of_note(one.note, log.origin, self._trusted)
         except NotTrusted as error:
             # By a key of another time: for whoever holds that one.
             self._unjudged += 1
             if not kept:
-                self._find("damage", whose, f"{error}: it says nothing without that key")
+                self._find("key", whose, f"{error}: it says nothing without that key")
             return None
         except NotSigned as error:
             self._find("edit" if kept else "fork", whose, str(error))
@@ -429,6 +444,12 @@ class LogAuditor:
         elif self._tree.root_of(other.size) not in {None, other.root}:
             self._find("fork", where, "the log began otherwise then")
         return other
+
+
+def _receipts(queue: str, first: int, last: int) -> str:
+    if first == last:
+        return f"receipt {queue}~{first}"
+    return f"receipts {queue}~{first} to {queue}~{last}"
 
 
 def _is_before(text: str, at_ms: int) -> bool:

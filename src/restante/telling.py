@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any
 
+from restante import redaction
 from restante.alerting import Alerting, Limits
 from restante.config import Config
 from restante.engine.broker import Broker
@@ -99,14 +100,20 @@ async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIter
     """Send heads of the log of receipts wherever the configuration says. ``ConfigurationError`` as for ``telling``."""
     async with contextlib.AsyncExitStack() as stack:
         tells: dict[str, Tell] = {}
+        shown: dict[str, str] = {}
         holds: dict[str, Holds] = {}
         if (path := config.ledger_head_file) is not None:
             file = _place("file", str(path.absolute()))
             tells[file], holds[file] = heads.to_file(path), heads.in_file(path)
+            shown[file] = str(path)
         if (queue := config.ledger_head_queue) is not None:
-            tells[_place(QUEUE, queue)] = heads.to_queue(queue, broker.publish)
+            place = _place(QUEUE, queue)
+            tells[place] = heads.to_queue(queue, broker.publish)
+            shown[place] = f"queue {queue}"
         if (url := config.ledger_head_url) is not None:
-            tells[_place("url", url)] = await stack.enter_async_context(_posting_heads(url, agent))
+            place = _place("url", url)
+            tells[place] = await stack.enter_async_context(_posting_heads(url, agent))
+            shown[place] = redaction.shown(url)
         posts = [
             HeadPost(
                 broker.store,
@@ -114,6 +121,7 @@ async def sending_heads(broker: Broker, config: Config, agent: str) -> AsyncIter
                 broker.log,
                 broker.membership.id,
                 name,
+                shown[name],
                 tell,
                 holds.get(name),
             )

@@ -13,6 +13,9 @@ from restante.stores.sqlite import SqliteStore
 
 IDEMPOTENCY_RETENTION_SECONDS: Final = 7 * 86_400
 RESERVE_BYTES: Final = 64 * 1024 * 1024
+_FOLDERS: Final = (
+    "sqlite:///FOLDER (four slashes where it is absolute: sqlite:////var/lib/restante)"
+)
 _EXTRAS: Final = {
     "postgresql": "postgres",
     "redis": "redis",
@@ -53,7 +56,7 @@ def open_store(
 
         return MemoryStore(clock, idempotency_retention_seconds=idempotency_retention_seconds)
     raise ConfigurationError(
-        f"no store is called {shown(url)}: say sqlite:///FOLDER, postgresql://... or memory://"
+        f"{_named(url)} names no store: say {_FOLDERS}, postgresql://... or memory://"
     )
 
 
@@ -146,5 +149,10 @@ def _missing(extra: str, error: ModuleNotFoundError) -> ConfigurationError:
 
 def _not_durable(url: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{shown(url)} names no store that can be copied: say sqlite:///FOLDER or postgresql://..."
+        f"{_named(url)} names no store that can be copied: say {_FOLDERS} or postgresql://..."
     )
+
+
+def _named(url: str) -> str:
+    # Without a scheme it may be anything, a password too: then none of it is shown.
+    return shown(url) if "://" in url else "what was given is no URL and"

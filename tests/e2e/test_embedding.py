@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -109,3 +111,48 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             answer = await caller.post("/v1/queues/acme/next?wait=5")
             assert answer.content == b"<b/>"
             assert (await caller.get("/v1/nothing")).status_code == 404
+
+
+PROGRAM = """
+import asyncio, restante, structlog, logging, sys
+{configure}
+async def main():
+    async with restante.open("sqlite:///mail") as office:
+        await office.add_client("acme")
+        await office.session("acme")
+    structlog.get_logger("restante.engine").warning("something.odd", place="x")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("configure", "shown"),
+    [
+        ("", ["something.odd place=x"]),
+        (
+            "logging.basicConfig(level='DEBUG')",
+            ["DEBUG:restante.", "WARNING:restante.engine:something.odd place=x"],
+        ),
+        ("logging.getLogger('restante').setLevel('ERROR')", []),
+        (
+            "structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))",
+            ["debug", "something.odd"],
+        ),
+    ],
+)
+def test_it_logs_where_the_program_says_and_else_says_little(
+    tmp_path: Path, configure: str, shown: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(configure=configure)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
+    assert bool(done.stderr) == bool(shown)
+    for words in shown:
+        assert words in done.stderr
+    if "DEBUG" not in configure and "Print" not in configure:
+        assert len(done.stderr.splitlines()) == len(shown)

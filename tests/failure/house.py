@@ -14,7 +14,7 @@ from tests.failure.server import Reachable
 from tests.failure.streams import CALLERS
 
 from restante.keyfiles import LEDGER_KEY_FILE, load_log_keys
-from restante.log_audit import LogAuditor
+from restante.log_audit import HeldHead, LogAuditor
 from restante.testing.checker import Verdict, examine
 from restante.testing.history import HeadRead, History, Publish, Recorder, Role
 
@@ -132,7 +132,8 @@ class House:
         """
         await self.sealed(self.admin)
         heads = [head for head in History.load(self.history_file).of(HeadRead) if head.note]
-        auditor = LogAuditor(load_log_keys(self.ledger_key).trusted, [head.note for head in heads])
+        held = [HeldHead(head.note, f"read {number}") for number, head in enumerate(heads, 1)]
+        auditor = LogAuditor(load_log_keys(self.ledger_key).trusted, held)
         await self.admin.read_log(auditor.look)
         verdict = auditor.verdict()
         assert (verdict.findings, verdict.unsealed, verdict.unjudged) == ([], 0, 0)

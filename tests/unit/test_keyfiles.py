@@ -3,9 +3,10 @@
 import stat
 
 import pytest
+from structlog.testing import capture_logs
 
 from restante.errors import ConfigurationError, StoreRefused
-from restante.keyfiles import load_keyring, write_private
+from restante.keyfiles import load_keyring, load_log_keys, write_private
 from restante.wire.sealing import SealBroken, to_line
 
 NONCE = bytes(12)
@@ -45,12 +46,13 @@ def test_what_is_no_file_of_keys_is_refused_and_not_shown(tmp_path):
         load_keyring(tmp_path)
 
 
-def test_what_others_can_read_is_told(tmp_path, capsys):
+def test_what_others_can_read_is_told(tmp_path):
     path = tmp_path / "secrets.key"
     load_keyring(path)
     path.chmod(0o644)
-    load_keyring(path)
-    assert "readable_by_others" in capsys.readouterr().out
+    with capture_logs() as logs:
+        load_keyring(path)
+    assert [line["event"] for line in logs] == ["secrets.key_readable_by_others"]
 
 
 def test_what_cannot_be_written_is_told(tmp_path):
@@ -69,3 +71,30 @@ def test_what_an_earlier_start_left_is_written_over(tmp_path):
     write_private(tmp_path / "key", "whole")
     assert (tmp_path / "key").read_text() == "whole"
     assert not (tmp_path / "key.new").exists()
+
+
+def test_a_line_that_is_no_key_of_the_log_is_named_and_not_shown(tmp_path):
+    path = tmp_path / "ledger.key"
+    (signer,) = load_log_keys(path).signers
+    whole = path.read_text()
+    secret = signer.text.rpartition("+")[2]
+    for bad in ("hunter2", secret, signer.text[:-6], f"a+{secret}"):
+        path.write_text(f"{whole}\n{bad}\n")
+        with pytest.raises(
+            ConfigurationError, match=r"ledger\.key, line 3: .*PRIVATE\+KEY"
+        ) as caught:
+            load_log_keys(path)
+        assert "signs heads" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+        assert secret[:12] not in str(caught.value)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="line 1"):
+        load_log_keys(path)
+
+
+def test_a_key_that_is_lost_has_its_public_part_in_the_file(tmp_path):
+    path = tmp_path / "ledger.key"
+    (old,) = load_log_keys(tmp_path / "old.key").signers
+    (new,) = load_log_keys(path).signers
+    path.write_text(f"{new.text}\n\n{old.verifier.text}\n")
+    assert load_log_keys(path).trusted == (new.verifier, old.verifier)

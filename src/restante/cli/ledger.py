@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 
+import msgspec
 import typer
 
-from restante.cli import output, remote
+from restante.cli import evidence, output, remote
 from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.remote import Client
-from restante.errors import ConfigurationError, Malformed
+from restante.errors import ConfigurationError, StoreInUse
 
 if TYPE_CHECKING:
     from restante.log_audit import LogAuditor, Verdict
@@ -27,7 +28,7 @@ app = typer.Typer(help="The log of receipts: proofs, signed heads, and checking 
 
 _STEP: Final = 2_000
 _HEADS: Final = 1_000
-_HEAD_BYTES: Final = 64 * 1024 * 1024
+_SERVER: Final = "a server (--url, --key, --data)"
 
 Keys = Annotated[
     list[str] | None,
@@ -61,7 +62,9 @@ Kept = Annotated[
 Store = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Read this store, and ask no server: sqlite:///DIR or postgresql://..."
+        metavar="URL",
+        help="Read this store, which no server has open, and ask none: sqlite:///DIR (four slashes"
+        " before an absolute DIR) or postgresql://...",
     ),
 ]
 
@@ -112,7 +115,8 @@ def new_key(
 ) -> None:
     """Make a key that signs heads, for ledger_key_file, and tell its public part on stderr.
 
-    Put it on a line of that file, restart, and take the old line away once everybody who checks holds the new key.
+    Put it on top of that file, in a line of its own, restart, and take the old line away once everybody who checks
+    holds the new key.
     """
     import secrets
 
@@ -155,6 +159,7 @@ def export(
 
     Example: restante ledger export -o receipts.jsonl
     """
+    _check_one({"--store": store, _SERVER: url or key or data})
     lines = _lines(None, store, url, key, data)
     if form == "jsonl":
         asyncio.run(_export(lines, out))
@@ -164,7 +169,7 @@ def export(
         from restante.cli.parquet import write_parquet
 
         count = asyncio.run(write_parquet(lines, out))
-        output.note(f"{count:,} receipts in {out}")
+        output.note(f"{output.count(count, 'receipt')} in {out}")
     else:
         raise ConfigurationError(f"--format is jsonl or parquet, not {form}")
 
@@ -172,7 +177,8 @@ def export(
 @app.command()
 def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     file: Annotated[
-        Path | None, typer.Argument(metavar="[EXPORT]", help="An export, in place of a server.")
+        Path | None,
+        typer.Argument(metavar="EXPORT", help="An export, in place of a server; - is stdin."),
     ] = None,
     proof: Annotated[
         Path | None, typer.Option("--proof", metavar="FILE", help="Check a single proof.")
@@ -184,6 +190,7 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
         int | None,
         typer.Option(
             metavar="N",
+            min=0,
             help="How long receipts had to be kept: queues' own settings may have been shortened.",
         ),
     ] = None,
@@ -198,19 +205,25 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
 
     Example: restante ledger verify --trust operator.pub --head heads.txt receipts.jsonl
     """
-    trusted = _trusted(trust or [])
+    _check_one({"EXPORT": file, "--proof": proof, "--store": store, _SERVER: url or key or data})
+    trusted = evidence.trusted(trust or [])
     if proof is not None:
+        if heads or retention_seconds is not None:
+            raise ConfigurationError(
+                "--proof is checked by itself: --head and --retention-seconds are for a whole log"
+            )
         _check_proof(proof, trusted, json=json)
         return
     from restante.clock import SystemClock
     from restante.log_audit import LogAuditor
 
-    known = [note for path in heads or [] for note in _notes(path)]
+    known = evidence.held(heads)
     lines = _lines(file, store, url, key, data)
     auditor = LogAuditor(trusted, known, retention_seconds, SystemClock().wall_ms())
     verdict = asyncio.run(_audit(lines, auditor))
     if json:
-        output.emit(verdict)
+        told = msgspec.structs.asdict(verdict)
+        output.emit({**told, "head": evidence.shown(verdict.head)})
     else:
         _tell(verdict)
     if not verdict.sound:
@@ -243,27 +256,34 @@ def consistency(
     """
     from restante.wire import proofs
 
-    trusted = _trusted(trust)
-    notes = [note for path in heads or [] for note in _notes(path)]
-    if not notes:
+    _check_one({"--proof": proof, _SERVER: url or key or data})
+    trusted = evidence.trusted(trust)
+    held = evidence.held(heads)
+    if not held:
         raise ConfigurationError("give heads that were kept: --head FILE")
-    if proof is not None and len(notes) > 2:
-        raise ConfigurationError(f"--proof is of two heads, and --head names {len(notes)}")
+    if proof is not None and len(held) > 2:
+        raise ConfigurationError(f"--proof is of two heads, and --head names {len(held)}")
+    notes = [one.note for one in held]
     try:
+        for one in held:
+            proofs.read_head(one.place, one.note, proofs.origin_of(notes[0]), trusted)
         if proof is None:
             access = remote.find_access(url, key, data, os.environ)
             shown = asyncio.run(_consistent(access, notes, trusted))
         else:
-            shown = [_consistent_by(proofs.read_consistency(_read(proof)), notes, trusted)]
+            shown = [_consistent_by(proofs.read_consistency(evidence.read(proof)), notes, trusted)]
     except proofs.NotProved as error:
         complain(str(error))
         raise typer.Exit(EXIT_FAILED) from error
     if json:
-        output.emit(shown)
+        output.emit(
+            [{"old": evidence.shown(one.old), "new": evidence.shown(one.new)} for one in shown]
+        )
         return
     old, new = shown[0].old, shown[-1].new
     print(
-        f"proved: the log of {old.size:,} receipts at {_at(old)} is the beginning of that of {new.size:,} at {_at(new)}"
+        f"proved: the log of {output.count(old.size, 'receipt')} at {_at(old)} is the beginning of that of"
+        f" {new.size:,} at {_at(new)}"
     )
     if len(shown) > 1:
         print(f"and so is each of the {len(shown) - 1:,} between them of the next")
@@ -295,21 +315,23 @@ def _tell(verdict: Verdict) -> None:
         complain(f"and {verdict.count - len(verdict.findings):,} more")
     if verdict.head is not None:
         head = verdict.head
-        print(f"head: {head.size:,} receipts at {_at(head)}, {head.root.hex()}")
+        print(f"head: {output.count(head.size, 'receipt')} at {_at(head)}, {head.root.hex()}")
     print(
-        f"looked at {verdict.receipts:,} receipts and {verdict.heads:,} heads;"
+        f"looked at {output.count(verdict.receipts, 'receipt')} and {output.count(verdict.heads, 'head')};"
         f" {verdict.pruned:,} are past their time, {verdict.unsealed:,} too new for the log"
     )
     if verdict.unproved:
         output.note(
-            f"{verdict.unproved:,} receipts are gone, and the store's own rows say why:"
+            f"{output.count(verdict.unproved, 'receipt is', 'receipts are')} gone, and the store's own rows say why:"
             " --retention-seconds says how long they had to be kept."
         )
     if verdict.unjudged:
-        output.note(f"{verdict.unjudged:,} heads are signed by keys that --trust does not name.")
+        output.note(
+            f"{output.count(verdict.unjudged, 'head is', 'heads are')} signed by keys that --trust does not name."
+        )
     if verdict.signed_by is None:
         output.note("Checked with the log's own keys: name yours with --trust.")
-    print("nothing is wrong" if verdict.sound else f"{verdict.count:,} findings")
+    print("nothing is wrong" if verdict.sound else output.count(verdict.count, "finding"))
 
 
 def _at(head: TreeHead) -> str:
@@ -326,19 +348,34 @@ def _check_proof(path: Path, trusted: Sequence[VerifierKey], *, json: bool) -> N
             "--proof takes --trust KEY: without a key that you hold nothing is proved"
         )
     try:
-        data = _read(path)
+        data = evidence.read(path)
         shown = proofs.check(data, proofs.origin_of(proofs.read(data).checkpoint), trusted)
     except proofs.NotProved as error:
         complain(f"{path}: {error}")
         raise typer.Exit(EXIT_FAILED) from error
     if json:
-        output.emit(shown)
+        output.emit(
+            {
+                "receipt": shown.receipt,
+                "index": shown.index,
+                "head": evidence.shown(shown.head),
+            }
+        )
         return
     found = shown.receipt
     print(
         f"proved: receipt {found.queue}~{found.number} ({found.outcome} at {output.clock(found.at)} by"
-        f" {found.principal}) is leaf {shown.index} of the log of {shown.head.size:,} receipts"
+        f" {found.principal}) is leaf {shown.index} of the log of {output.count(shown.head.size, 'receipt')}"
     )
+
+
+def _check_one(sources: Mapping[str, object]) -> None:
+    """``ConfigurationError`` where more than one is named: all but one would be passed over."""
+    named = [name for name, value in sources.items() if value is not None]
+    if len(named) > 1:
+        raise ConfigurationError(
+            f"this takes one of {', '.join(sources)}, and not {' and '.join(named)}"
+        )
 
 
 # -- what is read -----------------------------------------------------------------------------------
@@ -375,14 +412,8 @@ async def _lines(
 ) -> AsyncIterator[bytes]:
     """The lines of an export: a file's, or made of a store or by a server."""
     if file is not None:
-        from restante.wire.log_lines import lines_of
-
-        try:
-            with file.open("rb") as lines:
-                for line in lines_of(lines):
-                    yield line
-        except OSError as error:
-            raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+        for line in evidence.export_lines(file):
+            yield line
     elif store is not None:
         async for line in _of_store(store):
             yield line
@@ -405,7 +436,12 @@ async def _of_store(url: str) -> AsyncIterator[bytes]:
     if folder is not None and not folder.is_dir():
         raise ConfigurationError(f"there is no store in {folder}")
     clock = SystemClock()
-    async with open_store(url, clock) as opened:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(open_store(url, clock))
+        except StoreInUse as error:
+            complain(error.detail, "Leave out --store to ask the server that has it open.")
+            raise typer.Exit(error.exit_code) from error
         export = LogExport(opened, clock, ReceiptLog(opened, clock, ""))
         cursor: str | None = ""
         while cursor is not None:
@@ -413,44 +449,6 @@ async def _of_store(url: str) -> AsyncIterator[bytes]:
             for line in page.lines:
                 yield line
             cursor = page.next
-
-
-def _trusted(given: Sequence[str]) -> list[VerifierKey]:
-    """The keys that ``--trust`` names: each itself, or a file of them, as ``restante ledger keys`` prints them too."""
-    from restante.wire.checkpoints import VerifierKey
-
-    found: list[VerifierKey] = []
-    for one in given:
-        lines = [one] if "+" in one else _read(Path(one)).decode(errors="replace").splitlines()
-        texts = [word for line in lines for word in line.split()[:1] if "+" in word]
-        if not texts:
-            raise ConfigurationError(f"--trust {one}: there is no key in it")
-        try:
-            found += map(VerifierKey.parse, texts)
-        except ValueError as error:
-            raise ConfigurationError(f"--trust {one}: {error}") from error
-    return found
-
-
-def _notes(path: Path) -> list[str]:
-    """The heads of a file, with empty lines between them. ``Malformed`` where it has none."""
-    from restante.wire.checkpoints import notes_of
-
-    notes = notes_of(_read(path).decode(errors="replace"))
-    if not notes:
-        raise Malformed(f"{path} has no signed heads")
-    return notes
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_HEAD_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > _HEAD_BYTES:
-        raise Malformed(f"{path} is longer than what it should be")
-    return data
 
 
 def _write(out: Path | None, data: bytes) -> None:

@@ -47,7 +47,7 @@ def check(
 def bench(  # noqa: PLR0913, PLR0917  # one parameter for each flag
     workloads: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORKLOAD]...", help="W1 to W7, or transports; else all of them."),
+        typer.Argument(metavar="WORKLOAD", help="W1 to W7, or transports; else all of them."),
     ] = None,
     way: Annotated[
         list[str] | None,

@@ -75,6 +75,11 @@ def clock(text: str) -> str:
     return text.replace("T", " ").removesuffix("Z")[:19]
 
 
+def count(number: int, one: str, more: str = "") -> str:
+    """So many of something; ``more`` where more than one is not ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def content(text: str | None, base64_text: str | None, content_type: str | None) -> str:
     """What somebody sent along, for people: the text, else what it is and how long; empty where there is nothing."""
     data = bytes_of("content", text, base64_text)

@@ -114,7 +114,7 @@ async def set_(
     name: Name,
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SETTING=VALUE]...", help="See below.", show_default=False),
+        typer.Argument(metavar="SETTING=VALUE", help="See below.", show_default=False),
     ] = None,
     owner: Annotated[str | None, typer.Option(help="The client that may collect from it.")] = None,
     create: Annotated[

@@ -41,7 +41,10 @@ class ProofOperations:
         return await self._wire.call(KeyList, "GET", "/v1/ledger/keys")
 
     async def ledger_consistency(self, old: int, new: int) -> ConsistencyOut:
-        """The proof that the log of ``old`` receipts is the beginning of that of ``new``. ``OutOfBounds``."""
+        """The proof that the log of ``old`` receipts is the beginning of that of ``new``.
+
+        Raises ``OutOfBounds``, and ``LogEmpty``.
+        """
         params: dict[str, str | int | float | None] = {"from": old, "to": new}
         return await self._wire.call(ConsistencyOut, "GET", "/v1/ledger/consistency", params=params)
 
@@ -66,7 +69,14 @@ async def verify_heads(
     newest = await client.ledger_head()
     notes = [*heads, newest]
     origin = origin_of(notes[0])
-    read = [(read_head("a head", note, origin, trusted).size, note) for note in notes]
+    named = [
+        *(f"head {number} of those that were kept" for number in range(1, len(notes))),
+        "the newest head",
+    ]
+    read = [
+        (read_head(whose, note, origin, trusted).size, note)
+        for whose, note in zip(named, notes, strict=True)
+    ]
     size = read[-1][0]
     kept = sorted(read[:-1])
     if kept and kept[-1][0] > size:

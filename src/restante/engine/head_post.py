@@ -63,8 +63,9 @@ _decode = msgspec.json.Decoder(Sending).decode
 class HeadPost:
     """One endless job, ``deliver``, for one destination, whose name (ASCII) is the same on all nodes and at each start.
 
-    ``node`` names this process among all. A destination that can be asked what it ``holds`` is asked at every look,
-    whatever is written down: each node may have its own there, or somebody may have taken away what it had.
+    In the log of the server it is called as it is ``shown``, without secrets. ``node`` names this process among all. A
+    destination that can be asked what it ``holds`` is asked at every look, whatever is written down: each node may have
+    its own there, or somebody may have taken away what it had.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class HeadPost:
         log: LogReader,
         node: str,
         destination: str,
+        shown: str,
         tell: Tell,
         holds: Holds | None = None,
     ) -> None:
@@ -82,6 +84,7 @@ class HeadPost:
         self._log = log
         self._node = node
         self._destination = destination
+        self._shown = shown
         self._tell = tell
         self._holds = holds
         self._told = asyncio.Event()
@@ -171,6 +174,6 @@ class HeadPost:
         if why is None:
             return Sending(sent=head, node=self._node)
         seconds = retry_seconds(claim.tries, RETRY_SECONDS_MAXIMUM)
-        _log.warning("log.head_not_sent", to=self._destination, error=why, again_in_seconds=seconds)
+        _log.warning("log.head_not_sent", to=self._shown, error=why, again_in_seconds=seconds)
         not_before_ms = self._clock.wall_ms() + seconds * 1_000
         return msgspec.structs.replace(claim, until_ms=0, not_before_ms=not_before_ms)

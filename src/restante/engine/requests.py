@@ -246,13 +246,9 @@ class Requests:
             del self._unknown[next(iter(self._unknown))]
         self._unknown[asked.place] = record.since_ms
         self.unknown += 1
-        principal = None if asked.private else asked.who
-        _log.warning(
-            "request.unknown",
-            principal=principal,
-            path=record.path,
-            since=times.to_text(record.since_ms),
-        )
+        who = {} if asked.private else {"principal": asked.who}
+        since = times.to_text(record.since_ms)
+        _log.warning("request.unknown", **who, path=record.path, since=since)
 
     async def _look(self, place: str, kept: _Kept) -> _Kept:
         """As ``_find``, a moment later: one look for all who wait, for whatever, and another at what has changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TypeVar
@@ -12,6 +13,9 @@ from restante.tracecontext import NAMES, context_of
 
 T = TypeVar("T")
 _TRACE: Final = frozenset(name.encode() for name in NAMES)
+_WHOLE: Final = re.compile(r"-?[0-9]+", re.ASCII)
+_NUMBER_CHARACTERS: Final = 20
+"""Of a number of 64 bits there are no more."""
 Scope = MutableMapping[str, Any]
 
 
@@ -92,10 +96,11 @@ class Head:
         text = self.query.get(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
+        if not _WHOLE.fullmatch(text):
             raise Malformed(f"{name} must be a whole number, not {text[:40]!r}")
-        if not low <= int(text) <= high:
-            raise OutOfBounds(name, text, low, high)
+        # What is longer would take its time to be read, and is of no bounds that there are.
+        if len(text) > _NUMBER_CHARACTERS or not low <= int(text) <= high:
+            raise OutOfBounds(name, text[:40], low, high)
         return int(text)
 
 

@@ -64,8 +64,7 @@ class WebhookSender:
         except TimeoutError:
             return f"timed out after {TIMEOUT_SECONDS:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            # Not its text, which may hold the URL, which may hold a token.
-            return type(error).__name__
+            return _cause(error)
 
 
 @contextlib.asynccontextmanager
@@ -87,10 +86,22 @@ async def posting_heads(url: str, agent: str) -> AsyncIterator[Callable[[str], A
             except TimeoutError:
                 raise OSError(f"timed out after {TIMEOUT_SECONDS:g} s") from None
             except aiohttp.ClientError as error:
-                # Not its text, which may hold the URL, which may hold a token.
-                raise OSError(type(error).__name__) from None
+                raise OSError(_cause(error)) from None
 
         yield tell
+
+
+def _cause(error: aiohttp.ClientError | OSError) -> str:
+    """What kind of error it is, and what the system or TLS says of it.
+
+    Not all of its text, which may hold the URL, which may hold a token.
+    """
+    why: object = None
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = error.certificate_error
+    elif isinstance(error, OSError):
+        why = error.strerror
+    return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
 
 def _session(agent: str) -> aiohttp.ClientSession:

@@ -79,10 +79,10 @@ class VerifierKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key of its text. ``ValueError`` where it is none."""
+        """The key of its text. ``ValueError`` where it is none; it says nothing of the text, which may be a secret."""
         name, _, rest = text.strip().partition("+")
         id, _, encoded = rest.partition("+")
-        data = _of_base64(encoded)
+        data = _key_of_base64(encoded)
         key = cls(name, data[1:])
         if not NAME.fullmatch(name) or data[:1] != _ED25519 or len(key.public) != HASH_BYTES:
             raise ValueError("not a key that heads are checked with")
@@ -126,7 +126,7 @@ class SignerKey:
         """The key of its text. ``ValueError`` where it is none; it says nothing of the secret."""
         name, _, rest = text.strip().removeprefix(_PRIVATE).partition("+")
         id, _, encoded = rest.partition("+")
-        data = _of_base64(encoded)
+        data = _key_of_base64(encoded)
         if not text.startswith(_PRIVATE) or data[:1] != _ED25519 or len(data) != 1 + HASH_BYTES:
             raise ValueError("not a key that heads are signed with")
         key = cls(name, data[1:])
@@ -216,6 +216,14 @@ def _head(text: str, origin: str) -> TreeHead:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _key_of_base64(text: str) -> bytes:
+    """Empty where it is none, as no key is."""
+    try:
+        return _of_base64(text)
+    except ValueError:
+        return b""
 
 
 def _of_base64(text: str) -> bytes:

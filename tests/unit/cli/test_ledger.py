@@ -26,7 +26,11 @@ AT_MS = 1_796_000_000_000
 
 @pytest.fixture(scope="module")
 def lines():
-    """A log of so many receipts of one queue."""
+    return log_of(COUNT)
+
+
+def log_of(count):
+    """The lines of an export of a log of so many receipts of one queue, signed by ``KEY``."""
     entries = [
         encode_entry(
             Receipt(
@@ -39,15 +43,15 @@ def lines():
                 state="acked",
             )
         )
-        for number in range(1, COUNT + 1)
+        for number in range(1, count + 1)
     ]
     tree: dict[Tile, bytes] = {}
     tree.update(grown(0, list(map(leaf_hash, entries)), tree.__getitem__))
-    head = TreeHead(COUNT, root(COUNT, tree.__getitem__), AT_MS)
+    head = TreeHead(count, root(count, tree.__getitem__), AT_MS)
     note = to_note(KEY.verifier.name, head, [KEY])
     state = LogState(
         origin=KEY.verifier.name,
-        size=COUNT,
+        size=count,
         root=head.root,
         at_ms=AT_MS,
         node="one",
@@ -56,7 +60,7 @@ def lines():
     found = [
         log_lines.of_log(state, [], AT_MS),
         log_lines.of_queue(Queue("acme", "acme", Settings())),
-        log_lines.of_seal(Seal("acme", 1, COUNT, 0)),
+        log_lines.of_seal(Seal("acme", 1, count, 0)),
     ]
     digest = GENESIS
     for number, entry in enumerate(entries, 1):

@@ -56,6 +56,7 @@ def test_help(program, command):
     told = program(*command.split(), "--help")
     assert told.exit_code == 0
     assert "Usage" in told.stdout
+    assert "[[" not in told.stdout
 
 
 @pytest.mark.parametrize(

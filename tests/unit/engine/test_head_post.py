@@ -28,6 +28,7 @@ from restante.wire.checkpoints import LogKeys, SignerKey, TreeHead, to_note
 KEY = SignerKey("receipts.example", b"\x01" * 32)
 OTHER = SignerKey("receipts.example", b"\x02" * 32)
 PLACE = "url/0123456789abcdef"
+SHOWN = "https://keeper.example/heads"
 
 
 def encode_sent(sent):
@@ -88,7 +89,7 @@ async def start(store, clock, place):
 
         async def started(node="one", place=place, holds=None):
             log = LogReader(store, clock, LogKeys((KEY,)))
-            post = HeadPost(store, clock, log, node, PLACE, place.take, holds)
+            post = HeadPost(store, clock, log, node, PLACE, SHOWN, place.take, holds)
             jobs.append(group.create_task(post.deliver()))
             await turns()
             return post, jobs[-1]

@@ -28,7 +28,7 @@ from restante.errors import (
     ReceiptNotSealed,
     StoreUnavailable,
 )
-from restante.log_audit import LogAuditor
+from restante.log_audit import HeldHead, LogAuditor
 from restante.papers import Kind, Paper
 from restante.queries import PaperOf, Receipts, Seals
 from restante.receipt_log import STATE_KEY, Lag, decode_state, encode_state, tile_key
@@ -64,7 +64,7 @@ async def publish(stage, count=1, **options):
 
 
 async def audit(stage, *heads, trusted=(KEY.verifier,), retention_seconds=None):
-    auditor = LogAuditor(trusted, heads, retention_seconds)
+    auditor = LogAuditor(trusted, [HeldHead(note, "here") for note in heads], retention_seconds)
     export = LogExport(stage.store, stage.clock, log_of(stage))
     cursor: str | None = ""
     while cursor is not None:

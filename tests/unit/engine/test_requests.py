@@ -145,7 +145,9 @@ async def test_of_an_unknown_one_the_operator_learns_once(store, clock, monkeypa
 
     def unknowns(logs):
         return [
-            (one["principal"], one["path"]) for one in logs if one["event"] == "request.unknown"
+            (one.get("principal", "-"), one["path"])
+            for one in logs
+            if one["event"] == "request.unknown"
         ]
 
     lost = Work(Reply(500), Fate.UNKNOWN)
@@ -158,7 +160,7 @@ async def test_of_an_unknown_one_the_operator_learns_once(store, clock, monkeypa
                 with pytest.raises(RequestUnknown):
                     await broker.requests.once(asked(), Work())
                 await broker.requests.find(WHO, "k1")
-        assert unknowns(logs) == [(WHO, "/x"), (None, "/x")]
+        assert unknowns(logs) == [(WHO, "/x"), ("-", "/x")]
         assert broker.requests.unknown == 2
     # Another run of the process, which finds it when somebody looks; by its policy it is run again, and lost again.
     async with Broker(store, clock, unknown_requests=Policy.RUN_AGAIN) as broker:
@@ -168,7 +170,7 @@ async def test_of_an_unknown_one_the_operator_learns_once(store, clock, monkeypa
             clock.advance(1)
             for key in ("k2", "k3", "k4"):
                 await broker.requests.once(asked(key), lost)
-        assert unknowns(logs) == [(None, "/x"), *[(WHO, "/x")] * 4]
+        assert unknowns(logs) == [("-", "/x"), *[(WHO, "/x")] * 4]
         assert broker.requests.unknown == 5
         assert "t0ken" not in str(logs)
 

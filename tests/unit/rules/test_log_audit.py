@@ -8,7 +8,7 @@ import pytest
 
 from restante.engine.log_export import LogExport
 from restante.engine.receipt_log import ReceiptLog
-from restante.log_audit import LATE_MS, LogAuditor
+from restante.log_audit import LATE_MS, HeldHead, LogAuditor
 from restante.stores.memory import MemoryStore
 from restante.testing.conformance.stage import Stage
 from restante.wire import log_lines, proofs
@@ -64,7 +64,9 @@ async def lines(stage, log):
 
 
 def judged(lines, *heads, retention_seconds=YEAR, now_ms=None, trusted=(KEY.verifier,)):
-    auditor = LogAuditor(trusted, heads, retention_seconds, now_ms)
+    auditor = LogAuditor(
+        trusted, [HeldHead(note, "here") for note in heads], retention_seconds, now_ms
+    )
     for line in lines:
         auditor.look(line)
     return auditor.verdict()
@@ -201,7 +203,9 @@ async def test_a_head_that_one_brings_is_judged_or_found(stage, log, lines):
     assert judged(lines, first).sound
     told = to_note("receipts.example", TreeHead(500, bytes(32), 0), [other])
     verdict = judged(lines, told)
-    assert [finding.where for finding in verdict.findings] == ["a head that was kept elsewhere"]
+    assert [(one.what, one.where) for one in verdict.findings] == [
+        ("key", "a head that was kept elsewhere (here)")
+    ]
     assert "truncation" in kinds(judged(lines, told, trusted=(KEY.verifier, other.verifier)))
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import ssl
 
 import pytest
+from tests.certificates import Authority
 
 from restante.senders import webhook
 from restante.senders.webhook import posting_heads
@@ -92,9 +94,30 @@ async def test_whoever_hangs_up_has_not_taken_it_and_its_address_is_not_told():
 
 
 async def test_nobody_listens(unused_tcp_port):
+    why = rf"^ClientConnectorError: Connect call failed \('127\.0\.0\.1', {unused_tcp_port}\)$"
     async with posting_heads(f"http://127.0.0.1:{unused_tcp_port}/?token=x", AGENT) as tell:
-        with pytest.raises(OSError, match=r"^ClientConnectorError$"):
+        with pytest.raises(OSError, match=why):
             await tell(NOTE)
+
+
+async def test_a_name_that_is_none_and_an_address_that_is_none():
+    for url in ("http://user:open-sesame@nobody.invalid/?token=x", "ftp://nobody.invalid/?token=x"):
+        async with posting_heads(url, AGENT) as tell:
+            with pytest.raises(OSError, match=r"^[A-Za-z]+(: [^=]+)?$") as caught:
+                await tell(NOTE)
+        assert "open-sesame" not in str(caught.value)
+
+
+async def test_a_certificate_of_nobody_that_is_trusted(tmp_path):
+    issued = Authority(tmp_path).for_server("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/?token=x"
+    async with server, posting_heads(url, AGENT) as tell:
+        with pytest.raises(OSError, match=r"CertificateError: .*verify failed") as caught:
+            await tell(NOTE)
+    assert "token" not in str(caught.value)
 
 
 async def test_whoever_says_nothing_is_left(monkeypatch):

@@ -9,12 +9,13 @@ from restante.changes import PutPaper
 from restante.client import Client
 from restante.engine import waiting
 from restante.engine.receipt_log import ReceiptLog
-from restante.errors import ReceiptNotSealed, TooManyWaiters
+from restante.errors import LogEmpty, OutOfBounds, ReceiptNotSealed, TooManyWaiters
 from restante.papers import Kind, Paper
 from restante.receipt_log import head_key
 from restante.wire import proofs
 from restante.wire.checkpoints import LogKeys, SignerKey
 
+KEY = SignerKey("receipts.example", b"\x01" * 32)
 ADMIN = "the-administrators-key"
 
 
@@ -53,7 +54,31 @@ async def test_who_waits_for_a_proof_takes_a_place(admin, broker, monkeypatch):
     with pytest.raises(TooManyWaiters):
         await admin.proof("acme~1", wait_seconds=1)
     # One that is in the log is not waited for.
-    key = SignerKey("receipts.example", b"\x01" * 32)
-    await ReceiptLog(broker.store, broker.clock, "one", LogKeys((key,))).step()
+    await ReceiptLog(broker.store, broker.clock, "one", LogKeys((KEY,))).step()
     proof = await admin.proof("acme~1", wait_seconds=1)
-    assert proofs.check(proof, "receipts.example", [key.verifier]).receipt.number == 1
+    assert proofs.check(proof, "receipts.example", [KEY.verifier]).receipt.number == 1
+
+
+async def test_bounds_are_those_of_the_log_as_it_is(admin, broker):
+    log = ReceiptLog(broker.store, broker.clock, "one", LogKeys((KEY,)))
+    await log.step()
+    with pytest.raises(LogEmpty, match="the log is empty"):
+        await admin.ledger_consistency(1, 1)
+    await broker.publish(letter(), SHOP)
+    await log.step()
+    assert (await admin.ledger_consistency(1, 1)).path == []
+    for old, new, told in (
+        (1, 2, "to must be between 1 and 1, not 2"),
+        (0, 1, "from must be between 1 and 1, not 0"),
+        (-1, 1, "from must be between 1 and 1, not -1"),
+        (10**30, 1, f"from must be between 1 and 1, not {10**30}"),
+    ):
+        with pytest.raises(OutOfBounds, match=told):
+            await admin.ledger_consistency(old, new)
+
+
+async def test_a_size_that_no_log_has_is_out_of_bounds(admin):
+    for after in (10**26, -1):
+        with pytest.raises(OutOfBounds, match=f"after must be between 0 and {2**62}, not {after}"):
+            await admin.ledger_heads(after=after)
+    assert (await admin.ledger_heads(after=2**62)).heads == []

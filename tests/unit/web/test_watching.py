@@ -100,7 +100,7 @@ async def test_history_has_every_point_of_its_span(admin):
         ("sort=colour", Malformed),
         ("order=up", Malformed),
         ("limit=501", OutOfBounds),
-        ("offset=-1", Malformed),
+        ("offset=-1", OutOfBounds),
         (f"search={'x' * 129}", OutOfBounds),
     ],
 )
