@@ -108,6 +108,11 @@ class _Queue:
         self.last = 0
         self.digest: bytes | None = None
 
+    @property
+    def gone(self) -> int:
+        """The number up to which its receipts are not there, and retention is said to have let go of them."""
+        return min(self.pruned or 0, max(self.first - 1, 0))
+
     def place_of(self, number: int) -> int | None:
         while self.at < len(self.seals):
             seal = self.seals[self.at]
@@ -146,7 +151,7 @@ class LogAuditor:
         self._queue: _Queue | None = None
         self._name = ""
         self._pruned_queues: list[_Queue] = []
-        self._receipts = self._pruned = self._unsealed = 0
+        self._receipts = self._pruned = self._unsealed = self._sealed = 0
         self._ended = False
         self._lines = 0
         self._at_ms = 0
@@ -211,6 +216,8 @@ class LogAuditor:
             self._find("truncation", "the export", "its end is not there")
         elif self._log is not None and self._head is not None:
             self._judge(self._log, self._head, on_progress)
+        elif self._log is not None and not self._log.checkpoint:
+            self._judge_headless(self._log)
         return Verdict(
             head=self._head,
             receipts=self._receipts,
@@ -241,6 +248,8 @@ class LogAuditor:
                 self._trusted = [VerifierKey.parse(text) for text in line.keys]
             except ValueError:
                 self._find("edit", "the log's keys", "one of them is no key")
+        if not line.checkpoint:
+            return
         try:
             self._head = of_note(line.checkpoint, line.origin, self._trusted)
         except NotTrusted as error:
@@ -301,6 +310,7 @@ class LogAuditor:
             where = f"receipts from {queue.name}~{seal.first} on"
             self._find("edit", where, "they are said to be in the log before those before them")
         queue.seals.append(seal)
+        self._sealed += seal.count
         self._tree.claim(seal)
 
     def _receipt(self, line: ReceiptLine) -> None:
@@ -321,7 +331,6 @@ class LogAuditor:
             self._find("insertion", where, f"its entry is of queue {head.queue}")
         if not queue.last:
             queue.first = number
-            self._pruned += number - 1
             queue.digest = GENESIS if number == 1 else None
         elif number > queue.last + 1:
             gone = _receipts(queue.name, queue.last + 1, number - 1)
@@ -373,13 +382,14 @@ class LogAuditor:
         elif queue.first > queue.pruned + 1:
             gone = _receipts(queue.name, queue.pruned + 1, queue.first - 1)
             self._find("deletion", gone, "not there, though not let go of by retention")
+        self._pruned += queue.gone
         if not queue.seals:
             return
         last = queue.seals[-1].first + queue.seals[-1].count - 1
         if queue.last < last:
             gone = _receipts(queue.name, queue.last + 1, last)
             self._find("truncation", gone, "in the log, and not there")
-        if queue.first > 1:
+        if queue.gone:
             self._pruned_queues.append(queue)
 
     # -- the whole ------------------------------------------------------------------------------
@@ -393,6 +403,15 @@ class LogAuditor:
         for queue in self._pruned_queues:
             self._check_pruned(queue, sorted(times_of))
 
+    def _judge_headless(self, log: LogLine) -> None:
+        """A log in which nothing is, or whose head is gone."""
+        if self._sealed or self._kept:
+            why = f"it has no head, and {self._sealed:,} receipts and {len(self._kept):,} heads that were in it"
+            self._find("truncation", "the log", why)
+        for one in self._elsewhere:
+            self._check_head(one, log, None, kept=False)
+        self._judged = len(self._elsewhere) - self._unjudged
+
     def _check_pruned(self, queue: _Queue, heads: list[tuple[int, int]]) -> None:
         """What is not kept is older than the queue keeps receipts. A head without it says that it came later."""
         kept_ms = queue.retention_ms
@@ -400,11 +419,11 @@ class LogAuditor:
             kept_ms = self._retention_seconds * 1_000
         since_ms = queue.read_ms - kept_ms + LATE_MS
         for seal in queue.seals:
-            if seal.first >= queue.first:
+            if seal.first > queue.gone:
                 break
             before = bisect_right(heads, (seal.place, 1 << 62)) - 1
             if before >= 0 and heads[before][1] > since_ms:
-                gone = _receipts(queue.name, seal.first, queue.first - 1)
+                gone = _receipts(queue.name, seal.first, queue.gone)
                 why = "gone before the time, unless that was made longer since"
                 self._find("deletion", gone, why)
                 break
@@ -419,12 +438,13 @@ class LogAuditor:
         ]
 
     def _check_head(
-        self, one: HeldHead, log: LogLine, head: TreeHead, *, kept: bool
+        self, one: HeldHead, log: LogLine, head: TreeHead | None, *, kept: bool
     ) -> TreeHead | None:
         whose = "a head that the store kept" if kept else "a head that was kept elsewhere"
         whose = f"{whose} ({one.place})"
         try:
-            other = of_note(one.note, log.origin, self._trusted)
+            origin = log.origin or one.note.partition("\n")[0]
+            other = of_note(one.note, origin, self._trusted)
         except NotTrusted as error:
             # By a key of another time: for whoever holds that one.
             self._unjudged += 1
@@ -435,7 +455,9 @@ class LogAuditor:
             self._find("edit" if kept else "fork", whose, str(error))
             return None
         where = f"{whose}, of {other.size} receipts at {times.to_text(other.at_ms)}"
-        if other.size > head.size:
+        if head is None:
+            self._find("truncation", where, "the log has none now")
+        elif other.size > head.size:
             # The store may have kept one since the export was begun.
             if not kept or other.at_ms < self._at_ms - LATE_MS:
                 self._find("truncation", where, f"the log has {head.size} now")

@@ -16,7 +16,7 @@ import typer
 from restante.cli import evidence, output, remote
 from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.remote import Client
-from restante.errors import ConfigurationError, StoreInUse
+from restante.errors import ConfigurationError, LogEmpty, StoreInUse
 
 if TYPE_CHECKING:
     from restante.log_audit import LogAuditor, Verdict
@@ -221,6 +221,8 @@ def verify(  # noqa: PLR0913, PLR0917 (one for each option)
     lines = _lines(file, store, url, key, data)
     auditor = LogAuditor(trusted, known, retention_seconds, SystemClock().wall_ms())
     verdict = asyncio.run(_audit(lines, auditor))
+    if verdict.head is None and verdict.sound:
+        raise LogEmpty("nothing is in the log of receipts yet")
     if json:
         told = msgspec.structs.asdict(verdict)
         output.emit({**told, "head": evidence.shown(verdict.head)})

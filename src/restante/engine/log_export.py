@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from restante.engine.receipt_log import ReceiptLog
-from restante.errors import Malformed
+from restante.errors import LogDamaged, LogEmpty, Malformed
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import LedgerSpan, Papers, Queues, Receipts, Seals
-from restante.receipt_log import tile_of
+from restante.receipt_log import LogState, tile_of
 from restante.wire import log_lines
 
 LINES: Final = 1_000
@@ -46,7 +46,7 @@ class LogExport:
         self._log = log
 
     async def page(self, cursor: str = _START) -> Exported:
-        """About ``LINES`` lines from a cursor on. ``LogEmpty``; ``Malformed`` for what is no cursor."""
+        """About ``LINES`` lines from a cursor on. ``Malformed`` for what is no cursor."""
         lines: list[bytes] = []
         following: str | None = cursor
         size = 0
@@ -60,9 +60,7 @@ class LogExport:
         part, _, rest = cursor.partition("/")
         match part:
             case "":
-                state, keys = await self._log.state(), await self._log.keys()
-                first = log_lines.of_log(state, keys, self._clock.wall_ms())
-                return Exported([first], f"{_QUEUES}/")
+                return Exported(await self._beginning(), f"{_QUEUES}/")
             case "queues":
                 return await self._next_queue(rest)
             case "seals":
@@ -74,6 +72,22 @@ class LogExport:
             case "heads":
                 return await self._heads(rest)
         raise Malformed(f"{cursor[:100]!r} is no cursor of an export")
+
+    async def _beginning(self) -> list[bytes]:
+        """How far the log has come, and what of that is damaged, or is not there: the rest is told all the same."""
+        state: LogState | None = None
+        damaged: list[str] = []
+        try:
+            state = await self._log.state()
+        except LogEmpty:
+            pass
+        except LogDamaged:
+            damaged.append("how far the log has come")
+        keys, damage = await self._log.readable_keys()
+        if damage is not None:
+            damaged.append("a key of the log")
+        first = log_lines.of_log(state, keys, self._clock.wall_ms())
+        return [first, *map(log_lines.of_damage, damaged)]
 
     async def _next_queue(self, after: str) -> Exported:
         found = await self._store.browse(Queues(after, limit=1))

@@ -36,7 +36,7 @@ LINE_BYTES: Final = 4 * 1024 * 1024
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """``at`` is when the export was begun, by the server's wall clock."""
+    """``at`` is when the export was begun, by the server's wall clock. A log without a head has no ``checkpoint``."""
 
     at: str
     origin: str
@@ -118,9 +118,11 @@ def decode(text: bytes) -> Line:
     return line
 
 
-def of_log(state: LogState, keys: list[LogKey], at_ms: int) -> bytes:
-    """The first line."""
+def of_log(state: LogState | None, keys: list[LogKey], at_ms: int) -> bytes:
+    """The first line; without a state, of a log that has no head."""
     at, texts = times.to_text(at_ms), [key.key for key in keys]
+    if state is None:
+        return _encode(Line(log=LogLine(at, "", 0, "", texts)))
     return _encode(Line(log=LogLine(at, state.origin, state.size, state.checkpoint, texts)))
 
 

@@ -115,7 +115,8 @@ async def test_a_visit_lasts_twelve_hours_at_most(site, clock):
 async def test_a_forged_cookie_opens_nothing(site):
     browser = await site.signed_in("viewer")
     value = browser.cookies[visits.NAME]
-    for forged in (value[:-1], "A" + value[1:], value + "AAAA", "", "\u00e9", "x" * 5_000):
+    other = "B" if value.startswith("A") else "A"
+    for forged in (value[:-1], other + value[1:], value + "AAAA", "", "\u00e9", "x" * 5_000):
         answer = await site.browser().see(
             "/", headers={"cookie": f"{visits.NAME}={forged}".encode()}
         )

@@ -14,7 +14,7 @@ from tests.unit.stores.forging import ORIGIN, forged
 from restante.log_audit import Finding
 from restante.papers import Kind
 from restante.queries import PaperOf, ReceiptByNumber, Receipts
-from restante.receipt_log import STATE_KEY
+from restante.receipt_log import STATE_KEY, decode_state
 from restante.stores.sqlite import SqliteStore, check_file
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.testing.clock import FakeClock
@@ -166,6 +166,27 @@ CASES = {
         "edit",
         "head",
     ),
+    "how far the log has come gone": (
+        "DELETE FROM papers WHERE kind = 'log'",
+        "truncation",
+        "the log",
+    ),
+    "how far the log has come damaged": (
+        "UPDATE papers SET content = x'7b7d' WHERE kind = 'log'",
+        "damage",
+        "how far the log has come",
+    ),
+    "a key damaged": (
+        "UPDATE papers SET content = x'7b7d' WHERE kind = 'log_key'",
+        "damage",
+        "a key",
+    ),
+    "the whole log gone": ("DELETE FROM papers", "truncation", "the log"),
+    "the whole log gone, and the places in it": (
+        "DELETE FROM papers; DELETE FROM seals",
+        "insertion",
+        "acme~1",
+    ),
     "the log set back to its beginning": (
         "UPDATE papers SET content = (SELECT content FROM kept_state) WHERE kind = 'log'",
         "truncation",
@@ -291,6 +312,26 @@ async def test_an_edit_is_found(untouched, tmp_path, case):
     verdict = await judged(tmp_path)
     assert verdict.findings, "nobody noticed"
     assert any(_is(finding, what, where) for finding in verdict.findings), verdict.findings
+
+
+async def test_of_a_receipt_that_is_gone_one_thing_is_said(untouched, tmp_path):
+    edited(untouched, tmp_path, f"DELETE FROM receipts WHERE {OF.format('<= 2')}")
+    verdict = await judged(tmp_path)
+    assert [(one.what, one.where) for one in verdict.findings] == [
+        ("deletion", "receipts acme~1 to acme~2")
+    ]
+    assert (verdict.pruned, verdict.receipts) == (0, 4 * NUMBERS - 2)
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM papers", "DELETE FROM papers; DELETE FROM seals"])
+async def test_a_log_that_is_gone_is_missed_by_who_has_a_head(untouched, tmp_path, sql):
+    async with SqliteStore(untouched, FakeClock()) as store:
+        paper = await store.browse(PaperOf(Kind.LOG, STATE_KEY))
+    assert paper is not None
+    note = decode_state(paper.content).checkpoint
+    edited(untouched, tmp_path, f"{sql}; DELETE FROM receipts; DELETE FROM tallies")
+    found = [str(one) for one in (await judged(tmp_path, note)).findings]
+    assert any("of 1200 receipts at" in one and "the log has none now" in one for one in found)
 
 
 async def test_a_retention_that_was_shortened_is_found_by_who_knows_better(untouched, tmp_path):
