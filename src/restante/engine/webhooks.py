@@ -34,7 +34,7 @@ from restante.webhooks import (
     check_headers,
     check_url,
 )
-from restante.wire import signatures
+from restante.wire import signatures, times
 from restante.wire.receipts import decode_entry
 from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 
@@ -137,9 +137,10 @@ class WebhookDesk:
         return webhook
 
     async def standing(self, webhook: Webhook) -> Standing:
-        """How it fares, as the ledger's end tells, which any node can read."""
+        """How it fares, as the ledger's end tells, which any node can read. What an earlier one did is none of its."""
         circuit = None if self.courier is None else self.courier.circuit(webhook.queue)
         told: dict[str, Any] = {"consecutive_failures": 0}
+        made_at = times.to_text(webhook.created_at_ms)
         after: int | None = None
         for _ in range(_RECEIPTS // _PAGE):
             page = await self._broker.store.browse(
@@ -147,7 +148,7 @@ class WebhookDesk:
             )
             for receipt in page.receipts:
                 entry = decode_entry(receipt.entry)
-                if entry.transport != TRANSPORT:
+                if entry.transport != TRANSPORT or entry.at < made_at:
                     continue
                 if entry.outcome == Outcome.ACKED:
                     told.setdefault("last_success_at", entry.at)

@@ -128,6 +128,13 @@ def test_what_was_published_stays_so_where_nobody_can_wait(program):
     assert "n1  acme 7" in told.stdout
 
 
+def test_more_signatures_than_one_queue_can_give_are_refused_before_publishing(program):
+    told = program.remote("publish", "acme", "-", "--wait", "1", "--require", "2", stdin=b"<a/>")
+    assert told.exit_code == 2
+    assert "one queue signs once" in told.stderr
+    assert program.asked == []
+
+
 AWAY = [
     httpx.ConnectError("refused"),
     httpx.ReadError("reset"),
