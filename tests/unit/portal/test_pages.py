@@ -87,8 +87,9 @@ async def test_the_way_back_is_called_what_the_menu_calls_it(acme, filled):
         answer = await acme.see(path)
         assert answer.headers["content-type"] == HTML.decode()
         assert "verview" not in answer.text, path
-    assert answer.status_code == 404
-    assert "there is nothing at /portal/queues/acme/nothing" in answer.text
+    missing = await acme.see("/portal/queues/acme/nothing")
+    assert missing.status_code == 404
+    assert "there is nothing at /portal/queues/acme/nothing" in missing.text
 
 
 async def test_anothers_is_not_there(acme, filled, broker):
