@@ -92,10 +92,10 @@ class Head:
         text = self.query.get(name)
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit():
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise Malformed(f"{name} must be a whole number, not {text[:40]!r}")
-        if len(text) > 18 or not low <= int(text) <= high:
-            raise OutOfBounds(name, text[:40], low, high)
+        if not low <= int(text) <= high:
+            raise OutOfBounds(name, text, low, high)
         return int(text)
 
 

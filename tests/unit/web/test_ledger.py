@@ -9,7 +9,7 @@ from restante.changes import PutPaper
 from restante.client import Client
 from restante.engine import waiting
 from restante.engine.receipt_log import ReceiptLog
-from restante.errors import LogEmpty, OutOfBounds, ReceiptNotSealed, TooManyWaiters
+from restante.errors import ReceiptNotSealed, TooManyWaiters
 from restante.papers import Kind, Paper
 from restante.receipt_log import head_key
 from restante.wire import proofs
@@ -43,25 +43,6 @@ async def test_a_head_under_a_damaged_key_is_passed_over(admin, broker):
     pages = [await admin.ledger_heads(after=after, limit=1) for after in (None, 5, 7)]
     assert [page.heads for page in pages] == [[head_key(5)], [head_key(7)], []]
     assert [page.next for page in pages] == [5, 7, None]
-
-
-async def test_a_log_of_nothing_has_no_proof_that_it_grew(admin, broker):
-    key = SignerKey("receipts.example", b"\x01" * 32)
-    log = ReceiptLog(broker.store, broker.clock, "one", LogKeys((key,)))
-    await log.step()
-    for query in ("", "?from=1&to=5"):
-        with pytest.raises(LogEmpty):
-            await admin._wire.send("GET", f"/v1/ledger/consistency{query}", repeatable=True)
-    for _ in range(3):
-        await broker.publish(letter(), SHOP)
-    await log.step()
-    for query, name, highest in (
-        ("from=0", "from", 3),
-        ("to=9", "to", 3),
-        ("from=3&to=2", "from", 2),
-    ):
-        with pytest.raises(OutOfBounds, match=f"^{name} must be between 1 and {highest}, not"):
-            await admin._wire.send("GET", f"/v1/ledger/consistency?{query}", repeatable=True)
 
 
 async def test_who_waits_for_a_proof_takes_a_place(admin, broker, monkeypatch):

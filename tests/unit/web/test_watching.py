@@ -101,7 +101,6 @@ async def test_history_has_every_point_of_its_span(admin):
         ("order=up", Malformed),
         ("limit=501", OutOfBounds),
         ("offset=-1", Malformed),
-        (f"offset={'9' * 26}", OutOfBounds),
         (f"search={'x' * 129}", OutOfBounds),
     ],
 )
