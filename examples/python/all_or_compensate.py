@@ -9,7 +9,8 @@ import asyncio
 import os
 import sys
 
-from restante.client import Client, Compensation, GroupMember
+from restante.client import Client, Compensation, GroupMember, Unreachable
+from restante.errors import StoreError
 
 
 def step(queue: str, order: str) -> GroupMember:
@@ -25,16 +26,22 @@ def step(queue: str, order: str) -> GroupMember:
 
 async def main(order: str) -> int:
     async with Client(os.environ["URL"], os.environ["KEY"]) as client:
-        group = await client.publish_group(
-            [step(os.environ["B"], order), step(os.environ["C"], order)],
-            timeout_seconds=float(os.environ.get("TIMEOUT", "60")),
-            wait_seconds=30,
-            idempotency_key=f"order-{order}",
-        )
+        while True:
+            try:
+                group = await client.publish_group(
+                    [step(os.environ["B"], order), step(os.environ["C"], order)],
+                    timeout_seconds=float(os.environ.get("TIMEOUT", "60")),
+                    wait_seconds=30,
+                    idempotency_key=f"order-{order}",
+                )
+            except (Unreachable, StoreError) as error:
+                # It is being restarted, perhaps. With the key nothing is published twice.
+                print("again:", error.detail, flush=True)
+                await asyncio.sleep(1)
+                continue
+            if group.state != "pending":
+                break
         print("group", group.id, flush=True)
-        while group.state == "pending":
-            # Longer than one wait, or the service was restarted meanwhile.
-            group = await client.group(group.id, wait_seconds=30)
     print(group.state, group.reason, flush=True)
     return 0 if group.state == "complete" else 1
 

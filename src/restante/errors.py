@@ -118,7 +118,8 @@ class OutOfBounds(InvalidInput):
     title = "Out of bounds"
 
     def __init__(self, name: str, value: object, low: float, high: float) -> None:
-        super().__init__(f"{name} must be between {low} and {high}, not {value}")
+        told = int(value) if isinstance(value, float) and value.is_integer() else value
+        super().__init__(f"{name} must be between {low} and {high}, not {told}")
         self.bounds = {"name": name, "minimum": low, "maximum": high}
 
 

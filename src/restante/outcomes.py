@@ -43,7 +43,9 @@ class Requirement(msgspec.Struct, frozen=True):
         if text == "any":
             return cls(1)
         if not _COUNT.fullmatch(text):
-            raise Malformed(f"what is required is all, any or a number, not {text[:40]!r}")
+            raise Malformed(
+                f"what is required is all, any or a number from 1 to 99999, not {text[:40]!r}"
+            )
         return cls(int(text))
 
 

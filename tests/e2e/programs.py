@@ -42,6 +42,13 @@ class Program:
         """The words of each line that begins with that one."""
         return [line.split() for line in self.lines if line.split()[:1] == [word]]
 
+    async def wait(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        async with asyncio.timeout(SECONDS):
+            await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
     async def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGKILL)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Mailbox
+from tests.e2e.conftest import Mailbox, Service, until_waited_for
+from tests.e2e.programs import running
 from tests.e2e.test_cli import ENVIRONMENT, restante
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,6 +51,25 @@ def test_publishing_waits_for_the_reply(mailbox: Mailbox, tmp_path: Path) -> Non
     assert (shown["id"], shown["result"]) == (got["id"], "met")
     assert (delivery["outcome"], delivery["reply"]) == ("acked", "<price/>")
     assert delivery["receipt"] == acked.json()["receipt"]
+
+
+async def test_a_wait_goes_on_over_a_restart_of_the_server(
+    own_server: Service, tmp_path: Path
+) -> None:
+    box = Mailbox(own_server)
+    (tmp_path / "question.xml").write_bytes(b"<price-of/>")
+    access = {"RESTANTE_URL": own_server.url, "RESTANTE_KEY": box.publisher_key}
+    command = (sys.executable, "-m", "restante", "publish", box.name, "question.xml")
+    async with running([*command, "--wait", "100"], tmp_path, ENVIRONMENT | access) as waiting:
+        await until_waited_for(own_server, 1)
+        own_server.end(signal.SIGKILL)
+        await waiting.until(lambda lines: any("waiting for it" in line for line in lines))
+        await asyncio.to_thread(own_server.start)
+        (got,) = await asyncio.to_thread(box.receive, wait=30)
+        assert box.settle(got["lease"], "ack").status_code == 200
+        await waiting.until(lambda lines: "question.xml: met" in lines)
+        assert await waiting.wait() == 0
+    box.close()
 
 
 def test_who_is_refused_the_signature_fails(mailbox: Mailbox, shop: Run) -> None:

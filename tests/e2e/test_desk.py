@@ -21,6 +21,9 @@ pytestmark = pytest.mark.timeout(180)
 expect.set_options(timeout=MILLISECONDS)
 
 PASSWORD: Final = "correct horse battery staple"
+CUT_OFF: Final = """() => [...document.querySelectorAll(".scroll")]
+    .filter((table) => table.scrollWidth > table.clientWidth).map((table) => table.textContent)"""
+"""The tables that one has to scroll sideways."""
 
 
 async def test_the_overview_is_live(window: Window, box: Mailbox) -> None:
@@ -318,10 +321,33 @@ async def test_a_phone_has_nothing_beside_the_screen(
     )
     paths += (f"/dead-letters/{box.name}", f"/notifications/{rejected['id']}", "/audit")
     paths += (f"/groups/{group_of(box)}", "/operations", f"/operations/{operation_of(box)}")
+    add_signing_key(box)
     paths += (f"/queues/{box.name}/signing",)
     for path in (*paths, f"/receipts?name={box.name}", "/log"):
         await window.see(path)
         assert await window.page.evaluate("document.documentElement.scrollWidth") == 360, path
+
+
+async def test_a_desk_has_nothing_cut_off(
+    own_server: Service, chromium: Browser, box: Mailbox
+) -> None:
+    context = await chromium.new_context(viewport={"width": 1280, "height": 800})
+    window = await window_of(context, own_server)
+    id = box.publish().json()["id"]
+    operation_of(box)
+    receipt = box.receipts()[0]["id"]
+    proof = box.client.get(f"/v1/receipts/{receipt}/proof", params={"wait": 30})
+    assert proof.status_code == 200, proof.text
+    await window.sign_in()
+    for path in ("/operations", "/log", f"/notifications/{id}"):
+        await window.see(path)
+        assert await window.page.evaluate(CUT_OFF) == [], path
+    for path, label in (("/log", "Root"), (f"/notifications/{id}", "SHA-256")):
+        await window.see(path)
+        hash = window.page.locator(".facts > div", has_text=label).locator("dd")
+        assert len(await hash.inner_text()) == 64
+        lines = "(one) => one.clientHeight / parseFloat(getComputedStyle(one).lineHeight)"
+        assert await hash.evaluate(lines) < 1.5, path
 
 
 def test_the_listener_tells_the_page(own_server: Service) -> None:

@@ -308,3 +308,16 @@ async def test_the_example_with_a_slow_c(server: Service, pair: Pair, tmp_path: 
         assert id in [one.id for one in (await client.groups()).groups]
         with pytest.raises(GroupNotFound):
             await client.group("nothing")
+
+
+async def test_the_example_goes_on_after_a_crash(
+    own_server: Service, own_pair: Pair, tmp_path: Path
+) -> None:
+    async with service_a(own_pair, tmp_path) as program:
+        await asyncio.to_thread(sign, own_pair.b)
+        own_server.end(signal.SIGKILL)
+        await program.until(lambda lines: lines[-1:] != [] and lines[-1].startswith("again:"))
+        await asyncio.to_thread(own_server.start)
+        await asyncio.to_thread(sign, own_pair.c)
+        assert (await answer_of(program)).startswith("complete")
+    assert [box.figures()["published"] for box in (own_pair.b, own_pair.c)] == [1, 1]

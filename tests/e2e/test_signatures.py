@@ -372,6 +372,10 @@ def test_on_the_command_line(mailbox: Mailbox, tmp_path: Path) -> None:
     assert run("receipts", "verify-signature", f"{name}~1", "key.pem")[0] == 1
     assert run("signing-keys", "revoke", name, signer.key_id)[0] == 0
     assert json.loads(run("signing-keys", "list", name, "--json")[1]) == []
+    assert run("signing-keys", "list", name)[1].splitlines() == [
+        f"Client {name} has no active signing key.",
+        "Without those that were revoked (1): see --all.",
+    ]
     everything = json.loads(run("signing-keys", "list", name, "--all", "--json")[1])
     assert [key["id"] for key in everything] == [signer.key_id]
 

@@ -108,6 +108,8 @@ async def test_the_time_is_up_and_the_wait_goes_on(server: Service, mailbox: Mai
         ({}, {"wait": "61"}, 422, "out_of_bounds"),
         ({}, {"wait": "soon"}, 400, "malformed"),
         ({}, {"require": "most"}, 400, "malformed"),
+        ({"Prefer": "wait=1", "Restante-Require": "0"}, None, 400, "malformed"),
+        ({"Prefer": "wait=0", "Restante-Require": "2"}, None, 422, "invalid_header"),
     ],
 )
 def test_refused(

@@ -103,7 +103,7 @@ async def publish(  # noqa: PLR0913, PLR0917  # one parameter for each flag
 
       restante publish --topic prices.ask question.xml --wait 30 --require any
     """
-    required = _requirement(require, wait)
+    required = _requirement(require, wait, topic=topic)
     chosen = files.listed(paths)
     if not chosen:
         raise ConfigurationError("there is no file in these folders")
@@ -213,15 +213,19 @@ def _entry(path: Path, result: Published, status: NotificationStatus | None) -> 
     return entry
 
 
-def _requirement(require: str | None, wait: float | None) -> str:
+def _requirement(require: str | None, wait: float | None, *, topic: bool) -> str:
     if require is None:
         return "all"
     if wait is None:
         raise ConfigurationError("--require takes --wait SECONDS")
     try:
-        Requirement.parse(require)
+        required = Requirement.parse(require)
     except Malformed as error:
         raise ConfigurationError(f"--require: {error}") from error
+    if not topic and (required.acks or 0) > 1:
+        raise ConfigurationError(
+            "--require: one queue signs once, for each that is published to it"
+        )
     return require
 
 

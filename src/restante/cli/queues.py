@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import typing
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,7 @@ from restante.cli.queue_view import show_queue, shown
 from restante.cli.remote import Client, remote
 from restante.errors import ConfigurationError, QueueNotFound
 from restante.model import SETTING_BOUNDS, Settings
+from restante.wire.choices import explained
 from restante.wire.messages import QueueWithFigures
 
 app = typer.Typer(help="Queues: their settings and figures.")
@@ -29,7 +31,12 @@ def _settings_help() -> str:
     for name, field in _SETTINGS.items():
         bound = SETTING_BOUNDS.get(name)
         default = f"{field.default:,}" if bound and field.default is not None else field.default
-        allowed = f"{bound.low:,} to {bound.high:,}" if bound else "continue or park"
+        if bound:
+            allowed = f"{bound.low:,} to {bound.high:,}"
+        elif field.type is bool:
+            default, allowed = str(default).lower(), "true or false"
+        else:
+            allowed = " or ".join(typing.get_args(field.type))
         if field.default is None:
             default, allowed = "the server's", f"{allowed}, off, or default"
         lines.append(f"  {name} ({default}): {allowed}")
@@ -168,5 +175,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
                 value = {"off": 0, "default": None}.get(text, text)
             settings[name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"{name} cannot be {text!r}") from error
+            raise ConfigurationError(
+                f"{name} cannot be {text!r}: {explained(error, field.type)}"
+            ) from error
     return settings

@@ -73,7 +73,7 @@ def serve(  # noqa: PLR0913, PLR0917  # one parameter for each flag
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    Each setting is taken from the file, else RESTANTE_* in the environment, else its flag, in that rising order.
+    Settings come from the file, from RESTANTE_* in the environment and from flags: a later one of these wins.
     RESTANTE_ADMIN_KEY sets the first administrator's key; without it the first start writes one to DIR/admin.key.
 
     One line "ready http://HOST:PORT" (or https) on stdout says that it serves, after "grpc HOST:PORT" and

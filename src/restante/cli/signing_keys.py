@@ -55,7 +55,8 @@ async def list_(
     json: output.Json = False,
 ) -> None:
     """A client's signing keys. Those that were revoked are kept: what they signed can be verified."""
-    found = [one for one in await client.signing_keys(name) if everything or one.revoked_at is None]
+    kept = await client.signing_keys(name)
+    found = [one for one in kept if everything or one.revoked_at is None]
     if json:
         output.emit(found)
         return
@@ -73,8 +74,10 @@ async def list_(
             )
             for one in found
         ],
-        empty=f"Client {name} has no signing key.",
+        empty=f"Client {name} has no {'active ' if kept else ''}signing key.",
     )
+    if len(found) < len(kept):
+        output.note(f"Without those that were revoked ({len(kept) - len(found)}): see --all.")
 
 
 @app.command()

@@ -75,3 +75,4 @@ def add_routes(
         links.add_routes(routes, desk, enter)
     if provider is not None:
         flow.add_routes(routes, desk, provider)
+    desk.rest(routes)

@@ -31,7 +31,10 @@ def add_routes(routes: Routes, desk: Desk) -> None:
 
 
 async def page(call: Call) -> Answer:
-    """Those that are open, by their makers."""
+    """Those that are open, by their makers; or on to the one whose id was searched for."""
+    id = call.request.query.get("id", "").strip()
+    if id:
+        return call.go(_path(id))
     broker = call.desk.broker
     found = await broker.operations.open(_after(call), PAGE)
     operations = [kept.operation for kept in found.kept]
@@ -61,8 +64,12 @@ async def place_of(broker: Broker, id: str, actor: Actor) -> str:
     """The page of the operation of that id; empty where there is none."""
     with contextlib.suppress(OperationNotFound):
         kept = await broker.operations.find(id, actor)
-        return f"/operations/{urllib.parse.quote(kept.operation.id, safe='')}"
+        return _path(kept.operation.id)
     return ""
+
+
+def _path(id: str) -> str:
+    return f"/operations/{urllib.parse.quote(id, safe='')}"
 
 
 def _after(call: Call) -> str:

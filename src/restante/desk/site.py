@@ -18,7 +18,7 @@ from restante.desk.templates import environment
 from restante.desk.visitors import Visitor, Visitors, Visits
 from restante.engine.broker import Broker
 from restante.engine.operators import Operators
-from restante.errors import Forbidden, RestanteError
+from restante.errors import Forbidden, NotFound, RestanteError
 from restante.http.answers import Answer, Header, retry_after
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
@@ -163,6 +163,21 @@ class Site:
         routes.add("POST", f"{self.root}{path}", answer, None)
         if back:
             self.page(routes, path, _lead_to(back), level)
+
+    def rest(self, routes: Routes) -> None:
+        """Attach what is answered below ``root`` where nothing else is: for visitors, a page that says so.
+
+        Programs that ask for what is not there are told so as by every other call.
+        """
+
+        async def answer(request: Request) -> Answer:
+            error = NotFound(f"there is nothing at {request.path[:200]}")
+            visitor = await self.visitors.find(request)
+            if visitor is None:
+                raise error
+            return self._failed(Call(self, request, visitor, Form({})), error)
+
+        routes.add("GET", f"{self.root}/{{rest...}}", answer, None)
 
     async def _answer(
         self, request: Request, handler: Handler, level: Level, *, act: bool, counts: bool

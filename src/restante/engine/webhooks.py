@@ -34,7 +34,7 @@ from restante.webhooks import (
     check_headers,
     check_url,
 )
-from restante.wire import signatures
+from restante.wire import signatures, times
 from restante.wire.receipts import decode_entry
 from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 
@@ -83,8 +83,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
 
 
-History = dict[str, Any]
+History = Mapping[str, Any]
 """Those fields of a ``Standing`` that the ledger tells."""
+NO_HISTORY: Final[History] = {"consecutive_failures": 0}
 
 
 class Courier(Protocol):
@@ -143,19 +144,22 @@ class WebhookDesk:
     async def standing(self, webhook: Webhook, history: History | None = None) -> Standing:
         """How it fares, as the ledger's end tells; where its ``history`` is given, nothing is looked up."""
         if history is None:
-            history = await self.history(webhook.queue)
+            history = await self.history(webhook)
         circuit = None if self.courier is None else self.courier.circuit(webhook.queue)
         return Standing(circuit=circuit, problem=self._problem(webhook), **history)
 
-    async def history(self, queue: str) -> History:
-        """How the last calls ended, as the ledger's end tells, which any node can read."""
-        told: History = {"consecutive_failures": 0}
+    async def history(self, webhook: Webhook) -> History:
+        """How its last calls ended, as the ledger's end tells, which any node can read; not what an earlier one did."""
+        told = dict(NO_HISTORY)
+        made_at = times.to_text(webhook.created_at_ms)
         after: int | None = None
         for _ in range(_RECEIPTS // _PAGE):
-            page = await self._broker.store.browse(Receipts(queue, after, _PAGE, newest_first=True))
+            page = await self._broker.store.browse(
+                Receipts(webhook.queue, after, _PAGE, newest_first=True)
+            )
             for receipt in page.receipts:
                 entry = decode_entry(receipt.entry)
-                if entry.transport != TRANSPORT:
+                if entry.transport != TRANSPORT or entry.at < made_at:
                     continue
                 if entry.outcome == Outcome.ACKED:
                     told.setdefault("last_success_at", entry.at)

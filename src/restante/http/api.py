@@ -61,7 +61,10 @@ class _Node:
 
 
 class Routes:
-    """A tree of path segments. ``{name}`` stands for one segment, and ``{name...}`` at the end for all behind it."""
+    """A tree of path segments. ``{name}`` stands for one segment, and ``{name...}`` at the end for all behind it.
+
+    What ``{name...}`` takes is what nothing else at or below its place does.
+    """
 
     def __init__(self) -> None:
         self._root = _Node()
@@ -124,21 +127,26 @@ class Routes:
     def _find(self, path: str) -> tuple[_Node, dict[str, str]]:
         node = self._root
         parameters: dict[str, str] = {}
+        otherwise: tuple[_Node, dict[str, str]] | None = None
         parts = path.split("/")[1:]
         for depth, part in enumerate(parts):
-            below = node.literal.get(part)
-            if below is None:
-                below = node.parameter
-                if below is None or not (part or below.rest):
-                    raise NotFound(f"there is nothing at {path[:200]}")
-                if below.rest:
-                    parameters[below.name] = "/".join(parts[depth:])
-                    return below, parameters
+            below = node.parameter
+            if below is not None and below.rest:
+                otherwise = below, {**parameters, below.name: "/".join(parts[depth:])}
+            literal = node.literal.get(part)
+            if literal is not None:
+                node = literal
+            elif below is None or below.rest or not part:
+                break
+            else:
                 parameters[below.name] = part
-            node = below
-        if not node.routes and node.socket is None:
+                node = below
+        else:
+            if node.routes or node.socket is not None:
+                return node, parameters
+        if otherwise is None:
             raise NotFound(f"there is nothing at {path[:200]}")
-        return node, parameters
+        return otherwise
 
 
 class Api:

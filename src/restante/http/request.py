@@ -11,6 +11,7 @@ import msgspec
 from restante.errors import BodyTooLarge, Malformed, UnsupportedMedia
 from restante.http.head import Head, Scope
 from restante.wire import xml
+from restante.wire.choices import explained
 
 T = TypeVar("T")
 Message = MutableMapping[str, Any]
@@ -95,7 +96,9 @@ class Request(Head):
             try:
                 return decoder.decode(body)
             except msgspec.ValidationError as error:
-                raise Malformed(f"not what is expected here: {error}") from error
+                raise Malformed(
+                    f"not what is expected here: {explained(error, decoder.type)}"
+                ) from error
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 place = "" if "(byte" in str(error) else f" (byte {len(body)})"
                 raise Malformed(f"not JSON: {error}{place}") from error

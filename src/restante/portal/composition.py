@@ -41,3 +41,4 @@ def add_routes(routes: Routes, broker: Broker, keys: Authenticator, version: str
         page.add_routes(routes, site)
     signing_keys.add_page(routes, site)
     printed.add_routes(routes, site, version)
+    site.rest(routes)

@@ -8,7 +8,7 @@ import msgspec
 
 from restante import auth
 from restante.engine.broker import Broker
-from restante.engine.webhooks import History
+from restante.engine.webhooks import NO_HISTORY, History
 from restante.http.answers import Answer, envelope
 from restante.http.api import Routes
 from restante.http.once import Once
@@ -63,7 +63,10 @@ class WebhookCalls:
         webhook, secret = await self._broker.webhooks.put(
             queue, asked.url, headers, settings, request.actor
         )
-        return await self._answer(request, webhook, 200 if secret is None else 201, secret)
+        if secret is None:
+            return await self._answer(request, webhook)
+        # Its secret is shown this once, whatever could be looked up: of one that is new nothing can.
+        return await self._answer(request, webhook, 201, secret, history=NO_HISTORY)
 
     async def get(self, request: Request) -> Answer:
         queue = await self._own_queue(request)
@@ -77,7 +80,7 @@ class WebhookCalls:
         queue = await self._own_queue(request)
         await request.read(_NOTHING, Nothing())
         # Before it is done: what cannot be looked up afterwards would be answered as not done.
-        history = await self._broker.webhooks.history(queue)
+        history = await self._history(queue)
         enabled = await self._broker.webhooks.enable(queue, request.actor)
         return await self._answer(request, enabled, history=history)
 
@@ -85,9 +88,13 @@ class WebhookCalls:
         queue = await self._own_queue(request)
         asked = await request.read(_DISABLE, DisableWebhook())
         reason = asked.reason or f"disabled by {request.actor.name}"
-        history = await self._broker.webhooks.history(queue)
+        history = await self._history(queue)
         disabled = await self._broker.webhooks.disable(queue, reason, request.actor)
         return await self._answer(request, disabled, history=history)
+
+    async def _history(self, queue: str) -> History:
+        webhooks = self._broker.webhooks
+        return await webhooks.history(await webhooks.get(queue))
 
     async def ping(self, request: Request) -> Answer:
         queue = await self._own_queue(request)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from restante.errors import Malformed, RestanteError
+from restante.wire.choices import explained
 from restante.wire.messages import (
     Answered,
     Asked,
@@ -240,7 +241,9 @@ def _frame(data: str | bytes) -> AnyClientFrame:
     try:
         frame = _decode(data)
     except msgspec.ValidationError as error:
-        raise Unreadable(f"not a frame that is expected here: {error}", _ref(data)) from error
+        raise Unreadable(
+            f"not a frame that is expected here: {explained(error, AnyClientFrame)}", _ref(data)
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(f"not JSON: {error}") from error
     except RecursionError as error:

@@ -35,6 +35,7 @@ import msgspec
 from msgspec import inspect
 
 from restante.errors import Malformed
+from restante.wire.choices import explained
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ def decode(data: bytes, type: type[T]) -> T:
     try:
         return msgspec.convert(value, type, strict=False)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at ")
+        what, _, path = explained(error, type).partition(" - at ")
         root.locate(path.strip("`")).refuse(f"is not as expected: {what}")
 
 

@@ -104,3 +104,5 @@ def test_settings_of_words():
     }
     with pytest.raises(ConfigurationError):
         parse_settings(["max_attempts=off"])
+    with pytest.raises(ConfigurationError, match="it is one of: optional, required"):
+        parse_settings(["signature=requird"])

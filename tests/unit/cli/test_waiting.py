@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 from tests.unit.cli.conftest import problem, reply
 
@@ -45,9 +46,16 @@ def quick(monkeypatch):
 
 
 def answering(program, *answers):
-    """One answer after the other."""
+    """One answer, or lost connection, after the other."""
     left = iter(answers)
-    program.answer = lambda _: next(left)
+
+    def answer(_):
+        found = next(left)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    program.answer = answer
 
 
 def test_each_queues_outcome_and_reply_are_told(program):
@@ -118,3 +126,43 @@ def test_what_was_published_stays_so_where_nobody_can_wait(program):
     assert told.exit_code == 1
     assert "restante status n1" in told.stderr
     assert "n1  acme 7" in told.stdout
+
+
+def test_more_signatures_than_one_queue_can_give_are_refused_before_publishing(program):
+    told = program.remote("publish", "acme", "-", "--wait", "1", "--require", "2", stdin=b"<a/>")
+    assert told.exit_code == 2
+    assert "one queue signs once" in told.stderr
+    assert program.asked == []
+
+
+AWAY = [
+    httpx.ConnectError("refused"),
+    httpx.ReadError("reset"),
+    problem("shutting_down", 503),
+    problem("store_unavailable", 503),
+    httpx.Response(502, text="Bad Gateway"),
+]
+
+
+def test_a_wait_goes_on_over_a_restart_of_the_server(program):
+    answering(program, reply(PUBLISHED, 201), *AWAY, status("met", SIGNED))
+    told = program.remote("publish", "acme", "-", "--wait", "900", stdin=b"<a/>")
+    assert told.exit_code == 0, told.output
+    assert told.stderr.count("waiting for it") == 1
+    assert "-: met" in told.stdout
+    assert [one.method for one in program.asked] == ["POST", *["GET"] * 6]
+
+
+def test_who_waits_for_a_server_that_stays_away_is_told_so(program):
+    answering(program, reply(PUBLISHED, 201), httpx.ConnectError("refused"))
+    told = program.remote("publish", "acme", "-", "--wait", "0", stdin=b"<a/>")
+    assert told.exit_code == 1
+    assert "restante status n1" in told.stderr
+    assert "error: no connection" in told.stderr
+
+
+def test_an_answer_that_will_not_change_ends_the_wait(program):
+    answering(program, reply(PUBLISHED, 201), httpx.Response(500, text="oh"))
+    told = program.remote("publish", "acme", "-", "--wait", "900", stdin=b"<a/>")
+    assert told.exit_code == 1
+    assert "500" in told.stderr

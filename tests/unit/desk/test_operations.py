@@ -140,3 +140,14 @@ async def test_one_is_found_by_its_id(site, broker):
     assert answer.headers["location"] == f"/operations/{id}"
     for path in ("/operations/nothing", "/operations/nothing/now"):
         assert (await browser.see(path)).status_code == 404
+
+
+async def test_the_search_of_its_page_looks_among_operations_alone(site, broker):
+    browser = await site.signed_in("viewer")
+    id = (await make(broker, FOR_ACME)).operation.id
+    assert 'method="get" action="/operations"' in (await browser.see("/operations")).text
+    found = await browser.see("/operations", params={"id": f" {id} "}, follow_redirects=True)
+    assert (found.status_code, found.url.path) == (200, f"/operations/{id}")
+    missing = await browser.see("/operations", params={"id": "nix"}, follow_redirects=True)
+    assert missing.status_code == 404
+    assert "there is no operation nix here" in missing.text

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.engine.house import ACME, OPERATOR, SHOP, bury, letter, turns
 
 from restante.changes import AddClient, PutQueue
+from restante.desk.site import HTML
 from restante.engine.administration import Administration
 from restante.engine.settling import Settle
 from restante.model import Client, Queue, Role, Settings, Verb
@@ -124,6 +125,18 @@ async def test_files_are_kept_for_ever_under_the_hash_of_their_content(site):
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert (await browser.get("/static/desk.000000000000.css")).status_code == 404
+
+
+async def test_an_address_that_nothing_is_at_is_a_page_for_those_who_have_signed_in(site):
+    browser = await site.signed_in("viewer")
+    for path in ("/nothing", "/queues/acme/nothing/at/all", "/queues"):
+        answer = await browser.see(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, HTML.decode())
+        assert f"there is nothing at {path}" in answer.text
+        assert "To the overview" in answer.text
+        # Others have asked for something else, and are told so, not led to a page.
+        stranger = await site.browser().get(path)
+        assert (stranger.status_code, stranger.json()["code"]) == (404, "route_not_found")
 
 
 async def test_what_needs_attention_comes_first(site, broker):

@@ -389,6 +389,19 @@ async def test_how_it_fares_is_told_by_the_ledger(desk, broker, courier, clock):
     assert (await desk.standing(webhook)).circuit is None
 
 
+async def test_a_new_webhook_is_not_blamed_for_the_one_before(desk, broker, clock):
+    await put(desk)
+    await settle(broker, Verb.NACK, reason="HTTP 500", retry_after_seconds=90)
+    await desk.drop("acme")
+    clock.advance(1)
+    webhook, _ = await put(desk)
+    standing = await desk.standing(webhook)
+    assert (standing.consecutive_failures, standing.last_error_at) == (0, "")
+    await settle(broker, Verb.NACK, reason="HTTP 503", retry_after_seconds=90)
+    standing = await desk.standing(webhook)
+    assert (standing.consecutive_failures, standing.last_error) == (1, "HTTP 503")
+
+
 async def test_how_it_fares_is_found_behind_many_receipts(desk, broker):
     webhook, _ = await put(desk)
     await settle(broker, Verb.NACK, reason="HTTP 500", retry_after_seconds=90)

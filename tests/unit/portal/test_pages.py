@@ -22,6 +22,7 @@ from tests.unit.engine.house import (
 
 from restante.client import Signer
 from restante.desk.live import HEARTBEAT_SECONDS, PAUSE_SECONDS
+from restante.desk.site import HTML
 from restante.engine.receipt_log import ReceiptLog
 from restante.engine.settling import Settle
 from restante.http.delivering import to_notification
@@ -78,6 +79,17 @@ async def test_ones_own(acme, filled):
             assert elsewhere <= {"/docs", "/openapi.yaml", "/asyncapi.yaml", "/restante.proto"}, (
                 path
             )
+
+
+async def test_the_way_back_is_called_what_the_menu_calls_it(acme, filled):
+    notification = f"/portal/notifications/{filled['acme'][0]}"
+    for path in (notification, "/portal/queues/acme/webhook", "/portal/queues/acme/nothing"):
+        answer = await acme.see(path)
+        assert answer.headers["content-type"] == HTML.decode()
+        assert "verview" not in answer.text, path
+    missing = await acme.see("/portal/queues/acme/nothing")
+    assert missing.status_code == 404
+    assert "there is nothing at /portal/queues/acme/nothing" in missing.text
 
 
 async def test_anothers_is_not_there(acme, filled, broker):

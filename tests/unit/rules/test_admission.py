@@ -105,6 +105,9 @@ def test_bounds_are_inclusive_and_named():
     with pytest.raises(OutOfBounds) as caught:
         check_bounds("wait", 61, 0, 60)
     assert caught.value.bounds == {"name": "wait", "minimum": 0, "maximum": 60}
+    for value, told in ((61.0, "61"), (60.5, "60.5"), (float("nan"), "nan"), (float("inf"), "inf")):
+        with pytest.raises(OutOfBounds, match=f"between 0 and 60, not {told}$"):
+            check_bounds("wait", value, 0, 60)
 
 
 @pytest.mark.parametrize("name", ["a", "A-z_0.9", "x" * 128])

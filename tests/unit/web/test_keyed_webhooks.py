@@ -47,3 +47,24 @@ async def test_what_was_done_is_answered_although_the_ledger_cannot_be_read_then
     assert (again.json(), again.headers["idempotency-replayed"]) == (first.json(), "true")
     (act,) = await acts(broker, what=f"webhook.{call}d", who="admin")
     assert act.queue == "acme"
+
+
+async def test_the_secret_of_a_new_one_is_shown_although_the_ledger_cannot_be_read(
+    broker, monkeypatch
+):
+    broker.webhooks.courier = SimpleNamespace(refresh=lambda _: None, circuit=lambda _: None)
+    browse = broker.store.browse
+
+    def away(query):
+        if isinstance(query, Receipts):
+            raise StoreUnavailable
+        return browse(query)
+
+    monkeypatch.setattr(broker.store, "browse", away)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(build_api(broker, KEY)),
+        base_url="http://service.test",
+        headers={"authorization": f"Bearer {KEY}"},
+    ) as http:
+        made = await http.put("/v1/queues/acme/webhook", json={"url": URL})
+    assert (made.status_code, made.json()["secret"][:6]) == (201, "whsec_")
