@@ -182,10 +182,11 @@ class IdempotencyMiddleware:
             )
         except ClientGone:
             return
-        except InvalidHeader as error:
-            await problem(Malformed(error.detail), as_xml=False).send(send)
         except RestanteError as error:
-            await problem(error, as_xml=False).send(send)
+            if run is not None and error is run.raised:
+                raise
+            refusal = Malformed(error.detail) if isinstance(error, InvalidHeader) else error
+            await problem(refusal, as_xml=False).send(send)
         else:
             await run.end(given)
 
@@ -235,6 +236,8 @@ class _Run:
         self._body: bytes | None = body
         self._send = send
         self._after = after
+        self.raised: Exception | None = None
+        """What the application raised in place of its answer."""
         self._status = 0
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
         self._chunks: list[bytes] = []
@@ -250,7 +253,11 @@ class _Run:
             work.cancel()
             raise
         if not self._answered.done():
-            await work
+            try:
+                await work
+            except Exception as error:
+                self.raised = error
+                raise
             raise RuntimeError("the application gave no whole answer")
         # What it does after its answer is its own.
         self._after.add(work)

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.house import turns
 
 import restante
-from restante.errors import RequestNotFound
+from restante.errors import PaperChanged, RequestNotFound, StoreUnavailable, Unauthenticated
 from restante.idempotency import ANSWER_BYTES, State
 
 WHO = "Bearer a"
@@ -24,6 +24,7 @@ class App:
         self.status = 201
         self.chunks = None
         self.error = None
+        self.late_error = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
@@ -46,6 +47,8 @@ class App:
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         for chunk in self.chunks or []:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if self.late_error is not None:
+            raise self.late_error
         await send({"type": "http.response.body", "body": b"call %d" % self.calls})
 
 
@@ -203,6 +206,51 @@ async def test_what_failed_inside_is_unknown_and_a_refusal_frees_the_key(app):
         app.status = 201
         assert seen(await post(middleware))[::2] == (201, None)
         assert seen(await post(middleware))[::2] == (201, "true")
+
+
+@pytest.mark.parametrize("policy", ["refuse", "run_again"])
+@pytest.mark.parametrize("made", [StoreUnavailable, Unauthenticated, PaperChanged])
+async def test_what_the_application_raises_comes_out_as_it_is(app, made, policy):
+    """Also what is of Restante's own kind: it uses a client of Restante, say."""
+    app.error = made("of another's")
+    app.error.__cause__ = OSError("beneath")
+    async with restante.IdempotencyMiddleware(app, "memory://", policy=policy) as middleware:
+        transport = httpx.ASGITransport(middleware)
+        headers = {"idempotency-key": "k1", "authorization": WHO}
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            with pytest.raises(made) as raised:
+                await http.post("/orders", headers=headers)
+        assert raised.value is app.error
+        assert isinstance(raised.value.__cause__, OSError)
+        assert raised.traceback[-1].name == "__call__"
+        assert (await middleware.find(WHO, "k1")).state is State.UNKNOWN
+    assert app.calls == 1
+
+
+async def test_what_fails_after_its_beginning_went_out_has_no_other(app):
+    app.chunks = [b"x" * 50_000] * 4
+    app.late_error = Unauthenticated("of another's")
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"<order/>"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/orders",
+        "query_string": b"",
+        "headers": [(b"idempotency-key", b"k1"), (b"authorization", WHO.encode())],
+    }
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        with pytest.raises(Unauthenticated):
+            await middleware(scope, receive, send)
+        assert (await middleware.find(WHO, "k1")).state is State.UNKNOWN
+    assert [message["type"] for message in sent].count("http.response.start") == 1
+    assert sent[-1]["more_body"]
 
 
 async def test_strangers_who_are_turned_away_fill_no_store(app):
