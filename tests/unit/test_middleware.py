@@ -294,6 +294,33 @@ async def test_who_hangs_up_does_not_stop_it(app):
     assert app.calls == 1
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_what_does_not_end_is_cancelled_at_the_close(monkeypatch, answered):
+    monkeypatch.setattr("restante.middleware._CLOSE_SECONDS", 0)
+    monkeypatch.setattr("restante.engine.requests._CLOSE_SECONDS", 0)
+    entered = asyncio.Event()
+    ended = []
+
+    async def app(scope, receive, send):
+        try:
+            if answered:
+                await send({"type": "http.response.start", "status": 201, "headers": []})
+                await send({"type": "http.response.body", "body": b"done"})
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            await turns(5)
+            ended.append("ended")
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        asked = asyncio.create_task(post(middleware))
+        await entered.wait()
+        if answered:
+            assert (await asked).status_code == 201
+    assert ended == ["ended"]
+    await asyncio.gather(asked, return_exceptions=True)
+
+
 async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     middleware = restante.IdempotencyMiddleware(app, "memory://")
     with pytest.raises(RuntimeError, match="not open"):

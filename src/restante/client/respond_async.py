@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -23,12 +23,7 @@ from restante.client.client import Client
 from restante.errors import NotFound, OperationEnded, RestanteError
 from restante.operation import RESULT_BYTES, TIMEOUT_SECONDS, OperationState
 from restante.wire.preferences import preferences_of
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from restante.wrapping import Application, Message, Receive, Scope, Send, live
 
 MEDIA_TYPE: Final = "application/vnd.restante.answer+json"
 """Of the result: the answer's status, headers and body."""
@@ -166,8 +161,7 @@ class RespondAsync:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            async with self:
-                await self._application(scope, receive, send)
+            await live(self, self._application, scope, receive, send)
             return
         if scope["type"] == "http":
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
