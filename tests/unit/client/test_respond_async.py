@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from tests.unit.engine.house import turns
 
 import restante
 from restante.client import Client
@@ -31,6 +33,8 @@ class Slow:
         self.started = asyncio.Event()
         self.has_begun = asyncio.Event()
         self.ended = asyncio.Event()
+        self.may_mail = asyncio.Event()
+        self.mailed = False
         self.pieces = 0
         routes = [Route("/reports/{what}", self.report, methods=["POST"])]
         self._starlette = Starlette(routes=[*routes, Route("/fast", self.fast)])
@@ -52,7 +56,14 @@ class Slow:
                 return Response(bytes(80_000))
             case "endless":
                 return StreamingResponse(self.endless())
+            case "mailed":
+                return Response(b"report", background=BackgroundTask(self.mail))
         return Response(b"report on " + body, 201, {"x-pages": "7"}, "text/plain")
+
+    async def mail(self) -> None:
+        await self.may_mail.wait()
+        self.mailed = True
+        raise RuntimeError("no postman")
 
     async def endless(self) -> AsyncIterator[bytes]:
         while True:
@@ -141,6 +152,91 @@ async def test_no_more_is_gathered_than_can_be_kept(slow: Slow, restante_client:
         assert answer.json()["error"]["code"] == "answer_too_large"
         await asyncio.wait_for(slow.ended.wait(), 20)
         assert slow.pieces == 5
+
+
+async def test_what_it_does_after_its_answer_is_its_own(
+    slow: Slow, restante_client: Client
+) -> None:
+    """Neither has it to be waited for, nor does its failure change the answer; at a stop it has time to end."""
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, "mailed")
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert (answer.status_code, answer.content) == (200, b"report")
+        assert not slow.mailed
+        asyncio.get_running_loop().call_soon(slow.may_mail.set)
+    assert slow.mailed
+    async with served(slow, restante_client) as caller:
+        answer = await caller.get(place)
+        assert (answer.status_code, answer.content) == (200, b"report")
+
+
+async def test_half_an_answer_is_none(slow: Slow, restante_client: Client) -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ha", "more_body": True})
+        await slow.go.wait()
+
+    slow.application = half  # type: ignore[method-assign]
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "endpoint_failed")
+
+
+async def test_an_answer_that_is_ready_at_the_stop_is_kept(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = restante_client.move_operation
+    moving = asyncio.Event()
+
+    async def move_late(id: str, **asked: Any) -> Any:
+        if asked["state"] is OperationState.SUCCEEDED:
+            moving.set()
+            await turns(50)
+        return await move(id, **asked)
+
+    monkeypatch.setattr(restante_client, "move_operation", move_late)
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        slow.go.set()
+        await moving.wait()
+    async with served(slow, restante_client) as caller:
+        answer = await caller.get(place)
+        assert (answer.status_code, answer.content) == (201, b"report on May")
+
+
+async def test_what_does_not_end_is_not_waited_for_at_the_stop(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.client.respond_async._CLOSE_SECONDS", 0)
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, "mailed")
+        slow.go.set()
+        assert (await caller.get(f"{place}?wait=30")).status_code == 200
+    assert slow.ended.is_set()
+    assert not slow.mailed
+
+
+async def test_no_way_to_answer_is_offered_that_cannot_be_kept(
+    slow: Slow, restante_client: Client
+) -> None:
+    offered: list[Any] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        offered.append(scope["extensions"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    exchange = Exchange("respond-async, wait=30", leaves_after=1)
+    exchange.scope["extensions"] = {"http.response.pathsend": {}, "tls": {}}
+    async with RespondAsync(
+        look, restante_client, runner="shop-1", paths=("/reports",)
+    ) as application:
+        await application(exchange.scope, exchange.receive, exchange.send)
+    assert offered == [{"tls": {}}]
+    assert exchange.sent[0]["status"] == 200
 
 
 class Exchange:
