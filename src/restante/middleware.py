@@ -289,7 +289,7 @@ class _Run:
     async def _flush(self) -> None:
         if not self._streams:
             self._streams = True
-            start = {"status": self._status, "headers": self._headers}
+            start = {"status": self._status, "headers": [*self._headers]}
             await self._pass_on({"type": "http.response.start", **start})
         body = b"".join(self._chunks)
         self._chunks.clear()
@@ -297,7 +297,7 @@ class _Run:
 
     async def _pass_on(self, message: Message) -> None:
         # Whoever asked may be gone; that is no failure of what is run.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             await self._send(message)
 
     def _keep(self, work: asyncio.Task[None]) -> None:

@@ -10,6 +10,10 @@ import fastapi
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 
 import restante
@@ -75,6 +79,13 @@ async def test_an_unknown_store_is_refused(url: str) -> None:
             pass
 
 
+async def add_header(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """As the middleware of applications does, to every answer."""
+    answer = await call_next(request)
+    answer.headers["x-added"] = "yes"
+    return answer
+
+
 @pytest.mark.parametrize("framework", ["starlette", "fastapi", "alone"])
 async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -> None:
     mail = restante.asgi(f"sqlite:///{tmp_path}/mail", admin_key=ADMIN_KEY)
@@ -85,10 +96,12 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             yield
 
     application: Starlette | restante.embedding.Mounted
+    around = Middleware(BaseHTTPMiddleware, dispatch=add_header)
     if framework == "starlette":
-        application = Starlette(routes=[Mount("/mail", mail)], lifespan=lifespan)
+        routes = [Mount("/mail", mail)]
+        application = Starlette(routes=routes, middleware=[around], lifespan=lifespan)
     elif framework == "fastapi":
-        application = fastapi.FastAPI(lifespan=lifespan)
+        application = fastapi.FastAPI(middleware=[around], lifespan=lifespan)
         application.mount("/mail", mail)
     else:
         application = mail
@@ -108,4 +121,7 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             await mail.office.publish(queue="acme", body=b"<b/>")
             answer = await caller.post("/v1/queues/acme/next?wait=5")
             assert answer.content == b"<b/>"
-            assert (await caller.get("/v1/nothing")).status_code == 404
+            refused = await caller.get("/v1/nothing")
+            assert refused.status_code == 404
+            if framework != "alone":
+                assert answer.headers["x-added"] == refused.headers["x-added"] == "yes"

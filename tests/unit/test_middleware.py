@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from starlette.middleware.base import BaseHTTPMiddleware
 from tests.unit.engine.house import turns
 
 import restante
@@ -68,6 +70,19 @@ async def post(middleware, key="k1", content=b"<order/>", **headers):
         named["idempotency-key"] = key
     async with caller(middleware) as http:
         return await http.post("/orders", content=content, headers=named)
+
+
+ORDER = {
+    "type": "http",
+    "method": "POST",
+    "path": "/orders",
+    "query_string": b"",
+    "headers": [(b"idempotency-key", b"k1"), (b"authorization", WHO.encode())],
+}
+
+
+async def receive():
+    return {"type": "http.request", "body": b"<order/>"}
 
 
 def seen(answer):
@@ -232,22 +247,12 @@ async def test_what_fails_after_its_beginning_went_out_has_no_other(app):
     app.late_error = Unauthenticated("of another's")
     sent = []
 
-    async def receive():
-        return {"type": "http.request", "body": b"<order/>"}
-
     async def send(message):
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/orders",
-        "query_string": b"",
-        "headers": [(b"idempotency-key", b"k1"), (b"authorization", WHO.encode())],
-    }
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
         with pytest.raises(Unauthenticated):
-            await middleware(scope, receive, send)
+            await middleware(ORDER, receive, send)
         assert (await middleware.find(WHO, "k1")).state is State.UNKNOWN
     assert [message["type"] for message in sent].count("http.response.start") == 1
     assert sent[-1]["more_body"]
@@ -319,6 +324,37 @@ async def test_what_does_not_end_is_cancelled_at_the_close(monkeypatch, answered
             assert (await asked).status_code == 201
     assert ended == ["ended"]
     await asyncio.gather(asked, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, anyio.ClosedResourceError])
+async def test_who_hangs_up_in_the_middle_of_a_long_answer_does_not_fail_it(app, error):
+    app.chunks = [b"x" * 50_000] * 4
+
+    async def send(message):
+        raise error
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        await middleware(ORDER, receive, send)
+        assert (await middleware.find(WHO, "k1")).state is State.DONE
+    assert app.calls == 1
+
+
+@pytest.mark.parametrize("way", ["first", "repeat", "refused", "long"])
+async def test_what_stands_around_it_may_add_a_header_to_every_answer(app, way):
+    async def add(request, call_next):
+        answer = await call_next(request)
+        answer.headers["x-added"] = "yes"
+        return answer
+
+    if way == "long":
+        app.chunks = [b"x" * 50_000] * 4
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        around = BaseHTTPMiddleware(middleware, add)
+        if way in ("repeat", "refused"):
+            await post(middleware)
+        answer = await post(around, content=b"<other/>" if way == "refused" else b"<order/>")
+        assert answer.status_code == (422 if way == "refused" else 201)
+        assert answer.headers["x-added"] == "yes"
 
 
 async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
