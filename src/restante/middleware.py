@@ -89,6 +89,8 @@ class IdempotencyMiddleware:
         check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
         if requests_path is not None and not requests_path.strip("/"):
             raise ValueError("requests_path is a path of its own, such as /v1/requests")
+        if isinstance(methods, str):
+            raise TypeError('methods are several, such as ("POST",)')
         self._app = app
         self._store = store
         self._policy = Policy(policy)
@@ -97,7 +99,7 @@ class IdempotencyMiddleware:
         self._retention_seconds = retention_seconds
         self._keys_per_principal = keys_per_principal
         self._principal = principal
-        self._methods = frozenset(methods)
+        self._methods = frozenset(method.upper() for method in methods)
         self._required = required
         self._requests_prefix = None if requests_path is None else f"/{requests_path.strip('/')}/"
         self._stack = contextlib.AsyncExitStack()
@@ -154,7 +156,7 @@ class IdempotencyMiddleware:
             if value is None:
                 raise Malformed("send an Idempotency-Key")
             key = key_of_header(value)
-            body = await request.hold(self._max_body_bytes)
+            body = await request.raw(self._max_body_bytes)
             run = _Run(self._app, scope, body, send, self._after)
             given = await self._opened().requests.once(
                 Asked(
@@ -274,10 +276,14 @@ class _Run:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _gather(self, message: Message) -> None:
+        if self._answered.done():
+            raise RuntimeError("the application has given its answer already")
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = tuple((bytes(k), bytes(v)) for k, v in message.get("headers", ()))
             return
+        if not self._status:
+            raise RuntimeError("the application gave no status before its answer's body")
         chunk = bytes(message.get("body", b""))
         self._size += len(chunk)
         self._chunks.append(chunk)

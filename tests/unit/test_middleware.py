@@ -286,6 +286,39 @@ async def test_a_body_has_its_bound(app):
     assert app.calls == 1
 
 
+async def test_a_body_is_the_application_s_own_however_it_is_encoded(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        for replayed in (None, "true"):
+            answer = await post(middleware, content=b"\x1f\x8b", **{"content-encoding": "gzip"})
+            assert seen(answer) == (201, "call 1", replayed)
+    assert app.bodies == [b"\x1f\x8b"]
+
+
+@pytest.mark.parametrize("broken", ["no start", "two ends"])
+async def test_what_is_no_answer_is_not_kept(broken):
+    async def app(scope, receive, send):
+        if broken == "two ends":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one"})
+        await send({"type": "http.response.body", "body": b"two"})
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        answer = await post(middleware)
+        record = await middleware.find(WHO, "k1")
+    if broken == "no start":
+        assert (answer.status_code, record.state) == (500, State.UNKNOWN)
+    else:
+        assert (answer.text, record.state) == ("one", State.DONE)
+
+
+async def test_methods_are_meant_however_they_are_written(app):
+    async with restante.IdempotencyMiddleware(app, "memory://", methods=["post"]) as middleware:
+        for replayed in (None, "true"):
+            assert seen(await post(middleware)) == (201, "call 1", replayed)
+    with pytest.raises(TypeError, match="methods"):
+        restante.IdempotencyMiddleware(app, "memory://", methods="POST")
+
+
 async def test_who_hangs_up_does_not_stop_it(app):
     app.gate.clear()
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
