@@ -395,10 +395,21 @@ async def test_a_queue_is_told(
         assert delivery.attributes["state"] == "succeeded"
 
 
-async def test_by_the_server_s_lifespan(slow: Slow, restante_client: Client) -> None:
+async def test_by_the_server_s_lifespan(
+    restante_client: Client, office: restante.embedding.Office
+) -> None:
+    """The client, too, may be opened and closed by the application's own, which comes within."""
     crashed = await restante_client.create_operation(runner="shop-1")
+    key = await office.add_key(Role.PUBLISHER, "shop")
+    client = Client("http://restante", key, transport=httpx.ASGITransport(app=office.asgi()))
+
+    @contextlib.asynccontextmanager
+    async def own(_: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
     application = RespondAsync(
-        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+        Starlette(lifespan=own), client, runner="shop-1", paths=("/reports",)
     )
     told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     said: asyncio.Queue[Any] = asyncio.Queue()
