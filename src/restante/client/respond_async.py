@@ -313,6 +313,8 @@ class RespondAsync:
     async def _show(self, id: str, scope: Scope, send: Send) -> None:
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
+            if "/" in id:
+                raise NotFound  # What is below an operation is not for its caller, nor has its answer always an end.
             found = await self._client.operation(id, wait=_seconds(query.get("wait", "0")))
         except NotFound:
             await _send_json(send, 404, {"detail": "there is no such operation here"})

@@ -22,6 +22,7 @@ from restante.client.respond_async import RespondAsync
 from restante.model import Role
 from restante.operation import OperationState
 
+NO_SUCH_OPERATION = {"detail": "there is no such operation here"}
 ASYNC = {"prefer": "respond-async"}
 
 
@@ -381,6 +382,17 @@ async def test_one_that_is_interrupted_says_so(slow: Slow, restante_client: Clie
             assert answer.json()["error"]["code"] == "interrupted", place
         assert (await caller.get(f"/operations/{other.id}")).status_code == 202
         assert (await caller.get("/operations/unknown")).status_code == 404
+
+
+async def test_nothing_else_of_restante_s_can_be_asked_for(
+    slow: Slow, restante_client: Client
+) -> None:
+    """The events of an operation, for one, of which the answer has no end."""
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        for path in (f"{place}%2Fevents", f"{place}/events", "/operations/..%2Fqueues"):
+            answer = await caller.get(path)
+            assert (answer.status_code, answer.json()) == (404, NO_SUCH_OPERATION)
 
 
 async def test_a_queue_is_told(
