@@ -20,10 +20,15 @@ import restante, uvicorn
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
+        if sys.argv[3] == "unknown":
+            raise ValueError("what is lifespan?")
         for _ in range(2):
-            message = await receive()
-            print("told", message["type"], flush=True)
-            await send({"type": message["type"] + ".complete"})
+            asked = (await receive())["type"]
+            print("told", asked, flush=True)
+            failed = asked.endswith(sys.argv[3])
+            await send({"type": asked + (".failed" if failed else ".complete"), "message": "no"})
+            if failed:
+                return
         return
     await receive()
     print("entered", flush=True)
@@ -46,9 +51,11 @@ HEADERS: Final = {"idempotency-key": "k1", "authorization": "Bearer a"}
 
 
 @contextlib.contextmanager
-def serving(folder: Path, policy: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The program on its store, killed in the end."""
-    command = [sys.executable, "-c", PROGRAM, f"sqlite:///{folder}", policy]
+def serving(
+    folder: Path, policy: str, lifespan: str = "whole"
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program on its store, killed in the end; ``lifespan``: what of it fails, or that it is ``unknown``."""
+    command = [sys.executable, "-c", PROGRAM, f"sqlite:///{folder}", policy, lifespan]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -112,4 +119,17 @@ def test_stopped_in_order_it_ends_what_it_runs_and_closes_its_store(tmp_path: Pa
         output, _ = process.communicate("go\n", 20)
         said = [line for line in output.splitlines() if line.startswith(("told", "mailed"))]
         assert said == ["told lifespan.startup", "mailed", "told lifespan.shutdown"]
+    assert not list((tmp_path / "store").glob("*-wal"))
+
+
+@pytest.mark.parametrize("lifespan", ["unknown", "startup", "shutdown"])
+def test_its_store_is_closed_also_where_the_application_s_lifespan_fails(
+    tmp_path: Path, lifespan: str
+) -> None:
+    with serving(tmp_path / "store", "refuse", lifespan) as (process, port):
+        if lifespan != "startup":
+            assert post(port, "/order").status_code == 201
+            process.terminate()
+        process.communicate(timeout=20)
+    assert (tmp_path / "store" / "restante.db").exists()
     assert not list((tmp_path / "store").glob("*-wal"))
