@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import fastapi
 import httpx
@@ -125,3 +127,24 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             assert refused.status_code == 404
             if framework != "alone":
                 assert answer.headers["x-added"] == refused.headers["x-added"] == "yes"
+
+
+async def test_alone_it_is_open_as_long_as_its_server(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mail"
+    asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    mail = restante.asgi(url, admin_key=ADMIN_KEY)
+    life = asyncio.create_task(mail({"type": "lifespan"}, asked.get, told.put))
+    await asked.put({"type": "lifespan.startup"})
+    assert (await told.get())["type"] == "lifespan.startup.complete"
+    await mail.office.add_client("acme")
+    await asked.put({"type": "lifespan.startup"})
+    await restante.asgi(url)({"type": "lifespan"}, asked.get, told.put)
+    refused = await told.get()
+    assert refused["type"] == "lifespan.startup.failed"
+    assert "in use" in refused["message"]
+    await asked.put({"type": "lifespan.shutdown"})
+    assert (await told.get())["type"] == "lifespan.shutdown.complete"
+    async with restante.open(url) as office:
+        await office.session("acme")
+    await life
