@@ -37,32 +37,34 @@ async def live(
 
     What is under way in ``own`` can so still use what ``within`` has open. An application that knows no lifespan
     (Django raises, as ASGI lets it), or does not wait for its end, is served until the shutdown too. The server is told
-    what could not be opened or closed, and what ``within`` raised without having told it.
+    what could not be opened or closed, and what ``within`` raised without having told it; then that is raised.
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(own)
-        except Exception as error:  # noqa: BLE001 (told to the server)
+        except Exception as error:
             await receive()
             reason = error.detail if isinstance(error, RestanteError) else traceback.format_exc()
             await send({"type": _NOT_STARTED, "message": reason})
-            return
+            raise
         life = _Life(stack, receive, send)
         try:
             await within(scope, life.hear, life.tell)
-        except Exception:
+        except Exception as error:
             if life.has_ended:
                 raise
             if life.has_started:
-                life.failures.append(traceback.format_exc())
+                life.failures.append(error)
         await life.end()
+        for failure in life.failures:
+            raise failure
 
 
 class _Life:
     """What goes between a server and the application within; ``stack`` is closed before either knows of the end."""
 
     def __init__(self, stack: contextlib.AsyncExitStack, receive: Receive, send: Send) -> None:
-        self.failures: list[str] = []
+        self.failures: list[Exception] = []
         self.has_started = False
         self.has_ended = False
         self._stack = stack
@@ -93,8 +95,9 @@ class _Life:
             await self.hear()
         self.has_ended = True
         if self.failures:
-            text = "\n".join([*filter(None, [message.get("message")]), *self.failures])
             kind = _ENDED_BADLY if kind == _ENDED else kind
+            traces = ["".join(traceback.format_exception(failure)) for failure in self.failures]
+            text = "\n".join([*filter(None, [message.get("message")]), *traces])
             message = {"type": kind, "message": text}
         await self._send(message)
 
@@ -111,8 +114,8 @@ class _Life:
     async def _close(self) -> None:
         try:
             await self._stack.aclose()
-        except Exception:  # noqa: BLE001 (told to the server)
-            self.failures.append(traceback.format_exc())
+        except Exception as error:  # noqa: BLE001 (told to the server)
+            self.failures.append(error)
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -139,7 +139,8 @@ async def test_alone_it_is_open_as_long_as_its_server(tmp_path: Path) -> None:
     assert (await told.get())["type"] == "lifespan.startup.complete"
     await mail.office.add_client("acme")
     await asked.put({"type": "lifespan.startup"})
-    await restante.asgi(url)({"type": "lifespan"}, asked.get, told.put)
+    with pytest.raises(StoreInUse):
+        await restante.asgi(url)({"type": "lifespan"}, asked.get, told.put)
     refused = await told.get()
     assert refused["type"] == "lifespan.startup.failed"
     assert "in use" in refused["message"]

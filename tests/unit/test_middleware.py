@@ -11,7 +11,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from tests.unit.engine.house import turns
 
 import restante
-from restante.errors import PaperChanged, RequestNotFound, StoreUnavailable, Unauthenticated
+from restante.errors import (
+    ConfigurationError,
+    PaperChanged,
+    RequestNotFound,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from restante.idempotency import ANSWER_BYTES, State
 
 WHO = "Bearer a"
@@ -405,7 +411,8 @@ async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     await life
     broken = restante.IdempotencyMiddleware(app, "nothing://")
     await asked.put({"type": "lifespan.startup"})
-    await broken({"type": "lifespan"}, asked.get, told.put)
+    with pytest.raises(ConfigurationError):
+        await broken({"type": "lifespan"}, asked.get, told.put)
     assert (await told.get())["type"] == "lifespan.startup.failed"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,8 @@ class Server:
         self.own = Own(self.log)
         self.started = asyncio.Event()
         self.stop = asyncio.Event()
-        self.messages = []
+        self.messages: list[Any] = []
+        self.raised: BaseException | None = None
         self._said = iter(["lifespan.startup", "lifespan.shutdown"])
 
     async def receive(self):
@@ -59,7 +61,7 @@ class Server:
         await self.started.wait()
         self.log.append("serving")
         self.stop.set()
-        await life
+        (self.raised,) = await asyncio.gather(life, return_exceptions=True)
         return self.log
 
 
@@ -107,6 +109,7 @@ async def test_what_the_application_raises_at_its_stop_is_told(server):
     log = await server.live(within(server.log, stop=None))
     assert log == [*STARTED, "serving", "close", "stopping", "shutdown.failed"]
     assert "cannot stop" in server.messages[-1]["message"]
+    assert isinstance(server.raised, ValueError)
 
 
 async def raises(scope, receive, send):
@@ -137,6 +140,7 @@ async def says_all_at_once(scope, receive, send):
 async def test_whoever_knows_no_whole_lifespan_is_served_to_the_stop(server, application):
     log = await server.live(application)
     assert log == [*STARTED, "serving", "close", "shutdown.complete"]
+    assert server.raised is None
 
 
 async def test_who_breaks_while_it_is_served_is_served_on_and_it_is_told_at_the_stop(server):
@@ -147,6 +151,7 @@ async def test_who_breaks_while_it_is_served_is_served_on_and_it_is_told_at_the_
     log = await server.live(application)
     assert log == [*STARTED, "serving", "close", "shutdown.failed"]
     assert "broken" in server.messages[-1]["message"]
+    assert isinstance(server.raised, ValueError)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), PermissionError("no way in")])
@@ -154,6 +159,7 @@ async def test_what_cannot_be_opened_is_told(server, error):
     server.own.fails_to_open = error
     log = await server.live(within(server.log))
     assert log == ["startup.failed", "serving"]
+    assert server.raised is error
     assert str(error) in server.messages[0]["message"]
     assert ("Traceback" in server.messages[0]["message"]) is isinstance(error, PermissionError)
 
@@ -163,6 +169,7 @@ async def test_what_cannot_be_closed_is_told_and_the_application_stops_all_the_s
     log = await server.live(within(server.log))
     assert log == [*STARTED, "serving", "close", "stopping", "shutdown.failed"]
     assert "still open" in server.messages[-1]["message"]
+    assert server.raised is server.own.fails_to_close
 
 
 async def test_around_one_another_the_inner_is_closed_last(server):
