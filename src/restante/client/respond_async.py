@@ -36,6 +36,8 @@ _GATHERED_BYTES: Final = RESULT_BYTES // 4 * 3
 _WAIT_MAXIMUM: Final = 60
 _CLOSE_SECONDS: Final = 10.0
 """What has been answered has so long to be told to Restante, and what is done after answers to end."""
+_MAKE_SECONDS: Final = 1.0
+"""An answer that is ready waits so long for its operation. Then it is given without one."""
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
 
@@ -104,9 +106,9 @@ class _Answering:
             self._send = send
             self._passed_on.set()
 
-    async def until_known(self, endpoint: asyncio.Task[None], timeout: float | None = None) -> bool:
-        """Whether it is known in time what comes of it: its end, or that it is too large to be gathered."""
-        ends = [endpoint, self.whole, self.too_large]
+    async def until_known(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> bool:
+        """Whether it is known in time what comes of it: a task has ended, or it is whole or too large."""
+        ends = [*tasks, self.whole, self.too_large]
         done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
 
@@ -211,8 +213,8 @@ class RespondAsync:
         self._endpoints[endpoint] = answering
         endpoint.add_done_callback(self._endpoints.pop)
         try:
-            known = await answering.until_known(endpoint, wait)
-            id = None if known else await self._make(scope)
+            known = await answering.until_known(endpoint, timeout=wait)
+            id = None if known else await self._make_meanwhile(scope, endpoint, answering)
             if id is None or answering.too_large.done():
                 if id is not None:
                     self._keep(self._move(id, state=OperationState.CANCELLED))
@@ -247,6 +249,25 @@ class RespondAsync:
         except RestanteError:
             return None
         return made.id
+
+    async def _make_meanwhile(
+        self, scope: Scope, endpoint: asyncio.Task[None], answering: _Answering
+    ) -> str | None:
+        """As ``_make``; None too where the endpoint is ready and Restante does not answer."""
+        making = asyncio.create_task(self._make(scope))
+        try:
+            await answering.until_known(endpoint, making)
+            await asyncio.wait([making], timeout=_MAKE_SECONDS)
+        finally:
+            if not making.done():
+                self._keep(self._give_up(making))
+        return making.result() if making.done() else None
+
+    async def _give_up(self, making: asyncio.Task[str | None]) -> None:
+        """Leave no operation open that nobody was told of."""
+        id = await making
+        if id is not None:
+            await self._move(id, state=OperationState.CANCELLED)
 
     async def _finish(self, id: str, endpoint: asyncio.Task[None], answering: _Answering) -> None:
         try:

@@ -304,6 +304,38 @@ async def test_a_large_answer_is_passed_on_as_it_comes(
             assert found.state is OperationState.CANCELLED
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_is_ready_does_not_wait_for_a_service_that_is_silent(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    """Nor is the operation left open that is made after all; so where the server gives the caller up meanwhile."""
+    monkeypatch.setattr("restante.client.respond_async._MAKE_SECONDS", 0)
+    make = restante_client.create_operation
+    asked, heard = asyncio.Event(), asyncio.Event()
+    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def make_late(**wanted: Any) -> Any:
+        asked.set()
+        await heard.wait()
+        made.set_result(await make(**wanted))
+        return made.result()
+
+    monkeypatch.setattr(restante_client, "create_operation", make_late)
+    async with served(slow, restante_client) as caller:
+        answer = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=ASYNC))
+        await asked.wait()
+        if leaves:
+            answer.cancel()
+        else:
+            slow.go.set()
+            assert (await answer).content == b"report on May"
+        await slow.ended.wait()
+        heard.set()
+        found = await restante_client.operation((await made).id, wait=20)
+        assert found.state is OperationState.CANCELLED
+    await asyncio.gather(answer, return_exceptions=True)
+
+
 async def test_a_caller_who_left_before_stops_its_endpoint(
     slow: Slow, restante_client: Client
 ) -> None:
