@@ -34,6 +34,8 @@ BODY_BYTES: Final = 1_048_576
 _GATHERED_BYTES: Final = RESULT_BYTES // 4 * 3
 """In base64, a longer body is no result."""
 _WAIT_MAXIMUM: Final = 60
+_START_SECONDS: Final = 10.0
+"""A start waits so long for Restante."""
 _CLOSE_SECONDS: Final = 10.0
 """What has been answered has so long to be told to Restante, and what is done after answers to end."""
 _MAKE_SECONDS: Final = 1.0
@@ -163,9 +165,10 @@ class RespondAsync:
         self._recovering = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        with contextlib.suppress(RestanteError):
+        with contextlib.suppress(RestanteError, TimeoutError):
             # Where it cannot be reached now, the first request that is to go on in the background tries again.
-            await self._recover()
+            async with asyncio.timeout(_START_SECONDS):
+                await self._recover()
         return self
 
     async def __aexit__(

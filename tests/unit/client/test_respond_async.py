@@ -392,6 +392,27 @@ async def test_without_room_or_without_restante_it_is_answered_as_ever(
             assert (await caller.get("/operations/x")).status_code == 503
 
 
+async def test_a_start_does_not_wait_for_a_service_that_is_silent(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = await restante_client.create_operation(runner="shop-1")
+    look = restante_client.open_operations
+    heard = asyncio.Event()
+
+    async def look_late(**asked: Any) -> Any:
+        await heard.wait()
+        return await look(**asked)
+
+    monkeypatch.setattr(restante_client, "open_operations", look_late)
+    monkeypatch.setattr("restante.client.respond_async._START_SECONDS", 0)
+    async with served(slow, restante_client) as caller:
+        assert (await caller.get("/fast")).content == b"fast"
+        heard.set()
+        await begun(caller)
+        answer = await caller.get(f"/operations/{crashed.id}")
+        assert answer.json()["error"]["code"] == "interrupted"
+
+
 async def test_so_many_go_on_in_the_background(slow: Slow, restante_client: Client) -> None:
     async with served(slow, restante_client, under_way=2) as caller:
         places = [await begun(caller) for _ in range(2)]
