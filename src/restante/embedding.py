@@ -40,6 +40,7 @@ from restante.model import (
 )
 from restante.queries import Receipts
 from restante.wire.receipts import decode_entry
+from restante.wrapping import live, nothing
 
 EMBEDDED: Final = "embedded"
 
@@ -232,23 +233,11 @@ class Mounted:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await live(self, nothing, scope, receive, send)
             return
         if self._api is None:
             raise RuntimeError("the application is not open: enter it in your lifespan")
         await self._api(scope, receive, send)
-
-    async def _lifespan(self, receive: Any, send: Any) -> None:
-        await receive()
-        try:
-            await self.__aenter__()
-        except RestanteError as error:
-            await send({"type": "lifespan.startup.failed", "message": error.detail})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.__aexit__(None, None, None)
-        await send({"type": "lifespan.shutdown.complete"})
 
 
 def asgi(url: str, *, admin_key: str | None = None, **settings: Any) -> Mounted:

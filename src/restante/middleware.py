@@ -41,11 +41,13 @@ from restante.idempotency import (
 )
 from restante.model import check_bounds
 from restante.wire.request_messages import told
+from restante.wrapping import live, plain
 
 _log = structlog.get_logger(__name__)
 
 BODY_BYTES: Final = 1_048_576
-_RESPONSE: Final = "http.response."
+_CLOSE_SECONDS: Final = 10.0
+"""What an application does after its answers has so long to end."""
 
 
 def by_authorization(scope: Scope) -> str:
@@ -65,8 +67,8 @@ class IdempotencyMiddleware:
     have ``max_body_bytes``. A second one at the same time is told 409 after up to ``wait_seconds`` (0 to 60). What
     ``policy`` says is done with the repeat of one in which a process crashed or the application failed (a status of
     500 or above, other than 501, 503 and 507). The application is not told when the client hangs up: what was begun
-    goes on to its end. A GET of ``requests_path``/{key}, such as ``/v1/requests``, is answered with what came of the
-    caller's request with that key, as Restante's own is; without one nobody is told.
+    goes on to its end, at a stop for ten seconds more. A GET of ``requests_path``/{key}, such as ``/v1/requests``, is
+    answered with what came of the caller's request with that key, as Restante's own is; without one nobody is told.
     """
 
     def __init__(  # noqa: PLR0913  # one for each setting
@@ -87,6 +89,8 @@ class IdempotencyMiddleware:
         check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
         if requests_path is not None and not requests_path.strip("/"):
             raise ValueError("requests_path is a path of its own, such as /v1/requests")
+        if isinstance(methods, str):
+            raise TypeError('methods are several, such as ("POST",)')
         self._app = app
         self._store = store
         self._policy = Policy(policy)
@@ -95,7 +99,7 @@ class IdempotencyMiddleware:
         self._retention_seconds = retention_seconds
         self._keys_per_principal = keys_per_principal
         self._principal = principal
-        self._methods = frozenset(methods)
+        self._methods = frozenset(method.upper() for method in methods)
         self._required = required
         self._requests_prefix = None if requests_path is None else f"/{requests_path.strip('/')}/"
         self._stack = contextlib.AsyncExitStack()
@@ -121,7 +125,11 @@ class IdempotencyMiddleware:
     ) -> None:
         await self._stack.aclose()
         self._broker = None
-        await asyncio.gather(*self._after, return_exceptions=True)
+        if self._after:
+            _, pending = await asyncio.wait(self._after, timeout=_CLOSE_SECONDS)
+            for work in pending:
+                work.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
     async def find(self, principal: str, key: str) -> Record:
         """Whether a principal's request with this key arrived, and what came of it. ``RequestNotFound``."""
@@ -129,25 +137,13 @@ class IdempotencyMiddleware:
 
     async def __call__(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
+            await live(self, self._app, scope, receive, send)
         elif scope["type"] == "http" and scope["method"] in self._methods:
             await self._http(scope, receive, send)
         elif self._asks(scope):
             await self._tell(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-    async def _lifespan(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
-        try:
-            await self.__aenter__()
-        except RestanteError as error:
-            await receive()
-            await send({"type": "lifespan.startup.failed", "message": error.detail})
-            return
-        try:
-            await _live(self._app, scope, receive, send)
-        finally:
-            await self.__aexit__(None, None, None)
 
     async def _http(self, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
         request = Request(scope, receive)
@@ -160,7 +156,7 @@ class IdempotencyMiddleware:
             if value is None:
                 raise Malformed("send an Idempotency-Key")
             key = key_of_header(value)
-            body = await request.hold(self._max_body_bytes)
+            body = await request.raw(self._max_body_bytes)
             run = _Run(self._app, scope, body, send, self._after)
             given = await self._opened().requests.once(
                 Asked(
@@ -182,10 +178,11 @@ class IdempotencyMiddleware:
             )
         except ClientGone:
             return
-        except InvalidHeader as error:
-            await problem(Malformed(error.detail), as_xml=False).send(send)
         except RestanteError as error:
-            await problem(error, as_xml=False).send(send)
+            if run is not None and error is run.raised:
+                raise
+            refusal = Malformed(error.detail) if isinstance(error, InvalidHeader) else error
+            await problem(refusal, as_xml=False).send(send)
         else:
             await run.end(given)
 
@@ -231,10 +228,12 @@ class _Run:
         after: set[asyncio.Task[None]],
     ) -> None:
         self._app = app
-        self._scope = _plain(scope)
+        self._scope = plain(scope)
         self._body: bytes | None = body
         self._send = send
         self._after = after
+        self.raised: Exception | None = None
+        """What the application raised in place of its answer."""
         self._status = 0
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
         self._chunks: list[bytes] = []
@@ -248,13 +247,17 @@ class _Run:
             await asyncio.wait({work, self._answered}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             work.cancel()
+            self._keep(work)
             raise
         if not self._answered.done():
-            await work
+            try:
+                await work
+            except Exception as error:
+                self.raised = error
+                raise
             raise RuntimeError("the application gave no whole answer")
         # What it does after its answer is its own.
-        self._after.add(work)
-        work.add_done_callback(self._left)
+        self._keep(work)
         reply = Reply(self._status, self._headers, b"".join(self._chunks))
         return Ran(reply, fate_of(self._status), whole=not self._streams)
 
@@ -273,10 +276,14 @@ class _Run:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _gather(self, message: Message) -> None:
+        if self._answered.done():
+            raise RuntimeError("the application has given its answer already")
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._headers = tuple((bytes(k), bytes(v)) for k, v in message.get("headers", ()))
             return
+        if not self._status:
+            raise RuntimeError("the application gave no status before its answer's body")
         chunk = bytes(message.get("body", b""))
         self._size += len(chunk)
         self._chunks.append(chunk)
@@ -288,7 +295,7 @@ class _Run:
     async def _flush(self) -> None:
         if not self._streams:
             self._streams = True
-            start = {"status": self._status, "headers": self._headers}
+            start = {"status": self._status, "headers": [*self._headers]}
             await self._pass_on({"type": "http.response.start", **start})
         body = b"".join(self._chunks)
         self._chunks.clear()
@@ -296,46 +303,14 @@ class _Run:
 
     async def _pass_on(self, message: Message) -> None:
         # Whoever asked may be gone; that is no failure of what is run.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             await self._send(message)
+
+    def _keep(self, work: asyncio.Task[None]) -> None:
+        self._after.add(work)
+        work.add_done_callback(self._left)
 
     def _left(self, work: asyncio.Task[None]) -> None:
         self._after.discard(work)
         if not work.cancelled() and (error := work.exception()) is not None:
             _log.error("middleware.failed", path=self._scope["path"], exc_info=error)
-
-
-async def _live(app: Any, scope: Scope, receive: ReceiveMessage, send: SendMessage) -> None:
-    """The application's own lifespan, or, where it knows none (Django raises, as ASGI lets it), one in its place."""
-    received = answered = False
-
-    async def receiving() -> Message:
-        nonlocal received
-        message = await receive()
-        received = True
-        return message
-
-    async def sending(message: Message) -> None:
-        nonlocal answered
-        answered = True
-        await send(message)
-
-    try:
-        await app(scope, receiving, sending)
-    except Exception:
-        if answered:
-            raise
-    if answered:
-        return
-    if not received:
-        await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-def _plain(scope: Scope) -> Scope:
-    """Without the ways to answer that cannot be kept."""
-    extensions = scope.get("extensions") or {}
-    kept = {name: value for name, value in extensions.items() if not name.startswith(_RESPONSE)}
-    return {**scope, "extensions": kept}

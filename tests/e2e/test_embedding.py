@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import fastapi
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 
 import restante
@@ -77,6 +83,13 @@ async def test_an_unknown_store_is_refused(url: str) -> None:
             pass
 
 
+async def add_header(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """As the middleware of applications does, to every answer."""
+    answer = await call_next(request)
+    answer.headers["x-added"] = "yes"
+    return answer
+
+
 @pytest.mark.parametrize("framework", ["starlette", "fastapi", "alone"])
 async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -> None:
     mail = restante.asgi(f"sqlite:///{tmp_path}/mail", admin_key=ADMIN_KEY)
@@ -87,10 +100,12 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             yield
 
     application: Starlette | restante.embedding.Mounted
+    around = Middleware(BaseHTTPMiddleware, dispatch=add_header)
     if framework == "starlette":
-        application = Starlette(routes=[Mount("/mail", mail)], lifespan=lifespan)
+        routes = [Mount("/mail", mail)]
+        application = Starlette(routes=routes, middleware=[around], lifespan=lifespan)
     elif framework == "fastapi":
-        application = fastapi.FastAPI(lifespan=lifespan)
+        application = fastapi.FastAPI(middleware=[around], lifespan=lifespan)
         application.mount("/mail", mail)
     else:
         application = mail
@@ -110,7 +125,32 @@ async def test_the_interface_in_an_application(tmp_path: Path, framework: str) -
             await mail.office.publish(queue="acme", body=b"<b/>")
             answer = await caller.post("/v1/queues/acme/next?wait=5")
             assert answer.content == b"<b/>"
-            assert (await caller.get("/v1/nothing")).status_code == 404
+            refused = await caller.get("/v1/nothing")
+            assert refused.status_code == 404
+            if framework != "alone":
+                assert answer.headers["x-added"] == refused.headers["x-added"] == "yes"
+
+
+async def test_alone_it_is_open_as_long_as_its_server(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mail"
+    asked: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    told: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    mail = restante.asgi(url, admin_key=ADMIN_KEY)
+    life = asyncio.create_task(mail({"type": "lifespan"}, asked.get, told.put))
+    await asked.put({"type": "lifespan.startup"})
+    assert (await told.get())["type"] == "lifespan.startup.complete"
+    await mail.office.add_client("acme")
+    await asked.put({"type": "lifespan.startup"})
+    with pytest.raises(StoreInUse):
+        await restante.asgi(url)({"type": "lifespan"}, asked.get, told.put)
+    refused = await told.get()
+    assert refused["type"] == "lifespan.startup.failed"
+    assert "in use" in refused["message"]
+    await asked.put({"type": "lifespan.shutdown"})
+    assert (await told.get())["type"] == "lifespan.shutdown.complete"
+    async with restante.open(url) as office:
+        await office.session("acme")
+    await life
 
 
 PROGRAM = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,15 @@ import restante, uvicorn
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
+        if sys.argv[3] == "unknown":
+            raise ValueError("what is lifespan?")
         for _ in range(2):
-            message = await receive()
-            await send({"type": message["type"] + ".complete"})
+            asked = (await receive())["type"]
+            print("told", asked, flush=True)
+            failed = asked.endswith(sys.argv[3])
+            await send({"type": asked + (".failed" if failed else ".complete"), "message": "no"})
+            if failed:
+                return
         return
     await receive()
     print("entered", flush=True)
@@ -29,6 +36,9 @@ async def app(scope, receive, send):
         await asyncio.Event().wait()
     await send({"type": "http.response.start", "status": 201, "headers": []})
     await send({"type": "http.response.body", "body": b"done"})
+    if scope["path"] == "/mail":
+        await asyncio.to_thread(sys.stdin.readline)
+        print("mailed", flush=True)
 
 listener = socket.create_server(("127.0.0.1", 0))
 app = restante.IdempotencyMiddleware(app, sys.argv[1], policy=sys.argv[2])
@@ -41,10 +51,14 @@ HEADERS: Final = {"idempotency-key": "k1", "authorization": "Bearer a"}
 
 
 @contextlib.contextmanager
-def serving(folder: Path, policy: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The program on its store, killed in the end."""
-    command = [sys.executable, "-c", PROGRAM, f"sqlite:///{folder}", policy]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def serving(
+    folder: Path, policy: str, lifespan: str = "whole"
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program on its store, killed in the end; ``lifespan``: what of it fails, or that it is ``unknown``."""
+    command = [sys.executable, "-c", PROGRAM, f"sqlite:///{folder}", policy, lifespan]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield process, int(process.stdout.readline())
@@ -90,3 +104,32 @@ def test_a_kill_in_the_middle_is_told_and_the_policy_decides(tmp_path: Path, pol
             connection.request("POST", "/hang", headers=HEADERS)
             assert entered(process)
             connection.close()
+
+
+def test_stopped_in_order_it_ends_what_it_runs_and_closes_its_store(tmp_path: Path) -> None:
+    """What the application does after its answer ends before the application is told to stop."""
+    with serving(tmp_path / "store", "refuse") as (process, port):
+        assert post(port, "/mail").status_code == 201
+        process.terminate()
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 20).close()
+            except OSError:
+                break
+        output, _ = process.communicate("go\n", 20)
+        said = [line for line in output.splitlines() if line.startswith(("told", "mailed"))]
+        assert said == ["told lifespan.startup", "mailed", "told lifespan.shutdown"]
+    assert not list((tmp_path / "store").glob("*-wal"))
+
+
+@pytest.mark.parametrize("lifespan", ["unknown", "startup", "shutdown"])
+def test_its_store_is_closed_also_where_the_application_s_lifespan_fails(
+    tmp_path: Path, lifespan: str
+) -> None:
+    with serving(tmp_path / "store", "refuse", lifespan) as (process, port):
+        if lifespan != "startup":
+            assert post(port, "/order").status_code == 201
+            process.terminate()
+        process.communicate(timeout=20)
+    assert (tmp_path / "store" / "restante.db").exists()
+    assert not list((tmp_path / "store").glob("*-wal"))

@@ -19,9 +19,16 @@ import restante, uvicorn
 from restante.client import Client
 
 go = asyncio.Event()
+client = Client(*sys.argv[1:3])
 
 async def app(scope, receive, send):
     await receive()
+    if scope["type"] == "lifespan":
+        async with client:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
     if scope["path"] == "/go":
         go.set()
     if scope["path"] == "/reports/done":
@@ -38,16 +45,10 @@ async def app(scope, receive, send):
         return
     await send({"type": "http.response.body", "body": b"done"})
 
-async def main():
-    listener = socket.create_server(("127.0.0.1", 0))
-    async with Client(*sys.argv[1:3]) as client, restante.RespondAsync(
-        app, client, runner=sys.argv[3], paths=("/reports",)
-    ) as wrapped:
-        print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(wrapped, lifespan="off", log_level="error")
-        await uvicorn.Server(config).serve(sockets=[listener])
-
-asyncio.run(main())
+listener = socket.create_server(("127.0.0.1", 0))
+wrapped = restante.RespondAsync(app, client, runner=sys.argv[3], paths=("/reports",))
+print(listener.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(wrapped, log_level="error")).run(sockets=[listener])
 """
 
 
@@ -94,6 +95,17 @@ def test_killed_with_one_answer_kept_and_one_under_way(
             assert (kept.status_code, kept.text, kept.headers["x-pages"]) == (201, "done", "7")
             told = caller.get(hanging)
             assert (told.status_code, told.json()["error"]["code"]) == (500, "interrupted")
+
+
+@pytest.mark.timeout(90)
+def test_stopped_in_order_it_says_so_before_it_ends(server: Service, mailbox: Mailbox) -> None:
+    with serving(mailbox, "two") as (_, two):
+        with serving(mailbox, "one") as (process, one):
+            hanging = begun(one, "hang")
+            process.terminate()
+            process.wait(20)
+        told = two.get(hanging)
+        assert (told.status_code, told.json()["error"]["code"]) == (500, "interrupted")
 
 
 @pytest.mark.timeout(90)

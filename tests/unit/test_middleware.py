@@ -4,12 +4,20 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from starlette.middleware.base import BaseHTTPMiddleware
 from tests.unit.engine.house import turns
 
 import restante
-from restante.errors import RequestNotFound
+from restante.errors import (
+    ConfigurationError,
+    PaperChanged,
+    RequestNotFound,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from restante.idempotency import ANSWER_BYTES, State
 
 WHO = "Bearer a"
@@ -24,6 +32,7 @@ class App:
         self.status = 201
         self.chunks = None
         self.error = None
+        self.late_error = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
@@ -46,6 +55,8 @@ class App:
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         for chunk in self.chunks or []:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if self.late_error is not None:
+            raise self.late_error
         await send({"type": "http.response.body", "body": b"call %d" % self.calls})
 
 
@@ -65,6 +76,19 @@ async def post(middleware, key="k1", content=b"<order/>", **headers):
         named["idempotency-key"] = key
     async with caller(middleware) as http:
         return await http.post("/orders", content=content, headers=named)
+
+
+ORDER = {
+    "type": "http",
+    "method": "POST",
+    "path": "/orders",
+    "query_string": b"",
+    "headers": [(b"idempotency-key", b"k1"), (b"authorization", WHO.encode())],
+}
+
+
+async def receive():
+    return {"type": "http.request", "body": b"<order/>"}
 
 
 def seen(answer):
@@ -205,6 +229,41 @@ async def test_what_failed_inside_is_unknown_and_a_refusal_frees_the_key(app):
         assert seen(await post(middleware))[::2] == (201, "true")
 
 
+@pytest.mark.parametrize("policy", ["refuse", "run_again"])
+@pytest.mark.parametrize("made", [StoreUnavailable, Unauthenticated, PaperChanged])
+async def test_what_the_application_raises_comes_out_as_it_is(app, made, policy):
+    """Also what is of Restante's own kind: it uses a client of Restante, say."""
+    app.error = made("of another's")
+    app.error.__cause__ = OSError("beneath")
+    async with restante.IdempotencyMiddleware(app, "memory://", policy=policy) as middleware:
+        transport = httpx.ASGITransport(middleware)
+        headers = {"idempotency-key": "k1", "authorization": WHO}
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            with pytest.raises(made) as raised:
+                await http.post("/orders", headers=headers)
+        assert raised.value is app.error
+        assert isinstance(raised.value.__cause__, OSError)
+        assert raised.traceback[-1].name == "__call__"
+        assert (await middleware.find(WHO, "k1")).state is State.UNKNOWN
+    assert app.calls == 1
+
+
+async def test_what_fails_after_its_beginning_went_out_has_no_other(app):
+    app.chunks = [b"x" * 50_000] * 4
+    app.late_error = Unauthenticated("of another's")
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        with pytest.raises(Unauthenticated):
+            await middleware(ORDER, receive, send)
+        assert (await middleware.find(WHO, "k1")).state is State.UNKNOWN
+    assert [message["type"] for message in sent].count("http.response.start") == 1
+    assert sent[-1]["more_body"]
+
+
 async def test_strangers_who_are_turned_away_fill_no_store(app):
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
         for status in (401, 404, 405, 413):
@@ -233,6 +292,39 @@ async def test_a_body_has_its_bound(app):
     assert app.calls == 1
 
 
+async def test_a_body_is_the_application_s_own_however_it_is_encoded(app):
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        for replayed in (None, "true"):
+            answer = await post(middleware, content=b"\x1f\x8b", **{"content-encoding": "gzip"})
+            assert seen(answer) == (201, "call 1", replayed)
+    assert app.bodies == [b"\x1f\x8b"]
+
+
+@pytest.mark.parametrize("broken", ["no start", "two ends"])
+async def test_what_is_no_answer_is_not_kept(broken):
+    async def app(scope, receive, send):
+        if broken == "two ends":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one"})
+        await send({"type": "http.response.body", "body": b"two"})
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        answer = await post(middleware)
+        record = await middleware.find(WHO, "k1")
+    if broken == "no start":
+        assert (answer.status_code, record.state) == (500, State.UNKNOWN)
+    else:
+        assert (answer.text, record.state) == ("one", State.DONE)
+
+
+async def test_methods_are_meant_however_they_are_written(app):
+    async with restante.IdempotencyMiddleware(app, "memory://", methods=["post"]) as middleware:
+        for replayed in (None, "true"):
+            assert seen(await post(middleware)) == (201, "call 1", replayed)
+    with pytest.raises(TypeError, match="methods"):
+        restante.IdempotencyMiddleware(app, "memory://", methods="POST")
+
+
 async def test_who_hangs_up_does_not_stop_it(app):
     app.gate.clear()
     async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
@@ -244,6 +336,64 @@ async def test_who_hangs_up_does_not_stop_it(app):
         await turns(50)
         assert seen(await post(middleware)) == (201, "call 1", "true")
     assert app.calls == 1
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_what_does_not_end_is_cancelled_at_the_close(monkeypatch, answered):
+    monkeypatch.setattr("restante.middleware._CLOSE_SECONDS", 0)
+    monkeypatch.setattr("restante.engine.requests._CLOSE_SECONDS", 0)
+    entered = asyncio.Event()
+    ended = []
+
+    async def app(scope, receive, send):
+        try:
+            if answered:
+                await send({"type": "http.response.start", "status": 201, "headers": []})
+                await send({"type": "http.response.body", "body": b"done"})
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            await turns(5)
+            ended.append("ended")
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        asked = asyncio.create_task(post(middleware))
+        await entered.wait()
+        if answered:
+            assert (await asked).status_code == 201
+    assert ended == ["ended"]
+    await asyncio.gather(asked, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, anyio.ClosedResourceError])
+async def test_who_hangs_up_in_the_middle_of_a_long_answer_does_not_fail_it(app, error):
+    app.chunks = [b"x" * 50_000] * 4
+
+    async def send(message):
+        raise error
+
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        await middleware(ORDER, receive, send)
+        assert (await middleware.find(WHO, "k1")).state is State.DONE
+    assert app.calls == 1
+
+
+@pytest.mark.parametrize("way", ["first", "repeat", "refused", "long"])
+async def test_what_stands_around_it_may_add_a_header_to_every_answer(app, way):
+    async def add(request, call_next):
+        answer = await call_next(request)
+        answer.headers["x-added"] = "yes"
+        return answer
+
+    if way == "long":
+        app.chunks = [b"x" * 50_000] * 4
+    async with restante.IdempotencyMiddleware(app, "memory://") as middleware:
+        around = BaseHTTPMiddleware(middleware, add)
+        if way in ("repeat", "refused"):
+            await post(middleware)
+        answer = await post(around, content=b"<other/>" if way == "refused" else b"<order/>")
+        assert answer.status_code == (422 if way == "refused" else 201)
+        assert answer.headers["x-added"] == "yes"
 
 
 async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
@@ -261,7 +411,8 @@ async def test_its_lifespan_opens_the_store_and_is_passed_on(app):
     await life
     broken = restante.IdempotencyMiddleware(app, "nothing://")
     await asked.put({"type": "lifespan.startup"})
-    await broken({"type": "lifespan"}, asked.get, told.put)
+    with pytest.raises(ConfigurationError):
+        await broken({"type": "lifespan"}, asked.get, told.put)
     assert (await told.get())["type"] == "lifespan.startup.failed"
 
 

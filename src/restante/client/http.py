@@ -75,7 +75,7 @@ class Wire:
         )
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
+        # What is below opens itself with the first request, and refuses to be opened after one.
         return self
 
     async def __aexit__(
@@ -84,7 +84,7 @@ class Wire:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        await self.close()
 
     async def close(self) -> None:
         """Close all connections. What waits for an answer fails."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, Coroutine, MutableMapping
+from collections.abc import Callable, Collection, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -24,12 +24,7 @@ from restante.errors import NotFound, OperationEnded, RestanteError
 from restante.model import WAIT_SECONDS_MAXIMUM
 from restante.operation import RESULT_BYTES, TIMEOUT_SECONDS, OperationState
 from restante.wire.preferences import preferences_of, wait_of
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from restante.wrapping import Application, Message, Receive, Scope, Send, live, plain
 
 MEDIA_TYPE: Final = "application/vnd.restante.answer+json"
 """Of the result: the answer's status, headers and body."""
@@ -39,6 +34,12 @@ BODY_BYTES: Final = 1_048_576
 """A request with a larger body is answered when its endpoint has answered."""
 _GATHERED_BYTES: Final = RESULT_BYTES // 4 * 3
 """In base64, a longer body is no result."""
+_START_SECONDS: Final = 10.0
+"""A start waits so long for Restante."""
+_CLOSE_SECONDS: Final = 10.0
+"""What has been answered has so long to be told to Restante, and what is done after answers to end."""
+_MAKE_SECONDS: Final = 1.0
+"""An answer that is ready waits so long for its operation. Then it is given without one."""
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
 
@@ -55,7 +56,10 @@ class _Answering:
     """An answer while its endpoint gives it: gathered, and held back where there is too much, until it is passed on."""
 
     def __init__(self, receive: Receive) -> None:
-        self.too_large = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.too_large: asyncio.Future[None] = loop.create_future()
+        self.whole: asyncio.Future[None] = loop.create_future()
+        """Done once there is nothing to come; not of one that says it failed, for what it raises says more."""
         self._receive = receive
         self._start: Message | None = None
         self._body = bytearray()
@@ -78,6 +82,8 @@ class _Answering:
                 self._body += message.get("body", b"")
                 self._more = message.get("more_body", False)
             full = len(self._body) > _GATHERED_BYTES
+            if not (full or self._more or self.whole.done() or self._status >= 500):
+                self.whole.set_result(None)
         if full:
             if not self.too_large.done():
                 self.too_large.set_result(None)
@@ -102,14 +108,25 @@ class _Answering:
             self._send = send
             self._passed_on.set()
 
+    async def until_known(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> bool:
+        """Whether it is known in time what comes of it: a task has ended, or it is whole or too large."""
+        ends = [*tasks, self.whole, self.too_large]
+        done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return bool(done)
+
     def answered(self) -> Answered:
-        """The whole, once the endpoint has given it."""
-        start = self._start or {"status": 500}
+        """The whole. ``RuntimeError`` where the endpoint has not given it."""
+        if self._start is None or self._more:
+            raise RuntimeError("the endpoint gave no whole answer")
         headers = [
             (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
-            for name, value in start.get("headers", ())
+            for name, value in self._start.get("headers", ())
         ]
-        return Answered(start["status"], headers, bytes(self._body))
+        return Answered(self._status, headers, bytes(self._body))
+
+    @property
+    def _status(self) -> int:
+        return 0 if self._start is None else int(self._start["status"])
 
 
 class RespondAsync:
@@ -142,15 +159,16 @@ class RespondAsync:
         self._queue_of = queue_of
         self._timeout_seconds = timeout_seconds
         self._limit = under_way
-        self._endpoints: set[asyncio.Task[None]] = set()
+        self._endpoints: dict[asyncio.Task[None], _Answering] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._recovered = False
         self._recovering = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        with contextlib.suppress(RestanteError):
+        with contextlib.suppress(RestanteError, TimeoutError):
             # Where it cannot be reached now, the first request that is to go on in the background tries again.
-            await self._recover()
+            async with asyncio.timeout(_START_SECONDS):
+                await self._recover()
         return self
 
     async def __aexit__(
@@ -159,15 +177,18 @@ class RespondAsync:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tasks = [*self._finishing, *self._endpoints]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for endpoint, answering in self._endpoints.items():
+            if not answering.whole.done():
+                endpoint.cancel()
+        if tasks := {*self._finishing, *self._endpoints}:
+            _, late = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            async with self:
-                await self._application(scope, receive, send)
+            await live(self, self._application, scope, receive, send)
             return
         if scope["type"] == "http":
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -192,15 +213,11 @@ class RespondAsync:
             return
         answering = _Answering(receive)
         endpoint = asyncio.create_task(self._answer(scope, body, answering))
-        self._endpoints.add(endpoint)
-        endpoint.add_done_callback(self._endpoints.discard)
+        self._endpoints[endpoint] = answering
+        endpoint.add_done_callback(self._endpoints.pop)
         try:
-            done, _ = await asyncio.wait(
-                [endpoint, answering.too_large],
-                timeout=wait,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            id = None if done else await self._make(scope)
+            known = await answering.until_known(endpoint, timeout=wait)
+            id = None if known else await self._make_meanwhile(scope, endpoint, answering)
             if id is None or answering.too_large.done():
                 if id is not None:
                     self._keep(self._move(id, state=OperationState.CANCELLED))
@@ -215,7 +232,7 @@ class RespondAsync:
 
     async def _answer(self, scope: Scope, body: bytes, answering: _Answering) -> None:
         again = _again(body, answering.hear, more=False)
-        await self._application(scope, again, answering.take)
+        await self._application(plain(scope), again, answering.take)
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         finishing = asyncio.create_task(work)
@@ -236,15 +253,35 @@ class RespondAsync:
             return None
         return made.id
 
+    async def _make_meanwhile(
+        self, scope: Scope, endpoint: asyncio.Task[None], answering: _Answering
+    ) -> str | None:
+        """As ``_make``; None too where the endpoint is ready and Restante does not answer."""
+        making = asyncio.create_task(self._make(scope))
+        try:
+            await answering.until_known(endpoint, making)
+            await asyncio.wait([making], timeout=_MAKE_SECONDS)
+        finally:
+            if not making.done():
+                self._keep(self._give_up(making))
+        return making.result() if making.done() else None
+
+    async def _give_up(self, making: asyncio.Task[str | None]) -> None:
+        """Leave no operation open that nobody was told of."""
+        id = await making
+        if id is not None:
+            await self._move(id, state=OperationState.CANCELLED)
+
     async def _finish(self, id: str, endpoint: asyncio.Task[None], answering: _Answering) -> None:
         try:
             await self._move(id, state=OperationState.RUNNING)
-            await asyncio.wait([endpoint, answering.too_large], return_when=asyncio.FIRST_COMPLETED)
+            await answering.until_known(endpoint)
             if answering.too_large.done():
                 endpoint.cancel()
                 await self._fail_too_large(id)
                 return
-            await endpoint
+            if not answering.whole.done():
+                await endpoint
             content = msgspec.json.encode(answering.answered())
         except asyncio.CancelledError:
             endpoint.cancel()
@@ -300,6 +337,8 @@ class RespondAsync:
     async def _show(self, id: str, scope: Scope, send: Send) -> None:
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
+            if "/" in id:
+                raise NotFound  # What is below an operation is not for its caller, nor has its answer always an end.
             found = await self._client.operation(id, wait=_seconds(query.get("wait", "0")))
         except NotFound:
             await _send_json(send, 404, {"detail": "there is no such operation here"})

@@ -63,7 +63,7 @@ class Stream:
         self._owned: list[str] = []
 
     async def send(self, send: SendMessage) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS]})
         ended = asyncio.Event()
         unwatch = self._request.watch(ended.set)
         name = self._visitor.name

@@ -151,13 +151,13 @@ class Export:
     async def _send(self, send: SendMessage) -> None:
         form = self._form
         name = f'attachment; filename="receipts-{self._wanted.name}.{form.ending}"'.encode()
-        headers = (
+        headers = [
             *HEADERS,
             (b"content-type", form.media),
             (b"content-disposition", name),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
-        )
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": form.head, "more_body": True})
         async for some in self._pages():

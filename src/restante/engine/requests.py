@@ -92,7 +92,7 @@ Run = Callable[[], Awaitable[Ran]]
 class _Running(NamedTuple):
     asked: Asked
     since_ms: int
-    work: asyncio.Task[Given]
+    work: asyncio.Task[Given | None]
 
 
 class _Count:
@@ -181,9 +181,8 @@ class Requests:
                 policy=self._policy,
             ):
                 case Verdict.RUN:
-                    try:
-                        given = await asyncio.shield(self._begin(asked, kept, run))
-                    except PaperChanged:
+                    given = await asyncio.shield(self._begin(asked, kept, run))
+                    if given is None:
                         kept = None
                         continue
                     if kept.record is not None and kept.record.state is not State.FREE:
@@ -319,7 +318,7 @@ class Requests:
 
     # -- running --------------------------------------------------------------------------------
 
-    def _begin(self, asked: Asked, kept: _Kept, run: Run) -> asyncio.Task[Given]:
+    def _begin(self, asked: Asked, kept: _Kept, run: Run) -> asyncio.Task[Given | None]:
         if self._open[asked.who] >= OPEN_REQUESTS:
             raise TooManyOpenRequests(f"{OPEN_REQUESTS} requests with keys are under way already")
         now = self._clock.wall_ms()
@@ -333,24 +332,28 @@ class Requests:
         work.add_done_callback(functools.partial(self._ended, asked))
         return work
 
-    def _ended(self, asked: Asked, work: asyncio.Task[Given]) -> None:
+    def _ended(self, asked: Asked, work: asyncio.Task[Given | None]) -> None:
         del self._running[asked.place]
         self._open[asked.who] -= 1
         if not self._open[asked.who]:
             del self._open[asked.who]
         # Whoever asked may be gone, and then nobody looks at how it ended.
         error = None if work.cancelled() else work.exception()
-        if error is not None and not isinstance(error, PaperChanged | TooManyKeptRequests):
+        if error is not None and not isinstance(error, TooManyKeptRequests):
             _log.warning("request.failed", path=asked.path, error=type(error).__name__)
 
-    async def _run(self, asked: Asked, record: Record, kept: _Kept, run: Run) -> Given:
+    async def _run(self, asked: Asked, record: Record, kept: _Kept, run: Run) -> Given | None:
+        """What came of it; None where somebody else has begun it meanwhile."""
         version = kept.version + 1
         count = await self._count(asked)
         if version == 1 and count.number >= self._kept_requests:
             raise TooManyKeptRequests(
                 f"{self._kept_requests} requests with keys are remembered already: each is forgotten in its time"
             )
-        await self._put(asked.place, record, version)
+        try:
+            await self._put(asked.place, record, version)
+        except PaperChanged:
+            return None
         count.number += version == 1
         try:
             ran = await run()

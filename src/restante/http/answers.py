@@ -57,7 +57,9 @@ class Answer:
         self.headers = headers if content_type in _ENVELOPES else (*headers, *_RAW)
 
     async def send(self, send: SendMessage) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        # A list of its own: what stands around may add to it.
+        headers = [*self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
 

@@ -232,7 +232,7 @@ def _last(send: SendMessage) -> SendMessage:
 
     async def closing(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = (*message["headers"], (b"connection", b"close"))
+            message["headers"] = [*message["headers"], (b"connection", b"close")]
         await send(message)
 
     return closing

@@ -58,7 +58,7 @@ class Replay:
 
     async def send(self, send: SendMessage) -> None:
         reply = self._given.reply
-        headers = (*reply.headers, REPLAYED) if self._given.replayed else reply.headers
+        headers = [*reply.headers, REPLAYED] if self._given.replayed else [*reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 

@@ -48,8 +48,12 @@ class Request(Head):
             raise UnsupportedMedia(
                 f"a body must not be encoded, as Content-Encoding: {encoding[:40]} says"
             )
+        return await self.raw(limit)
+
+    async def raw(self, limit: int) -> bytes:
+        """As ``body``, for whoever does not look into it: however it is encoded."""
         announced = self.header(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limit:
+        if announced is not None and announced.isdecimal() and int(announced) > limit:
             raise BodyTooLarge(f"the body must be at most {limit} bytes")
         message = await self._receive()
         if message["type"] == "http.disconnect":

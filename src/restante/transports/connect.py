@@ -280,7 +280,7 @@ class Envelopes(Reply):
     async def _begin(self) -> None:
         if not self._started:
             self._started = True
-            headers = ((b"content-type", self._media.encode()), *_STREAM_HEADERS)
+            headers = [(b"content-type", self._media.encode()), *_STREAM_HEADERS]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
 

@@ -100,7 +100,7 @@ class EventStream:
             f"{stream.queue}/{stream.id}",
         )
         with attachment, stream:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             unwatch = self._request.watch(stream.end)
             try:
                 await self._put(send, self._greeting())

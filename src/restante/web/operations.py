@@ -128,7 +128,7 @@ class OperationEvents:
         with self._broker.operations.watches.watch(actor.key_id) as watch:
             attachment = self._broker.attachments.attach(actor, lambda _: watch.end())
             with attachment:
-                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
                 unwatch = self._request.watch(watch.end)
                 try:
                     await _put(send, b"retry: %d\n\n" % RETRY_MS)

@@ -190,7 +190,7 @@ class OverviewStream:
         ended = asyncio.Event()
         attachment = self._broker.attachments.attach(self._request.actor, lambda _: ended.set())
         with attachment:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             unwatch = self._request.watch(ended.set)
             try:
                 await _put(send, b"retry: %d\n\n" % RETRY_MS)

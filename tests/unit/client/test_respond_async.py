@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from tests.unit.engine.house import turns
 
 import restante
 from restante.client import Client
@@ -20,6 +22,7 @@ from restante.client.respond_async import RespondAsync
 from restante.model import Role
 from restante.operation import OperationState
 
+NO_SUCH_OPERATION = {"detail": "there is no such operation here"}
 ASYNC = {"prefer": "respond-async"}
 
 
@@ -31,6 +34,8 @@ class Slow:
         self.started = asyncio.Event()
         self.has_begun = asyncio.Event()
         self.ended = asyncio.Event()
+        self.may_mail = asyncio.Event()
+        self.mailed = False
         self.pieces = 0
         routes = [Route("/reports/{what}", self.report, methods=["POST"])]
         self._starlette = Starlette(routes=[*routes, Route("/fast", self.fast)])
@@ -52,7 +57,14 @@ class Slow:
                 return Response(bytes(80_000))
             case "endless":
                 return StreamingResponse(self.endless())
+            case "mailed":
+                return Response(b"report", background=BackgroundTask(self.mail))
         return Response(b"report on " + body, 201, {"x-pages": "7"}, "text/plain")
+
+    async def mail(self) -> None:
+        await self.may_mail.wait()
+        self.mailed = True
+        raise RuntimeError("no postman")
 
     async def endless(self) -> AsyncIterator[bytes]:
         while True:
@@ -143,6 +155,91 @@ async def test_no_more_is_gathered_than_can_be_kept(slow: Slow, restante_client:
         assert slow.pieces == 5
 
 
+async def test_what_it_does_after_its_answer_is_its_own(
+    slow: Slow, restante_client: Client
+) -> None:
+    """Neither has it to be waited for, nor does its failure change the answer; at a stop it has time to end."""
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, "mailed")
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert (answer.status_code, answer.content) == (200, b"report")
+        assert not slow.mailed
+        asyncio.get_running_loop().call_soon(slow.may_mail.set)
+    assert slow.mailed
+    async with served(slow, restante_client) as caller:
+        answer = await caller.get(place)
+        assert (answer.status_code, answer.content) == (200, b"report")
+
+
+async def test_half_an_answer_is_none(slow: Slow, restante_client: Client) -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ha", "more_body": True})
+        await slow.go.wait()
+
+    slow.application = half  # type: ignore[method-assign]
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        slow.go.set()
+        answer = await caller.get(f"{place}?wait=30")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "endpoint_failed")
+
+
+async def test_an_answer_that_is_ready_at_the_stop_is_kept(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = restante_client.move_operation
+    moving = asyncio.Event()
+
+    async def move_late(id: str, **asked: Any) -> Any:
+        if asked["state"] is OperationState.SUCCEEDED:
+            moving.set()
+            await turns(50)
+        return await move(id, **asked)
+
+    monkeypatch.setattr(restante_client, "move_operation", move_late)
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        slow.go.set()
+        await moving.wait()
+    async with served(slow, restante_client) as caller:
+        answer = await caller.get(place)
+        assert (answer.status_code, answer.content) == (201, b"report on May")
+
+
+async def test_what_does_not_end_is_not_waited_for_at_the_stop(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restante.client.respond_async._CLOSE_SECONDS", 0)
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller, "mailed")
+        slow.go.set()
+        assert (await caller.get(f"{place}?wait=30")).status_code == 200
+    assert slow.ended.is_set()
+    assert not slow.mailed
+
+
+async def test_no_way_to_answer_is_offered_that_cannot_be_kept(
+    slow: Slow, restante_client: Client
+) -> None:
+    offered: list[Any] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        offered.append(scope["extensions"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    exchange = Exchange("respond-async, wait=30", leaves_after=1)
+    exchange.scope["extensions"] = {"http.response.pathsend": {}, "tls": {}}
+    async with RespondAsync(
+        look, restante_client, runner="shop-1", paths=("/reports",)
+    ) as application:
+        await application(exchange.scope, exchange.receive, exchange.send)
+    assert offered == [{"tls": {}}]
+    assert exchange.sent[0]["status"] == 200
+
+
 class Exchange:
     """A request to an application as a server has it, whose caller leaves after so many bytes of the answer."""
 
@@ -205,6 +302,38 @@ async def test_a_large_answer_is_passed_on_as_it_comes(
         for one in made:
             found = await restante_client.operation(one.id, wait=20)
             assert found.state is OperationState.CANCELLED
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_is_ready_does_not_wait_for_a_service_that_is_silent(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    """Nor is the operation left open that is made after all; so where the server gives the caller up meanwhile."""
+    monkeypatch.setattr("restante.client.respond_async._MAKE_SECONDS", 0)
+    make = restante_client.create_operation
+    asked, heard = asyncio.Event(), asyncio.Event()
+    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def make_late(**wanted: Any) -> Any:
+        asked.set()
+        await heard.wait()
+        made.set_result(await make(**wanted))
+        return made.result()
+
+    monkeypatch.setattr(restante_client, "create_operation", make_late)
+    async with served(slow, restante_client) as caller:
+        answer = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=ASYNC))
+        await asked.wait()
+        if leaves:
+            answer.cancel()
+        else:
+            slow.go.set()
+            assert (await answer).content == b"report on May"
+        await slow.ended.wait()
+        heard.set()
+        found = await restante_client.operation((await made).id, wait=20)
+        assert found.state is OperationState.CANCELLED
+    await asyncio.gather(answer, return_exceptions=True)
 
 
 async def test_a_caller_who_left_before_stops_its_endpoint(
@@ -280,6 +409,27 @@ async def test_without_room_or_without_restante_it_is_answered_as_ever(
             assert (await caller.get("/operations/x")).status_code == 503
 
 
+async def test_a_start_does_not_wait_for_a_service_that_is_silent(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = await restante_client.create_operation(runner="shop-1")
+    look = restante_client.open_operations
+    heard = asyncio.Event()
+
+    async def look_late(**asked: Any) -> Any:
+        await heard.wait()
+        return await look(**asked)
+
+    monkeypatch.setattr(restante_client, "open_operations", look_late)
+    monkeypatch.setattr("restante.client.respond_async._START_SECONDS", 0)
+    async with served(slow, restante_client) as caller:
+        assert (await caller.get("/fast")).content == b"fast"
+        heard.set()
+        await begun(caller)
+        answer = await caller.get(f"/operations/{crashed.id}")
+        assert answer.json()["error"]["code"] == "interrupted"
+
+
 async def test_so_many_go_on_in_the_background(slow: Slow, restante_client: Client) -> None:
     async with served(slow, restante_client, under_way=2) as caller:
         places = [await begun(caller) for _ in range(2)]
@@ -304,6 +454,17 @@ async def test_one_that_is_interrupted_says_so(slow: Slow, restante_client: Clie
         assert (await caller.get("/operations/unknown")).status_code == 404
 
 
+async def test_nothing_else_of_restante_s_can_be_asked_for(
+    slow: Slow, restante_client: Client
+) -> None:
+    """The events of an operation, for one, of which the answer has no end."""
+    async with served(slow, restante_client) as caller:
+        place = await begun(caller)
+        for path in (f"{place}%2Fevents", f"{place}/events", "/operations/..%2Fqueues"):
+            answer = await caller.get(path)
+            assert (answer.status_code, answer.json()) == (404, NO_SUCH_OPERATION)
+
+
 async def test_a_queue_is_told(
     slow: Slow, restante_client: Client, office: restante.embedding.Office
 ) -> None:
@@ -316,10 +477,21 @@ async def test_a_queue_is_told(
         assert delivery.attributes["state"] == "succeeded"
 
 
-async def test_by_the_server_s_lifespan(slow: Slow, restante_client: Client) -> None:
+async def test_by_the_server_s_lifespan(
+    restante_client: Client, office: restante.embedding.Office
+) -> None:
+    """The client, too, may be opened and closed by the application's own, which comes within."""
     crashed = await restante_client.create_operation(runner="shop-1")
+    key = await office.add_key(Role.PUBLISHER, "shop")
+    client = Client("http://restante", key, transport=httpx.ASGITransport(app=office.asgi()))
+
+    @contextlib.asynccontextmanager
+    async def own(_: Starlette) -> AsyncIterator[None]:
+        async with client:
+            yield
+
     application = RespondAsync(
-        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+        Starlette(lifespan=own), client, runner="shop-1", paths=("/reports",)
     )
     told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     said: asyncio.Queue[Any] = asyncio.Queue()
