@@ -8,10 +8,14 @@ from collections.abc import Callable
 import httpx
 import msgspec
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 import restante.client
 from restante.cli.program import app
+
+_command = functools.cache(typer.main.get_command)
+"""Made once of all subcommands: it takes longer than to run most of them."""
 
 URL = "http://service.test"
 
@@ -46,6 +50,7 @@ def problem(code: str, status: int, detail: str = "so it is") -> httpx.Response:
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Program:
     made = Program()
+    monkeypatch.setattr("typer.testing._get_command", _command)
     for name in ("RESTANTE_URL", "RESTANTE_KEY", "RESTANTE_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

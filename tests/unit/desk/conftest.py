@@ -1,10 +1,16 @@
 import pytest
+from tests.unit.desk import compiled
 from tests.unit.desk.house import Site
 from tests.unit.engine.conftest import broker, clock, store
 
 from restante.operators import Level
 
 __all__ = ["broker", "clock", "store"]
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    compiled.use(monkeypatch)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -34,12 +35,18 @@ OPENID = OpenId(
 )
 
 
+@functools.cache
+def first_key():
+    """Made once: it takes a tenth of a second."""
+    return RSAKey.generate_key(2_048, {"kid": "one", "use": "sig"})
+
+
 class Fake:
     """A provider; the test bends what it says."""
 
     def __init__(self, clock):
         self.clock = clock
-        self.key = RSAKey.generate_key(2_048, {"kid": "one", "use": "sig"})
+        self.key = first_key()
         self.keys = [self.key]
         self.claims = {"sub": "u-1", "preferred_username": "ada", "groups": ["staff", "post"]}
         self.metadata = {

@@ -1,4 +1,5 @@
 import pytest
+from tests.unit.desk import compiled
 from tests.unit.desk.house import ADMIN_KEY, Browser
 from tests.unit.engine.conftest import broker, clock, store
 from tests.unit.engine.house import OPERATOR
@@ -38,6 +39,11 @@ class Portal:
         answer = await browser.post("/portal/sign-in", data={"key": self.keys[name]})
         assert answer.headers["location"] == "/portal/"
         return browser
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    compiled.use(monkeypatch)
 
 
 @pytest.fixture
