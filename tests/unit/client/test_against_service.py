@@ -238,6 +238,22 @@ async def test_what_is_written_while_a_ledger_is_verified_is_not_missed(admin, a
     assert (checked.count, checked.first, checked.last) == (2, 1, 2)
 
 
+async def test_what_passes_its_time_while_a_ledger_is_verified_is_not_missed(
+    admin, acme, monkeypatch
+):
+    for number in range(9):
+        await admin.publish("acme", b"%d" % number)
+    honest = admin.receipts
+
+    async def pruning(queue, *, after=None, **options):
+        page = await honest(queue, after=after if after is None else max(after, 6), **options)
+        return type(page)(page.receipts, page.next, 0 if after is None else 6, page.newest)
+
+    monkeypatch.setattr(admin, "receipts", pruning)
+    checked = await verify_ledger(admin, "acme", page_size=3)
+    assert (checked.count, checked.first, checked.last) == (3, 7, 9)
+
+
 @pytest.mark.parametrize("tamper", ["change", "first", "remove", "newest"])
 async def test_a_ledger_that_was_tampered_with_does_not(admin, acme, monkeypatch, tamper):
     for _ in range(4):

@@ -274,6 +274,10 @@ GAPS = {
         [],
     ),
     "a shelf elsewhere": ("UPDATE shelves SET r = r - 1 WHERE {}", []),
+    "a number that is text": ("UPDATE receipts SET number = 'x' WHERE {}", [128, 600]),
+    "a lower number": ("UPDATE receipts SET number = 3 WHERE {}", [100, 128]),
+    "a higher number": ("UPDATE receipts SET number = 900 WHERE {}", [100, 128]),
+    "the newest as none": ("UPDATE receipts SET number = 0 WHERE {}", [600]),
 }
 
 
@@ -296,8 +300,8 @@ async def test_what_is_gone_hides_nothing_else(untouched, tmp_path, gap):
     told = " ".join(finding.where for finding in verdict.findings if finding.what == "deletion")
     assert bool(told) == any(number < left[-1] for number in gone)
     assert not verdict.pruned
-    assert all(problem.startswith("the figures of queue acme") for problem in check_file(tmp_path))
-    assert bool(check_file(tmp_path)) == bool(gone)
+    problems = check_file(tmp_path)
+    assert bool(problems) == bool(gone)
 
 
 @pytest.mark.parametrize("case", CASES)

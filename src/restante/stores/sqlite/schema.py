@@ -171,9 +171,13 @@ def miscounted(connection: apsw.Connection) -> list[str]:
     rows: Any = connection.execute(
         "SELECT q.name FROM queues q JOIN tallies t ON t.queue = q.id"  # noqa: S608 (fixed names)
         f" LEFT JOIN (SELECT queue, {counted} FROM deliveries GROUP BY queue) d ON d.queue = q.id"
-        " LEFT JOIN (SELECT queue, count(*) AS kept FROM receipts GROUP BY queue) r ON r.queue = q.id"
-        " LEFT JOIN pruned p ON p.queue = q.id"
-        f" WHERE {differ} OR coalesce(r.kept, 0) <> t.receipts - coalesce(p.receipts, 0)"
+        " LEFT JOIN (SELECT queue, count(*) AS kept, sum(number) AS numbers FROM receipts GROUP BY queue) r"
+        " ON r.queue = q.id"
+        " LEFT JOIN (SELECT q.id AS queue, coalesce(p.receipts, 0) AS gone"
+        " FROM queues q LEFT JOIN pruned p ON p.queue = q.id) p ON p.queue = q.id"
+        f" WHERE {differ} OR coalesce(r.kept, 0) <> t.receipts - p.gone"
+        # Each number is there once, and so they add up.
+        " OR coalesce(r.numbers, 0) <> (t.receipts - p.gone) * (t.receipts + p.gone + 1) / 2"
         " OR t.seq <> t.scheduled + t.ready + t.held + t.leased + t.dead + t.acked + t.superseded + t.expired"
         " + t.discarded LIMIT 20"
     )
