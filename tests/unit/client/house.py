@@ -28,6 +28,7 @@ class Slow:
         self.started = asyncio.Event()
         self.has_begun = asyncio.Event()
         self.ended = asyncio.Event()
+        self.answered = asyncio.Event()
         self.may_mail = asyncio.Event()
         self.mailed = False
         self.pieces = 0
@@ -52,13 +53,17 @@ class Slow:
             case "endless":
                 return StreamingResponse(self.endless())
             case "mailed":
-                return Response(b"report", background=BackgroundTask(self.mail))
+                return Response(b"report", background=BackgroundTask(self.mail, False))
+            case "refused":
+                return Response(b"no ink", 503, background=BackgroundTask(self.mail, True))
         return Response(b"report on " + body, 201, {"x-pages": "7"}, "text/plain")
 
-    async def mail(self) -> None:
+    async def mail(self, there_is_a_postman: bool) -> None:
+        self.answered.set()
         await self.may_mail.wait()
         self.mailed = True
-        raise RuntimeError("no postman")
+        if not there_is_a_postman:
+            raise RuntimeError("no postman")
 
     async def endless(self) -> AsyncIterator[bytes]:
         while True:
@@ -84,19 +89,19 @@ class Exchange:
         }
         self.sent: list[Any] = []
         self._leaves_after = leaves_after
-        self._left = asyncio.Event()
+        self.left = asyncio.Event()
         self._asked: Iterator[Any] = iter([{"type": "http.request", "body": b"May"}])
 
     async def receive(self) -> Any:
         for message in self._asked:
             return message
-        await self._left.wait()
+        await self.left.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
         if len(self.body) >= self._leaves_after:
-            self._left.set()
+            self.left.set()
 
     @property
     def body(self) -> bytes:

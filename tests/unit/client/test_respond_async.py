@@ -53,21 +53,29 @@ async def test_no_more_is_gathered_than_can_be_kept(slow: Slow, restante_client:
         assert slow.pieces == 5
 
 
+@pytest.mark.parametrize(
+    ("what", "expected"), [("mailed", (200, b"report")), ("refused", (503, b"no ink"))]
+)
 async def test_what_it_does_after_its_answer_is_its_own(
-    slow: Slow, restante_client: Client
+    slow: Slow,
+    restante_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    expected: tuple[int, bytes],
 ) -> None:
     """Neither has it to be waited for, nor does its failure change the answer; at a stop it has time to end."""
+    monkeypatch.setattr("restante.client.respond_async._RAISE_SECONDS", 0)
     async with served(slow, restante_client) as caller:
-        place = await begun(caller, "mailed")
+        place = await begun(caller, what)
         slow.go.set()
         answer = await caller.get(f"{place}?wait=30")
-        assert (answer.status_code, answer.content) == (200, b"report")
+        assert (answer.status_code, answer.content) == expected
         assert not slow.mailed
         asyncio.get_running_loop().call_soon(slow.may_mail.set)
     assert slow.mailed
     async with served(slow, restante_client) as caller:
         answer = await caller.get(place)
-        assert (answer.status_code, answer.content) == (200, b"report")
+        assert (answer.status_code, answer.content) == expected
 
 
 async def test_half_an_answer_is_none(slow: Slow, restante_client: Client) -> None:

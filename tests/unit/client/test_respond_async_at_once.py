@@ -12,6 +12,7 @@ from tests.unit.client.house import ASYNC, Exchange, Slow, begun, served
 from restante.client import Client
 from restante.client.respond_async import RespondAsync
 from restante.operation import OperationState
+from restante.wire.operation_messages import OperationOut
 
 
 @pytest.mark.parametrize(
@@ -67,36 +68,80 @@ async def test_a_large_answer_is_passed_on_as_it_comes(
             assert found.state is OperationState.CANCELLED
 
 
-@pytest.mark.parametrize("leaves", [False, True])
-async def test_what_is_ready_does_not_wait_for_a_service_that_is_silent(
-    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, leaves: bool
+class Office:
+    """Makes one operation when the test says so."""
+
+    def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.may_make = asyncio.Event(), asyncio.Event()
+        self.made: asyncio.Future[OperationOut] = asyncio.get_running_loop().create_future()
+        self._make = client.create_operation
+        self._look = client.operation
+        monkeypatch.setattr(client, "create_operation", self.make)
+
+    async def make(self, **wanted: Any) -> OperationOut:
+        self.asked.set()
+        await self.may_make.wait()
+        self.made.set_result(await self._make(**wanted))
+        return self.made.result()
+
+    async def given_up(self) -> bool:
+        found = await self._look((await self.made).id, wait=20)
+        return found.state is OperationState.CANCELLED
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_what_is_ready_before_its_operation_is_made_is_given(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    """Nor is the operation left open that is made after all; so where the server gives the caller up meanwhile."""
-    monkeypatch.setattr("restante.client.respond_async._MAKE_SECONDS", 0)
-    make = restante_client.create_operation
-    asked, heard = asyncio.Event(), asyncio.Event()
-    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    async def make_late(**wanted: Any) -> Any:
-        asked.set()
-        await heard.wait()
-        made.set_result(await make(**wanted))
-        return made.result()
-
-    monkeypatch.setattr(restante_client, "create_operation", make_late)
+    """Also where Restante is silent. Nor is the operation left open that is made after all."""
+    office = Office(restante_client, monkeypatch)
     async with served(slow, restante_client) as caller:
-        answer = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=ASYNC))
-        await asked.wait()
-        if leaves:
-            answer.cancel()
-        else:
-            slow.go.set()
-            assert (await answer).content == b"report on May"
+        asking = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=ASYNC))
+        await office.asked.wait()
+        slow.go.set()
         await slow.ended.wait()
-        heard.set()
-        found = await restante_client.operation((await made).id, wait=20)
-        assert found.state is OperationState.CANCELLED
-    await asyncio.gather(answer, return_exceptions=True)
+        if not silent:
+            office.may_make.set()
+        answer = await asking
+        assert (answer.status_code, answer.content) == (201, b"report on May")
+        office.may_make.set()
+        assert await office.given_up()
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_no_operation_is_left_open_whose_caller_the_server_gives_up(
+    slow: Slow, restante_client: Client, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """While it is being made, and when it has just been made."""
+    office = Office(restante_client, monkeypatch)
+    async with served(slow, restante_client) as caller:
+        asking = asyncio.create_task(caller.post("/reports/sales", content=b"May", headers=ASYNC))
+        await office.asked.wait()
+        if made:
+            office.may_make.set()
+            await office.made
+        asking.cancel()
+        await slow.ended.wait()
+        office.may_make.set()
+        assert await office.given_up()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_an_answer_that_says_it_failed_is_given_when_it_is_whole(
+    slow: Slow, restante_client: Client
+) -> None:
+    """What its endpoint does after it is not waited for."""
+    slow.go.set()
+    exchange = Exchange("respond-async, wait=30", leaves_after=len(b"no ink"))
+    exchange.scope["path"] = "/reports/refused"
+    async with RespondAsync(
+        slow.application, restante_client, runner="shop-1", paths=("/reports",)
+    ) as application:
+        asking = asyncio.create_task(application(exchange.scope, exchange.receive, exchange.send))
+        await asyncio.wait_for(exchange.left.wait(), 20)
+        assert (exchange.sent[0]["status"], exchange.body) == (503, b"no ink")
+        slow.may_mail.set()
+        await asking
 
 
 async def test_a_caller_who_left_before_stops_its_endpoint(
