@@ -7,6 +7,7 @@ import http.client
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,7 @@ uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
 
 
 HEADERS: Final = {"idempotency-key": "k1", "authorization": "Bearer a"}
+WAIT_SECONDS: Final = 20.0
 
 
 @contextlib.contextmanager
@@ -76,6 +78,14 @@ def entered(process: subprocess.Popen[str]) -> bool:
     return "entered\n" in process.stdout
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), WAIT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_a_repeat_after_a_kill_is_given_the_first_answer(tmp_path: Path) -> None:
     for expected in (None, "true"):
         with serving(tmp_path / "store", "refuse") as (_, port):
@@ -93,7 +103,7 @@ def test_a_kill_in_the_middle_is_told_and_the_policy_decides(tmp_path: Path, pol
         # While it runs, a repeat is told so.
         assert post(port, "/hang").json()["code"] == "request_in_progress"
         process.kill()
-        process.wait(20)
+        process.wait(WAIT_SECONDS)
         connection.close()
     with serving(tmp_path / "store", policy) as (process, port):
         if policy == "refuse":
@@ -111,12 +121,10 @@ def test_stopped_in_order_it_ends_what_it_runs_and_closes_its_store(tmp_path: Pa
     with serving(tmp_path / "store", "refuse") as (process, port):
         assert post(port, "/mail").status_code == 201
         process.terminate()
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 20).close()
-            except OSError:
-                break
-        output, _ = process.communicate("go\n", 20)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while listens(port):
+            assert time.monotonic() < deadline, "it does not stop"
+        output, _ = process.communicate("go\n", WAIT_SECONDS)
         said = [line for line in output.splitlines() if line.startswith(("told", "mailed"))]
         assert said == ["told lifespan.startup", "mailed", "told lifespan.shutdown"]
     assert not list((tmp_path / "store").glob("*-wal"))
@@ -130,6 +138,6 @@ def test_its_store_is_closed_also_where_the_application_s_lifespan_fails(
         if lifespan != "startup":
             assert post(port, "/order").status_code == 201
             process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=WAIT_SECONDS)
     assert (tmp_path / "store" / "restante.db").exists()
     assert not list((tmp_path / "store").glob("*-wal"))

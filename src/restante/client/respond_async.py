@@ -38,10 +38,14 @@ _START_SECONDS: Final = 10.0
 """A start waits so long for Restante."""
 _CLOSE_SECONDS: Final = 10.0
 """What has been answered has so long to be told to Restante, and what is done after answers to end."""
-_MAKE_SECONDS: Final = 1.0
-"""An answer that is ready waits so long for its operation. Then it is given without one."""
+_RAISE_SECONDS: Final = 1.0
+"""An endpoint that says it failed has so long to raise what is told in place of its answer."""
 _RETRY_SECONDS: Final = (0.2, 1.0, 5.0, 15.0)
 _INTERRUPTED: Final = ("interrupted", "the service ended before it had an answer")
+_TOO_LARGE: Final = (
+    "answer_too_large",
+    f"with its headers and in base64, {RESULT_BYTES} bytes may be",
+)
 
 
 class Answered(msgspec.Struct):
@@ -59,7 +63,7 @@ class _Answering:
         loop = asyncio.get_running_loop()
         self.too_large: asyncio.Future[None] = loop.create_future()
         self.whole: asyncio.Future[None] = loop.create_future()
-        """Done once there is nothing to come; not of one that says it failed, for what it raises says more."""
+        """Done once there is nothing to come."""
         self._receive = receive
         self._start: Message | None = None
         self._body = bytearray()
@@ -82,7 +86,7 @@ class _Answering:
                 self._body += message.get("body", b"")
                 self._more = message.get("more_body", False)
             full = len(self._body) > _GATHERED_BYTES
-            if not (full or self._more or self.whole.done() or self._status >= 500):
+            if not (full or self._more or self.whole.done()):
                 self.whole.set_result(None)
         if full:
             if not self.too_large.done():
@@ -108,11 +112,20 @@ class _Answering:
             self._send = send
             self._passed_on.set()
 
-    async def until_known(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> bool:
-        """Whether it is known in time what comes of it: a task has ended, or it is whole or too large."""
+    async def until_known(self, *tasks: asyncio.Task[Any], timeout: float | None = None) -> None:
+        """Until it is known what comes of it, or a task has ended, or the time is over."""
         ends = [*tasks, self.whole, self.too_large]
-        done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
+        await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def known(self) -> bool:
+        """It is whole, or too large."""
+        return self.whole.done() or self.too_large.done()
+
+    @property
+    def says_it_failed(self) -> bool:
+        """What the endpoint raises then says more than its answer."""
+        return self._status >= 500
 
     def answered(self) -> Answered:
         """The whole. ``RuntimeError`` where the endpoint has not given it."""
@@ -216,11 +229,11 @@ class RespondAsync:
         self._endpoints[endpoint] = answering
         endpoint.add_done_callback(self._endpoints.pop)
         try:
-            known = await answering.until_known(endpoint, timeout=wait)
-            id = None if known else await self._make_meanwhile(scope, endpoint, answering)
-            if id is None or answering.too_large.done():
-                if id is not None:
-                    self._keep(self._move(id, state=OperationState.CANCELLED))
+            await answering.until_known(endpoint, timeout=wait)
+            id = None
+            if not (endpoint.done() or answering.known):
+                id = await self._make_meanwhile(scope, endpoint, answering)
+            if id is None:
                 await answering.pass_on(send)
                 await endpoint
                 return
@@ -256,15 +269,17 @@ class RespondAsync:
     async def _make_meanwhile(
         self, scope: Scope, endpoint: asyncio.Task[None], answering: _Answering
     ) -> str | None:
-        """As ``_make``; None too where the endpoint is ready and Restante does not answer."""
+        """As ``_make``; None too where there is an answer to give before, and the operation is given up then."""
         making = asyncio.create_task(self._make(scope))
         try:
             await answering.until_known(endpoint, making)
-            await asyncio.wait([making], timeout=_MAKE_SECONDS)
-        finally:
-            if not making.done():
-                self._keep(self._give_up(making))
-        return making.result() if making.done() else None
+        except BaseException:
+            self._keep(self._give_up(making))
+            raise
+        if endpoint.done() or answering.known:
+            self._keep(self._give_up(making))
+            return None
+        return making.result()
 
     async def _give_up(self, making: asyncio.Task[str | None]) -> None:
         """Leave no operation open that nobody was told of."""
@@ -278,35 +293,13 @@ class RespondAsync:
             await answering.until_known(endpoint)
             if answering.too_large.done():
                 endpoint.cancel()
-                await self._fail_too_large(id)
-                return
-            if not answering.whole.done():
-                await endpoint
-            content = msgspec.json.encode(answering.answered())
+            elif answering.says_it_failed:
+                await asyncio.wait([endpoint], timeout=_RAISE_SECONDS)
+            await self._move(id, **_end_of(endpoint, answering))
         except asyncio.CancelledError:
-            endpoint.cancel()
             with contextlib.suppress(RestanteError):
-                await self._client.move_operation(
-                    id, state=OperationState.FAILED, error=_INTERRUPTED
-                )
+                await self._client.move_operation(id, **_end_of(endpoint, answering))
             raise
-        except Exception as error:  # noqa: BLE001 (told in the operation)
-            failure = ("endpoint_failed", type(error).__name__)
-            await self._move(id, state=OperationState.FAILED, error=failure)
-            return
-        if len(content) > RESULT_BYTES:
-            await self._fail_too_large(id)
-            return
-        await self._move(
-            id, state=OperationState.SUCCEEDED, result=content, result_content_type=MEDIA_TYPE
-        )
-
-    async def _fail_too_large(self, id: str) -> None:
-        failure = (
-            "answer_too_large",
-            f"with its headers and in base64, {RESULT_BYTES} bytes may be",
-        )
-        await self._move(id, state=OperationState.FAILED, error=failure)
 
     async def _move(self, id: str, **move: Any) -> None:
         """Move it on, for as long as it takes."""
@@ -323,14 +316,14 @@ class RespondAsync:
     async def _recover(self) -> None:
         """Once: fail what an earlier process of this name left. Nothing of this one is among it yet."""
         async with self._recovering:
+            after: str | None = None
             while not self._recovered:
-                page = await self._client.open_operations(runner=self._runner)
+                page = await self._client.open_operations(runner=self._runner, after=after)
                 for left in page.operations:
                     with contextlib.suppress(OperationEnded, NotFound):
-                        await self._client.move_operation(
-                            left.id, state=OperationState.FAILED, error=_INTERRUPTED
-                        )
-                self._recovered = not page.operations
+                        await self._client.move_operation(left.id, **_failed(_INTERRUPTED))
+                after = page.next
+                self._recovered = after is None
 
     # -- showing --------------------------------------------------------------------------------
 
@@ -362,6 +355,30 @@ class RespondAsync:
         if applied:
             headers.append(("preference-applied", "respond-async"))
         await _send_json(send, 202, {"id": id, "state": state}, headers)
+
+
+def _end_of(endpoint: asyncio.Task[None], answering: _Answering) -> dict[str, Any]:
+    """The move that ends its operation as things stand: ``interrupted`` where nothing is known yet."""
+    if answering.too_large.done():
+        return _failed(_TOO_LARGE)
+    has_ended = endpoint.done() and not endpoint.cancelled()
+    whole = answering.whole.done()
+    if not (has_ended or whole):
+        return _failed(_INTERRUPTED)
+    try:
+        if has_ended and (answering.says_it_failed or not whole):
+            endpoint.result()
+        content = msgspec.json.encode(answering.answered())
+    except Exception as error:  # noqa: BLE001 (told in the operation)
+        return _failed(("endpoint_failed", type(error).__name__))
+    if len(content) > RESULT_BYTES:
+        return _failed(_TOO_LARGE)
+    state = OperationState.SUCCEEDED
+    return {"state": state, "result": content, "result_content_type": MEDIA_TYPE}
+
+
+def _failed(error: tuple[str, str]) -> dict[str, Any]:
+    return {"state": OperationState.FAILED, "error": error}
 
 
 def _preferred_wait(scope: Scope) -> int | None:
