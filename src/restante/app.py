@@ -10,9 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import structlog
-
-from restante import __version__, logs
+from restante import __version__
 from restante.addresses import parse_networks
 from restante.clock import SystemClock
 from restante.config import Address, Config
@@ -36,6 +34,7 @@ from restante.keyfiles import (
     load_log_keys,
     write_private,
 )
+from restante.logs import get_logger
 from restante.model import SYSTEM, Role
 from restante.nodes import NodeName
 from restante.openid import OpenId
@@ -73,7 +72,7 @@ if TYPE_CHECKING:
     from restante.engine.operators import Operators
     from restante.transports import grpc as grpc_transport
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 ADMIN_KEY_FILE: Final = "admin.key"
 _AGENT: Final = f"Restante/{__version__}"
@@ -464,7 +463,6 @@ async def open_broker(
     a key that lives no longer than the broker. ``ledger_key_file`` has the keys that sign the log of receipts; None:
     one in the store's folder, or, where it has none, this broker seals nothing into the log.
     """
-    logs.hand_over()
     clock = SystemClock()
     folder = folder_of(url)
     async with open_store(url, clock) as store:

@@ -7,13 +7,12 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from restante.errors import ConfigurationError, StoreRefused
+from restante.logs import get_logger
 from restante.wire.checkpoints import SIGNATURES, LogKeys, SignerKey, VerifierKey
 from restante.wire.sealing import KEY_BYTES, Keyring, parse_keys, to_line
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SECRETS_KEY_FILE: Final = "secrets.key"
 """In the data folder, unless another is named."""

@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from restante.app import open_broker
 from restante.engine.broker import Broker
 from restante.engine.requests import (
@@ -39,11 +37,12 @@ from restante.idempotency import (
     fingerprint_of,
     key_of_header,
 )
+from restante.logs import get_logger
 from restante.model import check_bounds
 from restante.wire.request_messages import told
 from restante.wrapping import live, plain
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BODY_BYTES: Final = 1_048_576
 _CLOSE_SECONDS: Final = 10.0

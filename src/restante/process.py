@@ -11,12 +11,11 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import structlog
-
 from restante import __version__
 from restante.engine.broker import Broker
+from restante.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 EXIT_FAILED: Final = 1
 EXIT_STORAGE_FAILED: Final = 7

@@ -160,7 +160,7 @@ async def main():
     async with restante.open("sqlite:///mail") as office:
         await office.add_client("acme")
         await office.session("acme")
-    structlog.get_logger("restante.engine").warning("something.odd", place="x")
+    restante.logs.get_logger("restante.engine").warning("something.odd", place="x")
 asyncio.run(main())
 """
 

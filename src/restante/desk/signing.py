@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import urllib.parse
 
-import structlog
-
 from restante import auth
 from restante.desk.attempts import Attempts
 from restante.desk.forms import read_form
@@ -18,11 +16,12 @@ from restante.http.answers import Answer, retry_after
 from restante.http.api import Routes
 from restante.http.authentication import remote_of
 from restante.http.request import Request
+from restante.logs import get_logger
 from restante.model import Actor, Role
 from restante.operators import Level
 from restante.wire.visits import Visit
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def add_routes(routes: Routes, desk: Desk) -> None:

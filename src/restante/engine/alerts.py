@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
-import structlog
 
 from restante.alerting import (
     HISTORY_SECONDS,
@@ -33,12 +32,13 @@ from restante.alerting import (
 from restante.changes import Change, PutPaper
 from restante.engine.ids import new_id
 from restante.errors import PaperChanged, ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf, Papers
 from restante.watching import RECENT_SECONDS, QueueView
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks, at least."""

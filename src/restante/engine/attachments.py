@@ -14,14 +14,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
-
 from restante.engine.directory import Directory
 from restante.errors import ShuttingDown, TooManyConnections
+from restante.logs import get_logger
 from restante.model import Actor
 from restante.ports import Clock
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 CONNECTIONS_PER_PRINCIPAL: Final = 1_000
 RECONNECT_SECONDS: Final = (1.0, 9.0)

@@ -7,17 +7,17 @@ import hashlib
 from typing import Final, NamedTuple
 
 import msgspec
-import structlog
 
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.group import Group
 from restante.errors import IdempotencyKeyReused, Malformed, PaperChanged
 from restante.ids import CHANCE_BITS, uuid7
+from restante.logs import get_logger
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf, Papers
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 GROUP_RETENTION_SECONDS: Final = 30 * 86_400
 _OPEN: Final = "open/"

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from restante import auth
 from restante.admission import check_text
@@ -54,6 +53,7 @@ from restante.errors import (
     ShuttingDown,
     StoreError,
 )
+from restante.logs import get_logger
 from restante.model import (
     Actor,
     Draft,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from restante.engine.broker import Broker
     from restante.engine.waiting import Waiter
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BODY_BYTES: Final = CONTENT_BYTES
 _LOOK_SECONDS: Final = 5.0

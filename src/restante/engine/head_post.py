@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
-import structlog
 
 from restante.changes import DropPaper, PutPaper
 from restante.engine.log_reader import LogReader
@@ -27,11 +26,12 @@ from restante.engine.sending import (
     deliver,
     retry_seconds,
 )
+from restante.logs import get_logger
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SEND_SECONDS: Final = 30.0
 RETRY_SECONDS_MAXIMUM: Final = 300

@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
 from restante.admission import check_body
 from restante.engine.directory import Directory
 from restante.errors import QueueNotFound, RestanteError, ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.model import Draft
 from restante.ports import Clock, Outbox
 from restante.routing import Router
 from restante.written import Moved, Written, check_written, draft_of
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 MOVE_ROWS: Final = 500
 LOOK_SECONDS: Final = 0.2

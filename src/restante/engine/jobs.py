@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from restante.changes import Change, DropPaper, PutPaper
 from restante.engine.acts import What
@@ -43,6 +42,7 @@ from restante.errors import (
     StoreError,
     TooManyJobs,
 )
+from restante.logs import get_logger
 from restante.model import REASON_CHARACTERS, Actor, Selection, check_bounds
 from restante.papers import Kind, Paper
 from restante.queries import CountDead, DeadSeqs, FiguresOfQueues, PaperOf, Papers, Queues
@@ -51,7 +51,7 @@ from restante.wire.job_messages import Task
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 STEP: Final = 100
 """Dead letters of a job are done so many to a transaction, and others go on in between."""

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
+from restante.logs import get_logger
 from restante.metering import Event
 from restante.model import Outcome, State
 
 REASON_CHARACTERS: Final = 200
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _NO_DEATHS: Final = frozenset({Outcome.LATE_ACK, Outcome.PUBLISHED})
 """Outcomes of deliveries that are dead already, or never were alive."""
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
-import structlog
 
 from restante.errors import LogDamaged, LogEmpty
+from restante.logs import get_logger
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import CountPapers, PaperOf, Papers
@@ -27,7 +27,7 @@ from restante.receipt_log import (
 )
 from restante.wire.checkpoints import NO_KEYS, LogKeys, NotSigned, of_note
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 TOLD_SECONDS: Final = 60.0
 """How often it is logged, at most, that something fails for one reason, or is damaged."""

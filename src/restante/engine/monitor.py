@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from restante.changes import PutPaper
 from restante.engine.history import ALL, History
 from restante.engine.seen import Sightings
 from restante.engine.sums import Sums
 from restante.engine.windows import BUCKET_SECONDS, Window
 from restante.errors import ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.metering import Tally
 from restante.queries import FiguresOfQueues, QueueFigures, Webhooks
 from restante.watching import Consumer, Failure, Point, QueueView, Span, Total, WebhookHealth
@@ -25,7 +24,7 @@ from restante.watching import Consumer, Failure, Point, QueueView, Span, Total, 
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 ROUND_SECONDS: Final = 10.0

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from restante.errors import ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.nodes import (
     BEAT_SECONDS,
     CLAIM_SECONDS,
@@ -30,7 +30,7 @@ from restante.ports import Nodes
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 DOUBT_SECONDS: Final = 3.0
 """Without a beat for this long, what is remembered may have been changed: a key may have been revoked."""

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-import structlog
 
 from restante.alerting import GIVE_UP_SECONDS, Message, Notice, bundle
 from restante.changes import Change, DropPaper, PutPaper
@@ -26,11 +25,12 @@ from restante.engine.sending import (
     deliver,
     retry_seconds,
 )
+from restante.logs import get_logger
 from restante.papers import Kind, Paper
 from restante.ports import AlertSender, Clock, Store
 from restante.queries import PaperOf, Papers
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SEND_SECONDS: Final = 45
 RETRY_SECONDS_MAXIMUM: Final = 900

@@ -13,16 +13,16 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 import msgspec
-import structlog
 
 from restante.errors import ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.model import check_bounds
 from restante.operation import Operation
 from restante.papers import Kind, Paper
 from restante.ports import Clock, Store
 from restante.queries import PaperOf, PaperVersions
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 WATCHED: Final = 1_000
 """Operations that one watch is over, at most."""

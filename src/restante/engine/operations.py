@@ -16,7 +16,6 @@ import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from restante import auth
 from restante.admission import check_text
@@ -36,6 +35,7 @@ from restante.errors import (
     StoreError,
     TooManyOperations,
 )
+from restante.logs import get_logger
 from restante.model import (
     WAIT_SECONDS_MAXIMUM,
     Actor,
@@ -52,7 +52,7 @@ from restante.wire.operation_messages import told
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 OPEN_OPERATIONS: Final = 10_000
 """So many of one principal may be open at once; what other nodes make meanwhile is counted some seconds later."""

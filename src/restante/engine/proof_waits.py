@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import structlog
-
 from restante.engine.receipt_log import SEAL_SECONDS
 from restante.engine.session import Hangup
 from restante.errors import ReceiptNotSealed, ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.model import Actor
 from restante.papers import Kind
 from restante.queries import PaperVersions
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from restante.engine.broker import Broker
     from restante.engine.waiting import Waiter
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class ProofWaits:

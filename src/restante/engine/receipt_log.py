@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
-import structlog
 
 from restante.changes import AddSeals, Change, PutPaper
 from restante.engine.log_reader import LogReader, decoded
@@ -27,6 +26,7 @@ from restante.errors import (
     ShuttingDown,
     StoreError,
 )
+from restante.logs import get_logger
 from restante.merkle import (
     HASH_BYTES,
     TILE_WIDTH,
@@ -59,7 +59,7 @@ from restante.receipt_log import (
 from restante.wire import proofs
 from restante.wire.checkpoints import NO_KEYS, LogKeys, NotSigned, TreeHead, of_note, to_note
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SEAL_SECONDS: Final = 0.5
 """How often it is looked for receipts that are not in the log."""

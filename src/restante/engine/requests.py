@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from restante.changes import Change, DropPaper, PutPaper
 from restante.errors import (
@@ -42,6 +41,7 @@ from restante.idempotency import (
     not_kept,
     reused,
 )
+from restante.logs import get_logger
 from restante.model import check_bounds
 from restante.nodes import CLAIM_SECONDS
 from restante.papers import Kind, Paper
@@ -52,7 +52,7 @@ from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 RETENTION_SECONDS: Final = 7 * 86_400
 OPEN_REQUESTS: Final = 1_000

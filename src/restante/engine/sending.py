@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
 from restante.errors import PaperChanged, ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.ports import Clock
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 15.0
 """How often to look for what another node has put down and not sent."""

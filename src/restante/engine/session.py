@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-import structlog
 
 from restante.engine import settling
 from restante.engine.settling import Settle, Settler, Settling
 from restante.errors import RestanteError
+from restante.logs import get_logger
 from restante.model import (
     BATCH,
     RECEIVE_BYTES,
@@ -36,7 +36,7 @@ from restante.wire import tokens
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Hangup(Protocol):

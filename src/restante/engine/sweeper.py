@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from restante.engine.wakeups import Wakeups
 from restante.errors import ShuttingDown, StoreError
+from restante.logs import get_logger
 from restante.ports import Clock, Store
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 SWEEP_ROWS: Final = 500
 PRUNE_ROWS: Final = 200

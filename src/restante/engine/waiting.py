@@ -16,11 +16,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
-import structlog
-
 from restante.engine.bodies import find_notification
 from restante.engine.session import Hangup
 from restante.errors import ShuttingDown, StoreError, TooManyWaiters
+from restante.logs import get_logger
 from restante.metering import Event
 from restante.model import WAIT_SECONDS_MAXIMUM, Actor, Appended, Role, State, check_bounds
 from restante.outcomes import OVER, Requirement, Result, reckon
@@ -29,7 +28,7 @@ from restante.queries import NotificationRecord, ReceiptCounts
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 T = TypeVar("T")
 
 WAITERS: Final = 20_000

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 
 from restante.addresses import Network
 from restante.changes import Change, DropWebhook, PutPaper, PutWebhook
@@ -22,6 +21,7 @@ from restante.errors import (
     WebhookNotFound,
     WebhooksUnavailable,
 )
+from restante.logs import get_logger
 from restante.model import REASON_CHARACTERS, SYSTEM, Actor, Outcome, check_bounds
 from restante.queries import Receipts, WebhookOf, Webhooks
 from restante.webhooks import (
@@ -41,7 +41,7 @@ from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 if TYPE_CHECKING:
     from restante.engine.broker import Broker
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 TRANSPORT: Final = "webhook"
 """What receipts call it."""

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
-import structlog
-
 from restante.engine.requests import Requests
 from restante.errors import MethodNotAllowed, NotFound, RestanteError, UpgradeRequired
 from restante.http.answers import problem
@@ -17,6 +15,7 @@ from restante.http.once import Once, Replied, answer_once, key_of
 from restante.http.proxies import TrustedProxies
 from restante.http.request import ClientGone, Message, ReceiveMessage, Request, SendMessage
 from restante.http.socket import INTERNAL, Socket, SocketClosed
+from restante.logs import get_logger
 
 
 class Sendable(Protocol):
@@ -27,7 +26,7 @@ class Sendable(Protocol):
 
 Handler = Callable[[Request], Awaitable[Sendable]]
 SocketHandler = Callable[[Socket], Awaitable[None]]
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Route(NamedTuple):

@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-import structlog
-
 from restante.engine.requests import Given, Ran, Requests
 from restante.errors import InvalidHeader, JobEnded, OutcomeUnknown, RestanteError
 from restante.http.answers import problem
@@ -23,8 +21,9 @@ from restante.idempotency import (
     fingerprint_of,
     key_of_header,
 )
+from restante.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Once(enum.Enum):

@@ -17,11 +17,10 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
 from restante.http.head import Scope
+from restante.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 ADDRESSES: Final = 4_096
 """So many are remembered to be trusted or not."""

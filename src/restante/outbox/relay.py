@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
-import structlog
 
 from restante.client import Client
 from restante.client.http import UnexpectedAnswer, Unreachable
@@ -23,10 +22,11 @@ from restante.errors import (
     TooManyConnections,
     TooSlow,
 )
+from restante.logs import get_logger
 from restante.model import Publication
 from restante.written import Written, check_written
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BATCH: Final = 200
 BATCH_BYTES: Final = 4 * 1024 * 1024

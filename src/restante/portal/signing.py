@@ -5,8 +5,6 @@ from __future__ import annotations
 import urllib.parse
 from typing import Final
 
-import structlog
-
 from restante import auth
 from restante.desk.attempts import Attempts
 from restante.desk.forms import read_form
@@ -19,13 +17,14 @@ from restante.http.answers import Answer, retry_after
 from restante.http.api import Routes
 from restante.http.authentication import Authenticator, remote_of
 from restante.http.request import Request
+from restante.logs import get_logger
 from restante.model import Actor, Role
 from restante.operators import Level
 from restante.portal.visitors import TRANSPORT, ClientVisits
 from restante.wire.visits import Visit
 
 ENTER: Final = "/enter/{token}"
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def add_routes(routes: Routes, site: Site, visits: ClientVisits, keys: Authenticator) -> None:

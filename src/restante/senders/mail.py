@@ -10,13 +10,13 @@ from email.message import EmailMessage
 from typing import Final
 
 import aiosmtplib
-import structlog
 
 from restante.alerting import Message
+from restante.logs import get_logger
 from restante.mailing import MailServer
 from restante.wire import alert_messages
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 STEP_SECONDS: Final = 10.0
 """How long the server may take for each of its answers."""

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import structlog
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -30,6 +29,7 @@ from restante.http.answers import Answer, Header, retry_after
 from restante.http.api import Routes, Sendable
 from restante.http.authentication import Authenticator
 from restante.http.request import ClientGone, Request, SendMessage
+from restante.logs import get_logger
 from restante.model import BATCH, check_bounds
 from restante.ports import Clock
 from restante.rpc.link import LinkClosed
@@ -37,7 +37,7 @@ from restante.rpc.messages import ATTRIBUTES, MESSAGE_BYTES, carry, decode, to_p
 from restante.rpc.service import NAME, Call, Service
 from restante.wire.codes import Code, code_of, detail_of
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 CONNECT: Final = "connect"
 GRPC_WEB: Final = "grpc-web"

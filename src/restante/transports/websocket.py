@@ -14,8 +14,6 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Final
 
-import structlog
-
 from restante import auth
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
@@ -27,11 +25,12 @@ from restante.http.delivering import members, to_notification
 from restante.http.publishing import to_publication, to_result
 from restante.http.settling import to_item, to_signature
 from restante.http.socket import POLICY, Socket, SocketClosed
+from restante.logs import get_logger
 from restante.model import BATCH, Delivery, Publication, Role, Verb, check_bounds
 from restante.wire import frames
 from restante.wire.messages import PublishedItem
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 NAME: Final = "websocket"
 CLIENT_MESSAGE_BYTES: Final = 4 * 1024 * 1024

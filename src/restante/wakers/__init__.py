@@ -10,11 +10,10 @@ import random
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Final
 
-import structlog
-
+from restante.logs import get_logger
 from restante.ports import Clock
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 HINTS: Final = 10_000
 """How many queues may be on their way out at once; hints of further ones are dropped."""

@@ -21,6 +21,7 @@ from restante.http.events import HEARTBEAT_SECONDS
 from restante.http.socket import POLICY, Socket, SocketClosed
 from restante.model import check_bounds
 from restante.wire import frames
+from restante.wire.choices import explained
 from restante.wire.operation_messages import (
     SUBPROTOCOL,
     OperationFrame,
@@ -146,6 +147,8 @@ def _frame(message: str | bytes) -> WatchFrame:
     try:
         return read_frame(message)
     except msgspec.ValidationError as error:
-        raise Malformed(f"not a frame that is expected here: {error}") from error
+        raise Malformed(
+            f"not a frame that is expected here: {explained(error, WatchFrame)}"
+        ) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from error

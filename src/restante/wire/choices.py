@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 import msgspec.inspect as shapes
 
+_ONE_OF_SEVERAL: Final = ("Invalid enum value ", "Invalid value ")
+"""A value, and the name of a kind of message."""
 _STEP: Final = re.compile(r"\.(\w+)|\[[^\]]*\]")
 
 
@@ -17,7 +19,7 @@ def explained(error: msgspec.ValidationError, expected: Any) -> str:
     what, at, path = str(error).rpartition(" - at ")
     if not at:
         what, path = path, "$"
-    if not what.startswith("Invalid enum value"):
+    if not what.startswith(_ONE_OF_SEVERAL):
         return str(error)
     found = [shapes.type_info(expected)]
     for step in _STEP.finditer(path):
@@ -32,6 +34,8 @@ def _inside(shape: shapes.Type, name: str | None) -> Iterator[shapes.Type]:
         case shapes.UnionType(types=types):
             for one in types:
                 yield from _inside(one, name)
+        case shapes.StructType(tag_field=str(field), tag=tag) if name == field:
+            yield shapes.LiteralType((tag,))
         case shapes.StructType(fields=fields):
             yield from (field.type for field in fields if field.encode_name == name)
         case shapes.ListType(item_type=inner) | shapes.VarTupleType(item_type=inner):

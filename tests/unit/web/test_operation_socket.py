@@ -110,6 +110,14 @@ async def test_what_is_watched_anew_is_not_told_as_it_was_before(broker, reader)
     assert reader.told == [(one, 1), (two, 1), (three, 1), (one, 2), (two, 2), (three, 3)]
 
 
+async def test_a_frame_of_no_kind_is_told_which_kinds_there_are(reader):
+    reader.say(type="wach", ids=[])
+    await turns()
+    (frame,) = reader.frames
+    assert (frame["type"], frame["code"]) == ("error", "malformed")
+    assert "'wach' (it is one of: watch, unwatch) - at `$.type`" in frame["detail"]
+
+
 async def test_events_never_go_back(broker, store, monkeypatch, key):
     id = (await make(broker)).operation.id
     headers = {"Authorization": f"Bearer {key}"}

@@ -48,6 +48,27 @@ def test_of_a_message(message, told):
     assert explained(caught.value, Outer) == told
 
 
+class Open(msgspec.Struct, tag="open"):
+    pass
+
+
+class Close(msgspec.Struct, tag="close"):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (b'{"type": "opn"}', "Invalid value 'opn' (it is one of: open, close) - at `$.type`"),
+        (b'{"type": 7}', "Expected `str` - at `$.type`"),
+    ],
+)
+def test_of_the_kinds_of_messages_there_are(message, told):
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.decode(message, type=Open | Close)
+    assert explained(caught.value, Open | Close) == told
+
+
 def test_of_one_value():
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert("rot", Colour)

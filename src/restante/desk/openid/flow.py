@@ -16,7 +16,6 @@ import urllib.parse
 from typing import Final
 
 import msgspec
-import structlog
 
 from restante.desk.openid.provider import Provider
 from restante.desk.origins import is_private, local_path
@@ -28,6 +27,7 @@ from restante.http.answers import Answer, Header
 from restante.http.api import Routes
 from restante.http.authentication import remote_of
 from restante.http.request import Request
+from restante.logs import get_logger
 from restante.model import Actor, Role
 from restante.openid import RETURN_PATH, name_of
 from restante.wire import visits
@@ -37,7 +37,7 @@ AWAY_SECONDS: Final = 600
 """How long signing in there may take."""
 SCOPES: Final = "openid profile email groups"
 _BYTES: Final = 32
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Way(msgspec.Struct, frozen=True):

@@ -11,14 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-import structlog
-
 from restante.errors import RestanteError, ShuttingDown, StoreUnavailable
+from restante.logs import get_logger
 from restante.stores.postgresql.connections import CommitUnknown, Hindered, Lost, refusal
 from restante.stores.postgresql.operations import LookAgain, Operation, play
 from restante.stores.postgresql.transactor import Transactor
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BATCH_OPERATIONS: Final = 256
 BATCH_BYTES: Final = 32 * 1024 * 1024

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import asyncpg
-import structlog
 
 from restante.errors import RestanteError, StoreError
+from restante.logs import get_logger
 from restante.model import Appended, Draft
 from restante.stores.postgresql.appending import Append
 from restante.stores.postgresql.arrays import numbers
@@ -21,7 +21,7 @@ from restante.stores.postgresql.unit import Unit
 from restante.written import Moved, Refused, Written
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 CHANNEL: Final = "restante_outbox"
 MOVE_BYTES: Final = 16 * 1024 * 1024

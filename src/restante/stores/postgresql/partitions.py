@@ -13,11 +13,11 @@ from typing import Final
 
 import asyncpg
 import msgspec
-import structlog
 
+from restante.logs import get_logger
 from restante.stores.postgresql.connections import Connection
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 DAY_MS: Final = 86_400_000
 AHEAD: Final = 2

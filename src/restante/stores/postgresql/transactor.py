@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import asyncpg
-import structlog
 
+from restante.logs import get_logger
 from restante.stores.postgresql.clocks import Watch
 from restante.stores.postgresql.connections import (
     READING,
@@ -30,7 +30,7 @@ from restante.stores.postgresql.connections import (
 from restante.stores.postgresql.unit import Evidence, Memory, Unit
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 PATIENCE_SECONDS: Final = 10.0
 """How long operations wait for a database that has just gone away."""

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import apsw
-import structlog
 
 from restante.errors import (
     OutcomeUnknown,
@@ -28,9 +27,10 @@ from restante.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from restante.logs import get_logger
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 BATCH_OPERATIONS: Final = 256
 PENDING_OPERATIONS: Final = 20_000

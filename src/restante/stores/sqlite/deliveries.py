@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import apsw
 import msgspec
-import structlog
 
 from restante.lifecycle import (
     ENDED,
@@ -21,11 +20,12 @@ from restante.lifecycle import (
     check_transition,
     decide_lease_expired,
 )
+from restante.logs import get_logger
 from restante.model import SYSTEM, Actor, LeaseRef, Outcome, Settled, Signature, State
 from restante.stores.sqlite.books import Books, QueueBook
 from restante.wire.receipts import Subject
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _decode_actor = msgspec.json.Decoder(Actor).decode
 
 SELECT_ROW: Final = (

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import grpc
-import structlog
 from google.protobuf.message import Message
 
 from restante.errors import Malformed, RestanteError, TooSlow
 from restante.http.authentication import Authenticator
 from restante.http.proxies import TrustedProxies
+from restante.logs import get_logger
 from restante.model import Actor
 from restante.rpc.link import LinkClosed
 from restante.rpc.messages import carry, decode
@@ -26,7 +26,7 @@ from restante.tracecontext import context_of
 from restante.transports.grpc.callers import Callers, Context
 from restante.wire.codes import Code, code_of, detail_of
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 REQUEST_SECONDS: Final = 30.0
 """How long the one request of a call may take that shows a certificate in place of a key."""

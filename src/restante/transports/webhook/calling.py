@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
-import structlog
 from yarl import URL
 
 from restante.addresses import Network
+from restante.logs import get_logger
 from restante.transports.webhook.calls import ANSWER_BYTES, Answered, Call, Failed
 from restante.transports.webhook.outcomes import cut
 from restante.transports.webhook.resolving import (
@@ -25,7 +25,7 @@ from restante.transports.webhook.resolving import (
     SystemLookup,
 )
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 4.0
 """Shorter than the five seconds after which several servers close: a call may not cross with their closing."""

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
-
 from restante.engine.attachments import Ending
 from restante.engine.broker import Broker
 from restante.engine.ids import new_id
 from restante.engine.webhooks import Opened, Pinged
 from restante.errors import RestanteError, WebhookNotFound
+from restante.logs import get_logger
 from restante.model import SYSTEM
 from restante.queries import WebhookOf, Webhooks
 from restante.transports.webhook.calling import HttpCaller
@@ -28,7 +27,7 @@ from restante.transports.webhook.worker import STORE_PAUSE_SECONDS, Worker
 from restante.webhooks import Circuit, Webhook
 from restante.wire.sealing import SealBroken
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 PINGS: Final = 16
 """Test calls at a time, of all webhooks."""
 _PAGE: Final = 500

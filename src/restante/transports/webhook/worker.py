@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-import structlog
-
 from restante.bucket import Bucket
 from restante.engine.broker import Broker
 from restante.engine.session import Session
@@ -23,13 +21,14 @@ from restante.errors import (
     SignatureRefused,
     StoreError,
 )
+from restante.logs import get_logger
 from restante.model import BATCH, REASON_CHARACTERS, Actor, Delivery, Role, Settled, Verb
 from restante.transports.webhook.breaker import Breaker
 from restante.transports.webhook.calls import Caller, delivery_call
 from restante.transports.webhook.outcomes import Endpoint, Verdict, judge
 from restante.webhooks import Circuit, Webhook
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 LEASE_MARGIN_SECONDS: Final = 5.0
 """On top of the call's time-out: for the commits before and after it."""
