@@ -150,6 +150,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.structs.replace(self, state=state)
 
 
+encode_record: Final = msgspec.msgpack.Encoder().encode
+decode_record: Final = msgspec.msgpack.Decoder(Record).decode
+
+
 def begun(asked: Asked, run: str, now_ms: int, expires_at_ms: int | None = None) -> Record:
     """What is kept of a request before it is run."""
     return Record(

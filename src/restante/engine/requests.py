@@ -38,6 +38,8 @@ from restante.idempotency import (
     Verdict,
     begun,
     check_key,
+    decode_record,
+    encode_record,
     judge,
     not_kept,
     reused,
@@ -67,8 +69,6 @@ LOOK_SECONDS: Final = 1.0
 _UNKNOWN_REQUESTS: Final = 10_000
 """Of so many it is known that they were told of before."""
 _CLOSE_SECONDS: Final = 10.0
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 class Ran(NamedTuple):
@@ -235,7 +235,9 @@ class Requests:
             return _Kept(None, 0)
         if (paper.expires_at_ms or 0) <= self._clock.wall_ms():
             return _Kept(None, paper.version)
-        record = msgspec.structs.replace(_decode(paper.content), expires_at_ms=paper.expires_at_ms)
+        record = msgspec.structs.replace(
+            decode_record(paper.content), expires_at_ms=paper.expires_at_ms
+        )
         if record.rests_on_parts and await self._parts_since(record) is None:
             return _Kept(None, paper.version)
         return _Kept(record, paper.version)
@@ -441,7 +443,7 @@ class Requests:
         paper = Paper(
             kind=Kind.REQUEST,
             key=place,
-            content=_encode(record),
+            content=encode_record(record),
             version=version,
             expires_at_ms=record.expires_at_ms or self._clock.wall_ms() + self._retention_ms,
         )
