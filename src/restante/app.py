@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from restante.config import Address, Config
 from restante.engine import journal
 from restante.engine.administration import Administration
 from restante.engine.broker import Broker
+from restante.engine.requests import RETENTION_SECONDS
 from restante.engine.tracing import Tracer
 from restante.errors import ConfigurationError, PortInUse
 from restante.http.answers import Answer
@@ -453,6 +455,7 @@ async def open_broker(
     webhook_allow: Iterable[str] = (),
     secrets_key_file: Path | None = None,
     ledger_key_file: Path | None = None,
+    request_retention_seconds: float = RETENTION_SECONDS,
     **settings: Any,
 ) -> AsyncIterator[Broker]:
     """A broker over the store that ``url`` names: ``sqlite:///folder``, ``postgresql://...`` or ``memory://``.
@@ -461,11 +464,13 @@ async def open_broker(
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
     a key that lives no longer than the broker. ``ledger_key_file`` has the keys that sign the log of receipts; None:
-    one in the store's folder, or, where it has none, this broker seals nothing into the log.
+    one in the store's folder, or, where it has none, this broker seals nothing into the log. Idempotency keys, those of
+    publications too, are remembered for ``request_retention_seconds``.
     """
     clock = SystemClock()
     folder = folder_of(url)
-    async with open_store(url, clock) as store:
+    kept_seconds = math.ceil(request_retention_seconds)
+    async with open_store(url, clock, idempotency_retention_seconds=kept_seconds) as store:
         if secrets_key_file is None and folder is not None:
             secrets_key_file = folder / SECRETS_KEY_FILE
         if ledger_key_file is None and folder is not None:
@@ -480,6 +485,7 @@ async def open_broker(
                 webhook_allow=allowed,
                 waker=open_waker(waker, url, clock),
                 log_keys=NO_KEYS if ledger_key_file is None else load_log_keys(ledger_key_file),
+                request_retention_seconds=request_retention_seconds,
                 **settings,
             ) as broker,
             _calling(broker),

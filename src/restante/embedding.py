@@ -188,8 +188,9 @@ class Office:
 async def open(url: str, **settings: Any) -> AsyncIterator[Office]:
     """A broker in this process, over ``sqlite:///FOLDER`` (one process at a time) or ``memory://``.
 
-    ``settings`` are ``poll_interval_seconds``, ``retention_interval_seconds`` and ``webhook_allow`` (networks that
-    webhooks may go to although they are not the Internet's). Raises ``StartupError``.
+    ``settings`` are ``poll_interval_seconds``, ``retention_interval_seconds``, ``request_retention_seconds`` (how long
+    idempotency keys are remembered) and ``webhook_allow`` (networks that webhooks may go to although they are not the
+    Internet's). Raises ``StartupError``.
     """
     async with open_broker(url, **settings) as broker:
         yield Office(broker)

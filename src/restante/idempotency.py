@@ -120,7 +120,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``reply`` is None until it is done, and for an answer that was not kept; where it is ``sealed``, its body is.
     ``expires_at_ms`` is when it is forgotten, which its paper says. With ``in_parts``, as of ``Asked``, that is counted
-    from when it was first begun, as long as its parts may be asked for: their keys last no longer.
+    from when it was first begun, as long as its parts may be asked for: their keys last no longer. By the store's
+    timeline, on which these keys go, that was at ``parts_since_ms``: whatever its paper says, it is gone before them.
     """
 
     method: str
@@ -134,13 +135,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply: Reply | None = None
     sealed: bool = False
     in_parts: bool = False
+    parts_since_ms: int = 0
     expires_at_ms: int | None = None
+
+    @property
+    def rests_on_parts(self) -> bool:
+        """Whether a repeat is answered by its parts' keys, and not with an answer that was kept."""
+        return self.in_parts and self.reply is None
 
     @property
     def left(self) -> Record:
         """The same, of which nobody is there any more to say how far it came."""
         state = State.INCOMPLETE if self.in_parts else State.UNKNOWN
         return msgspec.structs.replace(self, state=state)
+
+
+encode_record: Final = msgspec.msgpack.Encoder().encode
+decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 
 
 def begun(asked: Asked, run: str, now_ms: int, expires_at_ms: int | None = None) -> Record:
@@ -168,7 +179,7 @@ def judge(record: Record | None, fingerprint: bytes, *, running: bool, policy: P
         raise reused()
     if record.state is State.IN_PROGRESS and running:
         return Verdict.WAIT
-    if record.in_parts and record.reply is None:
+    if record.rests_on_parts:
         return Verdict.RUN  # also where it was done: its parts give the answer that was not kept
     if record.state is State.DONE:
         return Verdict.REPLAY

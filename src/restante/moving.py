@@ -2,7 +2,8 @@
 
 A store is moved part by part, in the order of ``Part``, each part in the order of its rows' ``key``. The numbers of
 queues and notifications are kept, since lease tokens in clients' hands name them. Times named ``*_ms`` are by the wall
-clock, as everywhere; those named ``*_at`` are on the store's own timeline, and ``shifted`` sets them to another's.
+clock, as everywhere; those named ``*_at`` are on the store's own timeline, and ``shifted`` sets them to another's, with
+what a paper says of a request in parts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
+
+from restante.idempotency import decode_record, encode_record
+from restante.papers import Kind
 
 BATCH_ROWS: Final = 5_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -267,7 +271,21 @@ def shifted(row: R, shift_ms: int) -> R:
             )
         case IdempotencyRow():
             return row._replace(used_at=row.used_at + shift_ms)
+        case PaperRow(kind=Kind.REQUEST):
+            return row._replace(content=_shifted_request(row.content, shift_ms))
     return row
+
+
+def _shifted_request(content: bytes, shift_ms: int) -> bytes:
+    """One in parts is gone before the keys of these are, which are shifted. What is no record is left as it is."""
+    try:
+        record = decode_record(content)
+    except msgspec.MsgspecError:
+        return content
+    if not record.in_parts:
+        return content
+    since = record.parts_since_ms + shift_ms
+    return encode_record(msgspec.structs.replace(record, parts_since_ms=since))
 
 
 def without_nul(row: R) -> R:

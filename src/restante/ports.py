@@ -58,6 +58,10 @@ class Store(Protocol):
         """32 bytes, made with the store: the key under which lease tokens are sealed."""
 
     @property
+    def idempotency_retention_seconds(self) -> int:
+        """So long on its timeline, and as long as a receipt tells of it, it keeps the key of a publication."""
+
+    @property
     def failed(self) -> asyncio.Future[None]:
         """Resolves when the store can no longer be trusted to store: the process must end."""
 

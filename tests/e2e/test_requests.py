@@ -169,15 +169,14 @@ def test_refused_requests_do_not_fill_the_store(own_server: Service) -> None:
 
 def begun_only(data: Path) -> None:
     """Take back what came of every request: as if the process had been killed after the work and before its record."""
-    from restante.engine.requests import _decode, _encode
-    from restante.idempotency import State
+    from restante.idempotency import State, decode_record, encode_record
 
     (file,) = data.glob("*.db")
     with sqlite3.connect(file) as database:
         rows = database.execute("SELECT key, content FROM papers WHERE kind = 'request'").fetchall()
         assert rows
         for key, content in rows:
-            record = _decode(content)
+            record = decode_record(content)
             record = type(record)(
                 method=record.method,
                 path=record.path,
@@ -188,7 +187,7 @@ def begun_only(data: Path) -> None:
             )
             database.execute(
                 "UPDATE papers SET content = ? WHERE kind = 'request' AND key = ?",
-                (_encode(record), key),
+                (encode_record(record), key),
             )
     database.close()
 

@@ -37,6 +37,8 @@ from restante.idempotency import (
     Verdict,
     begun,
     check_key,
+    decode_record,
+    encode_record,
     judge,
     not_kept,
     reused,
@@ -45,7 +47,7 @@ from restante.logs import get_logger
 from restante.model import check_bounds
 from restante.nodes import CLAIM_SECONDS
 from restante.papers import Kind, Paper
-from restante.queries import CountPapers, PaperOf, PaperVersions
+from restante.queries import CountPapers, Now, PaperOf, PaperVersions
 from restante.wire import times
 from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 
@@ -67,8 +69,6 @@ LOOK_SECONDS: Final = 1.0
 _UNKNOWN_REQUESTS: Final = 10_000
 """Of so many it is known that they were told of before."""
 _CLOSE_SECONDS: Final = 10.0
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 class Ran(NamedTuple):
@@ -127,6 +127,7 @@ class Requests:
         self._clock = broker.clock
         self._policy = policy
         self._retention_ms = round(retention_seconds * 1_000)
+        self._parts_ms = min(self._retention_ms, broker.store.idempotency_retention_seconds * 1_000)
         self._kept_requests = kept_requests
         self._keyring = keyring or Keyring([random_bytes(KEY_BYTES)])
         self._random_bytes = random_bytes
@@ -234,8 +235,22 @@ class Requests:
             return _Kept(None, 0)
         if (paper.expires_at_ms or 0) <= self._clock.wall_ms():
             return _Kept(None, paper.version)
-        record = msgspec.structs.replace(_decode(paper.content), expires_at_ms=paper.expires_at_ms)
+        record = msgspec.structs.replace(
+            decode_record(paper.content), expires_at_ms=paper.expires_at_ms
+        )
+        if record.rests_on_parts and await self._parts_since(record) is None:
+            return _Kept(None, paper.version)
         return _Kept(record, paper.version)
+
+    async def _parts_since(self, record: Record | None) -> int | None:
+        """Since when, on the store's timeline, its parts may have keys; of none, now. None: these may be gone.
+
+        The wall clock, by which its paper goes, may have been set back: to do what is missing would be to do all.
+        """
+        now = await self._broker.store.browse(Now())
+        if record is None:
+            return now
+        return record.parts_since_ms if now < record.parts_since_ms + self._parts_ms else None
 
     def _found_unknown(self, asked: Asked, record: Record | None) -> None:
         """Have the operator learn of it, the first time that it is found."""
@@ -324,7 +339,7 @@ class Requests:
         now = self._clock.wall_ms()
         expires = None
         if asked.in_parts:
-            expires = now + self._retention_ms if kept.record is None else kept.record.expires_at_ms
+            expires = now + self._parts_ms if kept.record is None else kept.record.expires_at_ms
         record = begun(asked, self._broker.membership.id, now, expires)
         work = asyncio.create_task(self._run(asked, record, kept, run))
         self._running[asked.place] = _Running(asked, record.since_ms, work)
@@ -343,7 +358,12 @@ class Requests:
             _log.warning("request.failed", path=asked.path, error=type(error).__name__)
 
     async def _run(self, asked: Asked, record: Record, kept: _Kept, run: Run) -> Given | None:
-        """What came of it; None where somebody else has begun it meanwhile."""
+        """What came of it; None where it is to be looked at again: somebody else has begun it, or it is forgotten."""
+        if asked.in_parts:
+            since = await self._parts_since(kept.record)
+            if since is None:
+                return None  # It has become too old since this looked.
+            record = msgspec.structs.replace(record, parts_since_ms=since)
         version = kept.version + 1
         count = await self._count(asked)
         if version == 1 and count.number >= self._kept_requests:
@@ -423,7 +443,7 @@ class Requests:
         paper = Paper(
             kind=Kind.REQUEST,
             key=place,
-            content=_encode(record),
+            content=encode_record(record),
             version=version,
             expires_at_ms=record.expires_at_ms or self._clock.wall_ms() + self._retention_ms,
         )

@@ -10,7 +10,10 @@ from restante.engine.broker import Broker
 from restante.engine.requests import RETENTION_SECONDS
 from restante.errors import IdempotencyKeyReused, RequestInProgress, RequestNotFound
 from restante.idempotency import ANSWER_BYTES, Fate, Policy, Reply, State
+from restante.queries import Now
+from restante.stores.memory import MemoryStore
 
+DAY = 86_400
 LONG = Reply(200, (), b"x" * (ANSWER_BYTES + 1))
 
 
@@ -106,3 +109,68 @@ async def test_it_is_forgotten_before_the_keys_of_its_parts(broker, clock, work)
     clock.advance(RETENTION_SECONDS)
     with pytest.raises(RequestNotFound):
         await broker.requests.find(WHO, "k1")
+
+
+@pytest.mark.parametrize("jump", [-2 * DAY, -RETENTION_SECONDS])
+@pytest.mark.parametrize("work", [Work(LONG), Work(fate=Fate.INCOMPLETE)])
+async def test_a_wall_clock_that_is_set_back_has_it_outlive_no_key(broker, clock, work, jump):
+    await broker.requests.once(parts(), work)
+    clock.jump_wall(jump)
+    clock.advance(RETENTION_SECONDS - 1)
+    before = (await broker.requests.find(WHO, "k1")).state
+    await broker.requests.once(parts(), work)
+    assert (await broker.requests.find(WHO, "k1")).state is before
+    clock.advance(1)
+    with pytest.raises(RequestNotFound):
+        await broker.requests.find(WHO, "k1")
+    # Begun anew, it lasts as long as what is begun now.
+    await broker.requests.once(parts(fingerprint=b"g"), work)
+    clock.advance(RETENTION_SECONDS - 1)
+    assert (await broker.requests.find(WHO, "k1")).state is before
+    clock.advance(1)
+    with pytest.raises(RequestNotFound):
+        await broker.requests.find(WHO, "k1")
+
+
+async def test_an_answer_that_is_kept_needs_no_keys(broker, clock):
+    work = Work()
+    await broker.requests.once(parts(), work)
+    clock.jump_wall(-2 * DAY)
+    clock.advance(RETENTION_SECONDS + DAY)
+    assert (await broker.requests.once(parts(), work)).replayed
+    assert work.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("of_requests", "of_keys"), [(30 * DAY, 7 * DAY), (7 * DAY, 30 * DAY), (0.5, 1)]
+)
+async def test_it_is_remembered_no_longer_than_the_store_keeps_keys(clock, of_requests, of_keys):
+    until = clock.wall_ms() + round(min(of_requests, of_keys) * 1_000)
+    async with (
+        MemoryStore(clock, idempotency_retention_seconds=of_keys) as store,
+        Broker(store, clock, request_retention_seconds=of_requests) as broker,
+    ):
+        await broker.requests.once(parts(), Work(fate=Fate.INCOMPLETE))
+        assert (await broker.requests.find(WHO, "k1")).expires_at_ms == until
+        clock.advance(min(of_requests, of_keys))
+        with pytest.raises(RequestNotFound):
+            await broker.requests.find(WHO, "k1")
+        await broker.requests.once(asked("ordinary"), Work())
+        record = await broker.requests.find(WHO, "ordinary")
+        assert record.expires_at_ms == clock.wall_ms() + round(of_requests * 1_000)
+
+
+async def test_only_for_one_in_parts_is_the_store_asked_what_time_it_is(broker, store, monkeypatch):
+    browse = store.browse
+    looks = []
+
+    def seen(query):
+        looks.append(query)
+        return browse(query)
+
+    monkeypatch.setattr(store, "browse", seen)
+    for request in (asked(), asked(), asked("secret", secret=True)):
+        await broker.requests.once(request, Work())
+    assert Now() not in looks
+    await broker.requests.once(parts(key="k2"), Work())
+    assert looks.count(Now()) == 1

@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 from tests.unit.engine.house import turns
-from tests.unit.engine.request_house import Work, asked, kill
+from tests.unit.engine.request_house import WHO, Work, asked, kill
 
 from restante.engine.broker import Broker
-from restante.engine.requests import LOOK_SECONDS
+from restante.engine.requests import LOOK_SECONDS, RETENTION_SECONDS
 from restante.errors import (
     RequestInProgress,
     RequestUnknown,
 )
+from restante.idempotency import Fate, State
 from restante.nodes import Beat, Node
 from restante.stores.memory import MemoryStore
 
@@ -160,3 +161,27 @@ async def test_a_node_that_is_silent_is_taken_for_dead(clock):
             await two.requests.once(asked(), work)
         await kill(one, task)
         assert work.runs == 1
+
+
+async def test_what_becomes_too_old_while_somebody_waits_for_it_is_begun_anew(clock):
+    """The keys of its parts may be gone by the time that the node which had it is known to be."""
+    async with SharedStore(clock) as store, Broker(store, clock) as two:
+        one = await Broker(store, clock).__aenter__()
+        left = asyncio.create_task(one.requests.once(asked(in_parts=True), Work(held=True)))
+        await turns()
+        clock.advance(RETENTION_SECONDS - 5)
+        await turns()
+        work = Work(fate=Fate.INCOMPLETE)
+        again = asyncio.create_task(two.requests.once(asked(in_parts=True), work, wait_seconds=30))
+        await turns()
+        for second in range(10):
+            if second == 6:
+                store.neighbours.gone.add(one.membership.id)
+            clock.advance(1)
+            await turns()
+        assert not (await again).replayed
+        assert work.runs == 1
+        clock.advance(RETENTION_SECONDS - 10)
+        await turns()
+        assert (await two.requests.find(WHO, "k1")).state is State.INCOMPLETE
+        await kill(one, left)

@@ -9,13 +9,21 @@ from typing import Any
 
 import apsw
 import pytest
+from tests.unit.engine.request_house import WHO, Work, asked
 from tests.unit.stores.world import answers, furnish
 
 from restante import moving
+from restante.changes import PutPaper
+from restante.engine.broker import Broker
 from restante.engine.copying import Copied, copy
-from restante.errors import LeaseLost, StoreInUse, StoreRefused
+from restante.engine.requests import RETENTION_SECONDS
+from restante.errors import LeaseLost, RequestNotFound, StoreInUse, StoreRefused
+from restante.idempotency import Fate
+from restante.idempotency import State as RequestState
 from restante.model import Selection, Settled, Settlement, State, Verb
 from restante.moving import Part
+from restante.papers import Kind, Paper
+from restante.queries import PaperOf
 from restante.stores.sqlite import SqliteStore
 from restante.stores.sqlite.folder import FILE_NAME
 from restante.stores.sqlite.moving import SqliteEnd, copy_source, copy_target
@@ -116,6 +124,28 @@ async def test_deadlines_keep_what_is_left_of_them(tmp_path):
         assert await store.next_due() == 50
         (answer,) = await store.settle([Settlement(ref=delivery.ref, verb=Verb.ACK, actor=ACME)])
         assert isinstance(answer, Settled)
+
+
+async def test_a_batch_is_forgotten_before_the_keys_of_its_parts_in_the_copy_too(tmp_path):
+    odd = Paper(kind=Kind.REQUEST, key="odd", content=b"no record", version=1)
+    async with Stage(opener, tmp_path / "a") as stage:
+        async with Broker(stage.store, stage.clock) as broker:
+            await broker.requests.once(asked(in_parts=True), Work(fate=Fate.INCOMPLETE))
+        await stage.publish()
+        await stage.configure(PutPaper(odd))
+        # Now the source's timeline is an hour ahead of the wall clock, and the copy's keys have an hour less.
+        stage.clock.jump_wall(-3_600)
+    await copied(tmp_path / "a", tmp_path / "b", stage.clock)
+    async with (
+        SqliteStore(tmp_path / "b", stage.clock) as store,
+        Broker(store, stage.clock) as broker,
+    ):
+        stage.clock.advance(RETENTION_SECONDS - 1)
+        assert (await broker.requests.find(WHO, "k1")).state is RequestState.INCOMPLETE
+        stage.clock.advance(1)
+        with pytest.raises(RequestNotFound):
+            await broker.requests.find(WHO, "k1")
+        assert await store.browse(PaperOf(Kind.REQUEST, "odd")) == odd
 
 
 async def test_a_killed_copy_goes_on_where_it_was(tmp_path, small_batches):

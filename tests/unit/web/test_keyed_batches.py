@@ -6,6 +6,7 @@ import httpx
 import pytest
 from tests.unit.engine.house import failing, figures
 
+import restante
 from restante import idempotency
 from restante.app import build_api
 from restante.errors import OutcomeUnknown, StoreFull, StoreUnavailable
@@ -14,16 +15,21 @@ KEY = "the-administrators-key"
 PATH = "/v1/notifications"
 BATCH = {"notifications": [{"queue": "acme", "body": f"<n>{number}</n>"} for number in range(4)]}
 REPLAYED = "idempotency-replayed"
+DAY = 86_400
 
 
 @pytest.fixture
 async def http(broker):
-    transport = httpx.ASGITransport(build_api(broker, KEY))
-    headers = {"authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://service.test", headers=headers
-    ) as client:
+    async with caller(build_api(broker, KEY)) as client:
         yield client
+
+
+def caller(api):
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(api),
+        base_url="http://service.test",
+        headers={"authorization": f"Bearer {KEY}"},
+    )
 
 
 async def post(http, batch=BATCH, key="b1"):
@@ -166,3 +172,45 @@ async def test_the_answer_about_many_is_made_again_of_its_items(http, broker, mo
 async def test_what_is_no_key_is_refused(http, broker, key):
     assert (await post(http, key=key)).json()["code"] == "invalid_header"
     assert (await figures(broker)).published == 0
+
+
+async def prune(store):
+    while await store.prune(1_000):
+        pass
+
+
+async def test_nobody_is_told_to_repeat_a_batch_whose_keys_are_gone(
+    http, broker, clock, monkeypatch
+):
+    """The wall clock was set back: by it the batch would be remembered two days longer than its keys are."""
+    refusing(monkeypatch, broker.store, StoreFull(), 1)
+    await post(http)
+    clock.jump_wall(-2 * DAY)
+    clock.advance(7 * DAY - 1)
+    await prune(broker.store)
+    assert await state(http) == "incomplete"
+    clock.advance(DAY)
+    await prune(broker.store)
+    assert await state(http) == 404
+    # It is another batch by now, and so may be whatever comes with the key.
+    other = {"notifications": BATCH["notifications"][:2]}
+    assert replayed((await post(http, other)).json()["results"]) == [False] * 2
+
+
+@pytest.mark.parametrize("days", [1, 30])
+async def test_embedded_the_keys_of_a_batch_last_as_long_as_it_is_remembered(
+    clock, monkeypatch, days
+):
+    monkeypatch.setattr("restante.app.SystemClock", lambda: clock)
+    async with restante.open("memory://", request_retention_seconds=days * DAY) as office:
+        store = office.broker.store
+        await office.add_client("acme")
+        async with caller(office.asgi(KEY)) as http:
+            refusing(monkeypatch, store, StoreFull(), 1)
+            await post(http)
+            clock.advance(days * DAY - 1)
+            await prune(store)
+            assert await state(http) == "incomplete"
+            again = (await post(http)).json()["results"]
+            assert replayed(again) == [True, False, True, True]
+            assert (await figures(office.broker)).published == 4

@@ -51,6 +51,7 @@ class MemoryStore:
         idempotency_retention_seconds: int = IDEMPOTENCY_RETENTION_SECONDS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._idempotency_retention_seconds = idempotency_retention_seconds
         tables = self._tables = Tables(clock)
         deliveries = Deliveries(tables)
         self._writes = Writes(tables, deliveries, jitter)
@@ -79,6 +80,10 @@ class MemoryStore:
     @property
     def token_secret(self) -> bytes:
         return self._token_secret
+
+    @property
+    def idempotency_retention_seconds(self) -> int:
+        return self._idempotency_retention_seconds
 
     @property
     def failed(self) -> asyncio.Future[None]:

@@ -109,6 +109,10 @@ class PostgresqlStore:
         return self._token_secret
 
     @property
+    def idempotency_retention_seconds(self) -> int:
+        return self._idempotency_retention_seconds
+
+    @property
     def failed(self) -> asyncio.Future[None]:
         """Never resolves: what became of a transaction is known, or told to be unknown, whatever fails."""
         return self._failed

@@ -112,6 +112,10 @@ class SqliteStore:
         return self._token_secret
 
     @property
+    def idempotency_retention_seconds(self) -> int:
+        return self._idempotency_retention_seconds
+
+    @property
     def failed(self) -> asyncio.Future[None]:
         return self._committer.failed
 

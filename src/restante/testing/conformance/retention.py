@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from restante.model import State
-from restante.queries import NotificationById
+from restante.queries import NotificationById, PublishedWith
 from restante.testing.conformance.stage import Stage, seqs
 
 DAY = 86_400
@@ -17,6 +17,20 @@ async def nothing_goes_before_its_time(stage: Stage) -> None:
     await stage.prune_all()
     assert len(await stage.ledger()) == 2
     assert (await stage.publish(idempotency_key="k")).id == appended.id
+
+
+async def idempotency_keys_go_after_their_time_on_the_timeline(stage: Stage) -> None:
+    """And not before, whatever the wall clock says: of a batch they tell what is still missing."""
+    seconds = stage.store.idempotency_retention_seconds
+    await stage.put_queue(receipt_retention_seconds=2 * seconds + 3 * DAY)
+    appended = await stage.publish(idempotency_key="k")
+    stage.clock.jump_wall(2 * DAY)
+    stage.clock.advance(seconds)
+    await stage.prune_all()
+    assert await stage.store.browse(PublishedWith("shop", "k")) == appended.id
+    stage.clock.advance(1)
+    await stage.prune_all()
+    assert await stage.store.browse(PublishedWith("shop", "k")) is None
 
 
 async def receipts_go_from_the_ledgers_beginning(stage: Stage) -> None:
