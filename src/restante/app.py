@@ -464,12 +464,13 @@ async def open_broker(
     ``webhook_allow`` are the CIDRs of networks that webhooks may go to although they are not the Internet's.
     ``secrets_key_file`` has the keys that seal their secrets; None: one in the store's folder, or, where it has none,
     a key that lives no longer than the broker. ``ledger_key_file`` has the keys that sign the log of receipts; None:
-    one in the store's folder, or, where it has none, this broker seals nothing into the log. Idempotency keys, those of
-    publications too, are remembered for ``request_retention_seconds``.
+    one in the store's folder, or, where it has none, this broker seals nothing into the log. Requests with keys are
+    remembered for ``request_retention_seconds``; the keys of publications as long, and for seven days at least.
     """
     clock = SystemClock()
     folder = folder_of(url)
-    kept_seconds = math.ceil(request_retention_seconds)
+    # A store may be others' too: what they have published is forgotten no sooner.
+    kept_seconds = math.ceil(max(request_retention_seconds, RETENTION_SECONDS))
     async with open_store(url, clock, idempotency_retention_seconds=kept_seconds) as store:
         if secrets_key_file is None and folder is not None:
             secrets_key_file = folder / SECRETS_KEY_FILE
