@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from restante.errors import Malformed
+from restante.errors import InvalidHeader, Malformed
 from restante.model import State
 
 FAILED: Final = frozenset({State.DEAD, State.SUPERSEDED, State.EXPIRED, State.DISCARDED})
@@ -47,6 +47,13 @@ class Requirement(msgspec.Struct, frozen=True):
                 f"what is required is all, any or a number from 1 to 99999, not {text[:40]!r}"
             )
         return cls(int(text))
+
+    def check_one_queue(self) -> None:
+        """Raise ``InvalidHeader`` for more acks than come of what is published to one queue."""
+        if self.acks is not None and self.acks > 1:
+            raise InvalidHeader(
+                f"one queue signs once: what is required there is all, any or 1, not {self.acks}"
+            )
 
 
 ALL: Final = Requirement()

@@ -88,7 +88,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     ``url`` is in its canonical form. ``sealed_headers`` are the headers that the client set, a JSON object; their names
     can be read without opening it. ``version`` rises by one with each change: a change that was made of an older one is
     refused. ``since_ms`` is when it was enabled or disabled, ``reason`` why it is disabled, ``disabled_by_service``
-    whether nobody asked for that.
+    whether nobody asked for that. ``after_receipt`` is the number of the queue's newest receipt when it was made: those
+    up to it are not of its doing, whatever their times say, which are another clock's than ``created_at_ms`` may be.
     """
 
     queue: str
@@ -106,6 +107,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int = 0
     created_at_ms: int = 0
     disabled_by_service: bool = False
+    after_receipt: int = 0
 
     def check(self) -> None:
         """Raise ``OutOfBounds`` for the first number outside its bounds."""

@@ -16,7 +16,7 @@ from restante.cli.failures import EXIT_FAILED, complain
 from restante.cli.receipts import tell_deliveries
 from restante.cli.remote import Client, remote
 from restante.cli.waiting import wait_for
-from restante.errors import ConfigurationError, InvalidInput, Malformed, RestanteError
+from restante.errors import ConfigurationError, InvalidInput, RestanteError
 from restante.model import Publication
 from restante.outcomes import Requirement, Result
 
@@ -220,12 +220,10 @@ def _requirement(require: str | None, wait: float | None, *, topic: bool) -> str
         raise ConfigurationError("--require takes --wait SECONDS")
     try:
         required = Requirement.parse(require)
-    except Malformed as error:
+        if not topic:
+            required.check_one_queue()
+    except InvalidInput as error:
         raise ConfigurationError(f"--require: {error}") from error
-    if not topic and (required.acks or 0) > 1:
-        raise ConfigurationError(
-            "--require: one queue signs once, for each that is published to it"
-        )
     return require
 
 

@@ -163,12 +163,14 @@ class Client(Operations):
         As many have to sign as ``require`` says: ``all``, ``any`` or a number. It ends as soon as they have, or
         cannot any more, since one has rejected it or let it expire. What is still pending when the time is up is
         waited for by ``notification``: also where there was no place to wait, or nobody could tell how it stands, once
-        it was published. Repeated as ``publish`` is. ``TooManyWaiters``, ``OutOfBounds`` and ``Malformed`` say that
-        nothing was published.
+        it was published. Repeated as ``publish`` is. ``TooManyWaiters``, ``OutOfBounds``, ``Malformed`` and
+        ``InvalidHeader`` (as a number above 1 where a queue is named, which signs once) say that nothing was published.
         """
         # Checked here: what a server cannot read of a preference it passes over, and publishes.
         check_bounds("wait_seconds", wait_seconds, 0, WAIT_SECONDS_MAXIMUM)
-        Requirement.parse(str(require))
+        required = Requirement.parse(str(require))
+        if not publication.topic:
+            required.check_one_queue()
         prefer = f"wait={wait_seconds:d}"
         headers = _headers(publication)
         if headers is None:

@@ -177,7 +177,7 @@ class Site:
                 raise error
             return self._failed(Call(self, request, visitor, Form({})), error)
 
-        routes.add("GET", f"{self.root}/{{rest...}}", answer, None)
+        routes.add_nothing(f"{self.root}/{{rest...}}", answer)
 
     async def _answer(
         self, request: Request, handler: Handler, level: Level, *, act: bool, counts: bool

@@ -23,7 +23,7 @@ from restante.errors import (
 )
 from restante.logs import get_logger
 from restante.model import REASON_CHARACTERS, SYSTEM, Actor, Outcome, check_bounds
-from restante.queries import Receipts, WebhookOf, Webhooks
+from restante.queries import LedgerSpan, Receipts, WebhookOf, Webhooks
 from restante.webhooks import (
     OLD_SECRET_SECONDS,
     SECRET_BYTES,
@@ -34,7 +34,7 @@ from restante.webhooks import (
     check_headers,
     check_url,
 )
-from restante.wire import signatures, times
+from restante.wire import signatures
 from restante.wire.receipts import decode_entry
 from restante.wire.sealing import KEY_BYTES, NONCE_BYTES, Keyring, SealBroken
 
@@ -151,15 +151,16 @@ class WebhookDesk:
     async def history(self, webhook: Webhook) -> History:
         """How its last calls ended, as the ledger's end tells, which any node can read; not what an earlier one did."""
         told = dict(NO_HISTORY)
-        made_at = times.to_text(webhook.created_at_ms)
         after: int | None = None
         for _ in range(_RECEIPTS // _PAGE):
             page = await self._broker.store.browse(
                 Receipts(webhook.queue, after, _PAGE, newest_first=True)
             )
             for receipt in page.receipts:
+                if receipt.number <= webhook.after_receipt:
+                    return told
                 entry = decode_entry(receipt.entry)
-                if entry.transport != TRANSPORT or entry.at < made_at:
+                if entry.transport != TRANSPORT:
                     continue
                 if entry.outcome == Outcome.ACKED:
                     told.setdefault("last_success_at", entry.at)
@@ -213,6 +214,7 @@ class WebhookDesk:
             current = await self._broker.store.browse(WebhookOf(queue))
             text = None
             if current is None:
+                span = await self._broker.store.browse(LedgerSpan(queue))
                 secret, text = self._mint(queue)
                 now = self._now()
                 current = Webhook(
@@ -222,6 +224,7 @@ class WebhookDesk:
                     secrets=(secret,),
                     since_ms=now,
                     created_at_ms=now,
+                    after_receipt=span.newest,
                 )
             wanted = msgspec.structs.replace(current, **fields, version=current.version + 1)
             wanted.check()

@@ -48,13 +48,14 @@ class SocketRoute(NamedTuple):
 
 
 class _Node:
-    __slots__ = ("literal", "name", "parameter", "rest", "routes", "socket")
+    __slots__ = ("literal", "name", "nothing", "parameter", "rest", "routes", "socket")
 
     def __init__(self) -> None:
         self.literal: dict[str, _Node] = {}
         self.parameter: _Node | None = None
         self.name = ""
         self.rest = False
+        self.nothing = False
         self.routes: dict[str, Route] = {}
         self.socket: SocketRoute | None = None
 
@@ -83,6 +84,14 @@ class Routes:
             once = Once.BY_ITSELF
         self._node(path).routes[method] = Route(handler, transport, by_cookie, once)
         self._all.append((method, path.replace("...}", "}")))
+
+    def add_nothing(self, path: str, handler: Handler) -> None:
+        """What tells a GET, without a key, that nothing is there: at all that ``path``, with a ``{name...}``, takes.
+
+        Any other method is ``NotFound`` there, and not told that it had to be a GET.
+        """
+        self.add("GET", path, handler, None)
+        self._node(path).nothing = True
 
     def add_socket(self, path: str, handler: SocketHandler, transport: str) -> None:
         """A WebSocket. The handler accepts it, or raises a ``RestanteError`` for its refusal before that."""
@@ -113,6 +122,8 @@ class Routes:
         if route is None:
             if node.socket is not None and not node.routes:
                 raise UpgradeRequired
+            if node.nothing:
+                raise _not_found(path)
             raise MethodNotAllowed(tuple(sorted(node.routes)))
         return route, parameters
 
@@ -144,8 +155,12 @@ class Routes:
             if node.routes or node.socket is not None:
                 return node, parameters
         if otherwise is None:
-            raise NotFound(f"there is nothing at {path[:200]}")
+            raise _not_found(path)
         return otherwise
+
+
+def _not_found(path: str) -> NotFound:
+    return NotFound(f"there is nothing at {path[:200]}")
 
 
 class Api:

@@ -75,8 +75,8 @@ class Publish:
         wanted = wanted_of(request)
         if wanted is None:
             return _published(request, await publish(publication, request.actor))
-        if publication.queue and (wanted.requirement.acks or 0) > 1:
-            raise InvalidHeader("one queue signs once: restante-require is all, any or 1 there")
+        if publication.queue:
+            wanted.requirement.check_one_queue()
         waiting = self._broker.waiting
         # A place first: what there is none for is refused before it is published.
         with waiting.enter(request.actor, wanted.wait_seconds) as waiter:

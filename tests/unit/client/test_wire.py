@@ -130,7 +130,7 @@ async def test_who_waits_says_for_how_long_and_for_what():
     server = Server(ok(AWAITED))
     async with server.client() as client:
         awaited = await client.publish_and_wait(
-            Publication(queue="acme", body=b"x"), wait_seconds=60, require=2
+            Publication(topic="orders", body=b"x"), wait_seconds=60, require=2
         )
     assert (awaited.id, awaited.result) == ("n1", Result.MET)
     (request,) = server.asked
@@ -155,6 +155,7 @@ async def test_a_delivery_of_which_nothing_could_be_learned_has_no_state():
         ({"wait_seconds": 1.5}, ValueError),
         ({"require": "most"}, errors.Malformed),
         ({"require": 0}, errors.Malformed),
+        ({"require": 2}, errors.InvalidHeader),
     ],
 )
 async def test_what_cannot_be_waited_for_is_not_published(publication, options, error):

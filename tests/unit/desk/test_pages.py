@@ -137,6 +137,9 @@ async def test_an_address_that_nothing_is_at_is_a_page_for_those_who_have_signed
         # Others have asked for something else, and are told so, not led to a page.
         stranger = await site.browser().get(path)
         assert (stranger.status_code, stranger.json()["code"]) == (404, "route_not_found")
+        for method in ("POST", "PUT", "DELETE"):
+            answer = await browser.request(method, path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found")
 
 
 async def test_what_needs_attention_comes_first(site, broker):

@@ -18,13 +18,14 @@ from restante.errors import (
     LastSecret,
     OutOfBounds,
     SecretNotFound,
+    StoreUnavailable,
     TooManySecrets,
     WebhookChanged,
     WebhookNotFound,
     WebhooksUnavailable,
 )
 from restante.model import Actor, Role, Verb
-from restante.queries import WebhookOf
+from restante.queries import LedgerSpan, WebhookOf
 from restante.webhooks import Circuit
 from restante.wire.sealing import Keyring, SealBroken
 
@@ -400,6 +401,56 @@ async def test_a_new_webhook_is_not_blamed_for_the_one_before(desk, broker, cloc
     await settle(broker, Verb.NACK, reason="HTTP 503", retry_after_seconds=90)
     standing = await desk.standing(webhook)
     assert (standing.consecutive_failures, standing.last_error) == (1, "HTTP 503")
+
+
+@pytest.mark.parametrize("ahead_seconds", [300, -300])
+async def test_whose_failures_they_are_is_not_told_by_clocks(desk, broker, clock, ahead_seconds):
+    """The store dates receipts by another clock than the one of the node where the webhook is made."""
+    later = {"retry_after_seconds": 90}
+    await put(desk)
+    await settle(broker, Verb.NACK, reason="HTTP 500", **later)
+    await desk.drop("acme")
+    clock.jump_wall(ahead_seconds)
+    webhook, _ = await put(desk)
+    clock.jump_wall(-ahead_seconds)
+    assert (await desk.standing(webhook)).last_error == ""
+    await settle(broker, Verb.NACK, reason="HTTP 503", **later)
+    webhook, _ = await put(desk, concurrency=2)
+    standing = await desk.standing(webhook)
+    assert (standing.consecutive_failures, standing.last_error) == (1, "HTTP 503")
+
+
+async def test_what_is_older_than_a_webhook_is_not_looked_through(desk, broker, store, monkeypatch):
+    for _ in range(3):
+        await broker.publish_batch([letter()] * 100, SHOP)
+    webhook, _ = await put(desk)
+    asked = []
+    browse = store.browse
+
+    async def counted(query):
+        asked.append(query)
+        return await browse(query)
+
+    monkeypatch.setattr(store, "browse", counted)
+    assert (await desk.standing(webhook)).last_error == ""
+    assert len(asked) == 1
+
+
+async def test_where_the_ledger_cannot_be_looked_at_none_is_made(
+    desk, broker, store, courier, monkeypatch
+):
+    browse = store.browse
+
+    async def torn(query):
+        if isinstance(query, LedgerSpan):
+            raise StoreUnavailable("away")
+        return await browse(query)
+
+    monkeypatch.setattr(store, "browse", torn)
+    with pytest.raises(StoreUnavailable):
+        await put(desk)
+    await turns()
+    assert (await store.browse(WebhookOf("acme")), courier.told) == (None, [])
 
 
 async def test_how_it_fares_is_found_behind_many_receipts(desk, broker):

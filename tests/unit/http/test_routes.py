@@ -25,9 +25,9 @@ def routes():
         "/a/x/c",
         "/keys/{key...}",
         "/site/a/{one}",
-        "/site/{rest...}",
     ):
         routes.add("GET", path, Named(path))
+    routes.add_nothing("/site/{rest...}", Named("/site/{rest...}"))
     return routes
 
 
@@ -58,7 +58,14 @@ def test_not_found(routes, path):
         routes.find("GET", path)
 
 
-def test_another_method(routes):
+@pytest.mark.parametrize("path", ["/a", "/a/x/c", "/keys/k/l", "/site/a/1"])
+def test_another_method(routes, path):
     with pytest.raises(MethodNotAllowed) as caught:
-        routes.find("PUT", "/site/nothing")
+        routes.find("PUT", path)
     assert caught.value.allowed == ("GET",)
+
+
+@pytest.mark.parametrize("path", ["/site/nothing", "/site/a", "/site/a/1/b", "/site/"])
+def test_where_nothing_is_there_is_no_other_method_either(routes, path):
+    with pytest.raises(NotFound):
+        routes.find("PUT", path)

@@ -90,6 +90,7 @@ async def test_the_way_back_is_called_what_the_menu_calls_it(acme, filled):
     missing = await acme.see("/portal/queues/acme/nothing")
     assert missing.status_code == 404
     assert "there is nothing at /portal/queues/acme/nothing" in missing.text
+    assert (await acme.send_form("/portal/queues/acme/nothing")).status_code == 404
 
 
 async def test_anothers_is_not_there(acme, filled, broker):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.errors import Malformed
+from restante.errors import InvalidHeader, Malformed
 from restante.lifecycle import TABLE
 from restante.model import State
 from restante.outcomes import ALL, FAILED, OVER, Requirement, Result, reckon
@@ -23,6 +23,13 @@ def test_what_is_required_is_read():
 def test_what_is_no_requirement(text):
     with pytest.raises(Malformed):
         Requirement.parse(text)
+
+
+def test_one_queue_can_sign_once():
+    for text in ("all", "any", "1"):
+        Requirement.parse(text).check_one_queue()
+    with pytest.raises(InvalidHeader, match="one queue signs once"):
+        Requirement.parse("2").check_one_queue()
 
 
 def test_every_state_is_open_met_or_failed():

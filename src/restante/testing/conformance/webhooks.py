@@ -30,6 +30,7 @@ async def a_webhook_is_kept_as_it_is(stage: Stage) -> None:
         reason='HTTP 410: "gone"',
         since_ms=123,
         created_at_ms=45,
+        after_receipt=6,
     )
     assert await stage.store.browse(WebhookOf("acme")) is None
     await stage.configure(PutWebhook(webhook))
