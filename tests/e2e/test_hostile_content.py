@@ -206,6 +206,17 @@ class Crawler:
                 self.pressed[name] += 1
                 await self._is_harmless(path)
 
+    async def stray(self) -> None:
+        """Look at addresses where nothing is: their page says what was asked for."""
+        for text in MARKUP:
+            path = f"{self.root}/{urllib.parse.quote(text, safe='')}0"
+            async with self.page.expect_console_message(lambda told: "404" in told.text) as told:
+                shown = await self.page.goto(f"{self.at}{path}")
+            assert shown is not None
+            assert shown.status == 404, path
+            self.window.wrong.remove((await told.value).text)
+            await self._is_harmless(path)
+
     async def _links(self) -> list[str]:
         found = await self.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
         outward = [href for href in found if not href.startswith(f"{self.at}{self.root}/")]
@@ -287,6 +298,7 @@ async def test_nothing_of_it_runs(window: Window, box: Mailbox) -> None:
         await crawler.crawl(f"/notifications?id={id}")
     await crawler.crawl("/")
     await crawler.crawl(f"/notifications?id={box.name}~1")
+    await crawler.stray()
     assert await unasked(crawler) == set()
     assert crawler.pressed["Show the body"] >= VISITS
     assert crawler.pressed["Show the result"] >= 1
@@ -305,5 +317,6 @@ async def test_nothing_of_it_runs_on_the_clients_page(
     crawler = Crawler(window, own_server.url, "/portal")
     await crawler.crawl("/portal/")
     await crawler.crawl(f"/portal/notifications?id={box.name}~1")
+    await crawler.stray()
     assert await unasked(crawler) == set()
     assert crawler.pressed["Show the body"] >= VISITS
